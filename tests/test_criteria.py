@@ -1,0 +1,98 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from widthprune import CRITERIA, WidthPruneError, score_neurons
+from widthprune.criteria import random_scores
+
+GATE = torch.tensor([[1.0, -3.0, 0.0], [2.0, 2.0, 2.0]])
+UP = torch.tensor([[0.5, 0.5, -1.0], [-4.0, 1.0, 0.0]])
+
+# By hand, from the definitions.
+BY_HAND = {
+    "MAW": [3 + 1, 2 + 4],
+    "PPM": [(1 + 3) + (0.5 + 1), (2 + 2) + (1 + 4)],
+    "VOW": [13 / 3 + 0.75, 0 + 7],
+    "PON": [4 * 2, 6 * 5],
+    "L2": [10**0.5 + 1.5**0.5, 12**0.5 + 17**0.5],
+}
+
+
+@pytest.mark.parametrize("criterion", BY_HAND)
+def test_scores_by_hand(criterion):
+    torch.testing.assert_close(
+        score_neurons(GATE, UP, criterion), torch.tensor(BY_HAND[criterion], dtype=torch.float32)
+    )
+
+
+def test_default_is_ppm():
+    assert score_neurons(GATE, UP).tolist() == BY_HAND["PPM"]
+
+
+def test_maw_and_ppm_rank_differently():
+    # One large weight against a pair of large weights of opposite sign.
+    one_sided = torch.tensor([[3.0, 0.0], [2.0, -2.0]])
+    assert score_neurons(one_sided, one_sided, "MAW").argmax() == 0
+    assert score_neurons(one_sided, one_sided, "PPM").argmax() == 1
+
+
+def test_ppm_of_an_all_positive_row_adds_its_minimum():
+    # max + |min|, as the paper's code has it, is not max - min where a row keeps one sign.
+    positive = torch.tensor([[5.0, 2.0]])
+    assert score_neurons(positive, positive, "PPM").item() == 14.0
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), dtype=st.sampled_from([torch.bfloat16, torch.float16, torch.float64]))
+def test_scores_are_float32_whatever_the_dtype(criterion, seed, dtype):
+    gate, up = torch.randn(2, 17, 9, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    scores = score_neurons(gate, up, criterion)
+    assert scores.dtype == torch.float32 and scores.shape == (17,)
+    torch.testing.assert_close(scores, score_neurons(gate.float(), up.float(), criterion))
+
+
+def test_float16_scores_do_not_overflow():
+    big = torch.full((2, 8), 60000.0, dtype=torch.float16)
+    for criterion in BY_HAND:
+        assert score_neurons(big, big, criterion).isfinite().all()
+
+
+def test_random_is_a_seeded_permutation():
+    first, second = random_scores(50, seed=(1, 0)), random_scores(50, seed=(1, 1))
+    assert sorted(first.tolist()) == list(range(50))
+    assert torch.equal(first, random_scores(50, seed=(1, 0)))
+    assert not torch.equal(first, second)
+
+
+def test_random_ignores_the_weights():
+    weights = torch.randn(2, 12, 4)
+    assert torch.equal(
+        score_neurons(weights[0], weights[1], "RANDOM", seed=3),
+        score_neurons(GATE.new_ones(12, 4), UP.new_zeros(12, 4), "RANDOM", seed=3),
+    )
+
+
+def test_unknown_criterion():
+    with pytest.raises(WidthPruneError, match="criterion must be one of MAW, PPM, .*, got 'SUM'"):
+        score_neurons(GATE, UP, "SUM")
+
+
+def test_shapes_that_differ():
+    with pytest.raises(WidthPruneError, match=r"got \(2, 3\) and \(1, 3\)"):
+        score_neurons(GATE, UP[:1])
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite(criterion, bad):
+    gate = GATE.clone()
+    gate[1, 1] = bad
+    with pytest.raises(WidthPruneError, match="must be finite"):
+        score_neurons(gate, UP, criterion)
+
+
+def test_integer_weights():
+    with pytest.raises(WidthPruneError, match="torch.int8"):
+        score_neurons(GATE.to(torch.int8), UP.to(torch.int8))

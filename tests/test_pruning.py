@@ -1,0 +1,213 @@
+import copy
+
+import pytest
+import torch
+from conftest import CONFIGS, logits, tiny_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optipfair import prune_model as optipfair_prune
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
+
+from widthprune import CRITERIA, WidthPruneError, prune_model, score_model
+from widthprune.glu import find_glus
+from widthprune.slicing import kept_indices
+
+PAPER_PCTS = (10, 20, 30, 40, 50, 60)
+TOLERANCE = {torch.float32: dict(rtol=1e-5, atol=1e-6), torch.bfloat16: dict(rtol=0.05, atol=0.02)}
+
+
+@torch.no_grad()
+def masked(model, scores, size):
+    """The full-size model with every pruned neuron's weights and biases set to zero."""
+    model = copy.deepcopy(model)
+    for glu in find_glus(model):
+        gone = torch.ones(glu.gate.out_features, dtype=torch.bool)
+        gone[kept_indices(scores[glu.name], size)] = False
+        for linear in (glu.gate, glu.up):
+            linear.weight[gone] = 0
+            if linear.bias is not None:
+                linear.bias[gone] = 0
+        glu.down.weight[:, gone] = 0
+    return model
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    family=st.sampled_from(list(CONFIGS)),
+    criterion=st.sampled_from(CRITERIA),
+    pct=st.floats(0, 99.9),
+    size=st.integers(3, 120),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 1000),
+)
+def test_pruned_equals_masked(family, criterion, pct, size, dtype, seed):
+    model = tiny_model(family, dtype, seed, intermediate_size=size)
+    pruned = prune_model(model, criterion, pruning_pct=pct, seed=seed)
+    scores = score_model(model, criterion, seed=seed)
+    expected = masked(model, scores, pruned.config.intermediate_size)
+    # bfloat16 keeps 8 bits and the two sums run in different orders; float32 agrees to rounding.
+    torch.testing.assert_close(logits(pruned), logits(expected), **TOLERANCE[dtype])
+
+
+def test_masking_other_neurons_does_not_pass(llama):
+    # The property above can fail: the wrong neurons give other logits.
+    scores = score_model(llama)
+    wrong = masked(llama, {name: -score for name, score in scores.items()}, 44)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(
+            logits(prune_model(llama, pruning_pct=50)), logits(wrong), **TOLERANCE[torch.float32]
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("criterion", ["PPM", "VOW", "PON", "L2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral", "gemma"])
+def test_same_neurons_as_optipfair(family, criterion, dtype):
+    for pct in PAPER_PCTS:
+        model = tiny_model(family, dtype, seed=pct)
+        ours = prune_model(model, criterion, pruning_pct=pct)
+        theirs = optipfair_prune(
+            copy.deepcopy(model),
+            neuron_selection_method=criterion,
+            pruning_percentage=pct,
+            show_progress=False,
+        )
+        assert ours.config.intermediate_size == theirs.config.intermediate_size
+        for (name, a), (_, b) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
+            assert torch.equal(a, b), f"{name} at {pct}%"
+        assert torch.equal(logits(ours), logits(theirs))
+
+
+def test_save_and_reload_gives_identical_logits(any_model, tmp_path):
+    pruned = prune_model(any_model, pruning_pct=40)
+    pruned.save_pretrained(tmp_path)
+    reloaded = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    assert reloaded.config.intermediate_size == 88 - 35
+    assert torch.equal(logits(reloaded), logits(pruned))
+
+
+def test_modules_and_config_tell_the_truth(any_model):
+    pruned = prune_model(any_model, expansion_ratio=1.5)
+    assert pruned.config.intermediate_size == 48
+    for glu in find_glus(pruned):
+        assert glu.gate.weight.shape == glu.up.weight.shape == (48, 32)
+        assert glu.down.weight.shape == (32, 48)
+        assert glu.gate.out_features == glu.up.out_features == glu.down.in_features == 48
+        assert getattr(glu.module, "intermediate_size", 48) == 48
+
+
+def test_not_in_place_shares_what_it_does_not_touch(any_model):
+    before = {name: tensor.clone() for name, tensor in any_model.state_dict().items()}
+    pruned = prune_model(any_model, pruning_pct=50)
+    assert any_model.config.intermediate_size == 88
+    for name, tensor in any_model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+    mine, theirs = dict(any_model.named_parameters()), dict(pruned.named_parameters())
+    for name in mine:
+        touched = ".mlp." in name and not name.endswith("down_proj.bias")
+        assert (mine[name] is theirs[name]) != touched, name
+
+
+def test_in_place_changes_the_model_itself(llama):
+    expected = logits(prune_model(llama, pruning_pct=30))
+    assert prune_model(llama, pruning_pct=30, inplace=True) is llama
+    assert llama.config.intermediate_size == 62
+    assert torch.equal(logits(llama), expected)
+
+
+def test_zero_percent_is_the_same_model(llama):
+    assert torch.equal(logits(prune_model(llama, pruning_pct=0)), logits(llama))
+
+
+def test_scores_serve_a_whole_sweep(llama):
+    scores = score_model(llama, "VOW")
+    for pct in PAPER_PCTS:
+        ours = prune_model(llama, pruning_pct=pct, scores=scores)
+        assert torch.equal(logits(ours), logits(prune_model(llama, "VOW", pruning_pct=pct)))
+
+
+def test_random_depends_on_seed_and_layer(llama):
+    first, second = score_model(llama, "RANDOM", seed=0), score_model(llama, "RANDOM", seed=1)
+    layers = list(first)
+    assert not torch.equal(first[layers[0]], first[layers[1]])
+    assert not torch.equal(first[layers[0]], second[layers[0]])
+
+
+def test_tied_embeddings_stay_tied(tmp_path):
+    model = tiny_model("llama", tie_word_embeddings=True)
+    pruned = prune_model(model, pruning_pct=40)
+    assert pruned.lm_head.weight is pruned.model.embed_tokens.weight is model.lm_head.weight
+
+
+# Bad input: one line, and the model as it was.
+
+
+def refused(model, match, **arguments):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(WidthPruneError, match=match) as error:
+        prune_model(model, inplace=True, **({"pruning_pct": 40} | arguments))
+    assert "\n" not in str(error.value)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], equal_nan=True, rtol=0, atol=0)
+
+
+def test_bad_arguments(llama):
+    refused(llama, r"pruning_pct must be in \[0, 100\), got 120", pruning_pct=120)
+    refused(llama, r"expansion_ratio must be in \(0, 2.7500\], .* got 3", pruning_pct=None, expansion_ratio=3)
+    refused(llama, "got both", expansion_ratio=2)
+    refused(llama, "got neither", pruning_pct=None)
+    refused(llama, "criterion must be one of", criterion="SUM")
+    refused(llama, "scores must come from score_model", scores={})
+
+
+@pytest.mark.parametrize("projection", ["gate_proj", "up_proj", "down_proj"])
+def test_nan_weights_in_the_last_layer(llama, projection):
+    with torch.no_grad():
+        getattr(llama.model.layers[-1].mlp, projection).weight[3, 4] = float("nan")
+    refused(llama, "model.layers.2.mlp.*must be finite, got NaN")
+
+
+def test_a_model_without_glu():
+    refused(
+        GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=20)),
+        "GPT2LMHeadModel has no GLU MLP",
+    )
+
+
+def test_gate_and_up_that_differ_in_size(llama):
+    llama.model.layers[1].mlp.up_proj = nn.Linear(32, 80, bias=False)
+    refused(llama, "model.layers.1.mlp: .* must share one intermediate size, got 88, 80 and 88")
+
+
+def test_mlps_of_several_sizes(llama):
+    mlp = llama.model.layers[1].mlp
+    mlp.gate_proj, mlp.up_proj, mlp.down_proj = nn.Linear(32, 80), nn.Linear(32, 80), nn.Linear(80, 32)
+    refused(llama, r"intermediate_size 88, got \[80, 88\]")
+
+
+def test_quantized_weights(llama):
+    llama.model.layers[0].mlp.gate_proj.weight = nn.Parameter(
+        torch.zeros(88, 32, dtype=torch.int8), requires_grad=False
+    )
+    refused(llama, "model.layers.0.mlp.gate_proj holds torch.int8 weights")
+
+
+def test_a_quantized_config(llama):
+    llama.config.quantization_config = BitsAndBytesConfig(load_in_8bit=True)
+    refused(llama, "LlamaForCausalLM is quantized")
+
+
+def test_weights_on_the_meta_device():
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(CONFIGS["llama"]())
+    with pytest.raises(WidthPruneError, match="no weights in memory"):
+        prune_model(model, pruning_pct=10)
+
+
+def test_an_adapter_is_refused(llama):
+    class Adapter(nn.Linear):
+        pass
+
+    llama.model.layers[0].mlp.up_proj = Adapter(32, 88, bias=False)
+    refused(llama, "model.layers.0.mlp.up_proj is Adapter, not nn.Linear")

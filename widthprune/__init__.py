@@ -1,0 +1,18 @@
+"""Width pruning of GLU MLPs: a reproduction of arXiv 2512.22671."""
+
+from .criteria import CRITERIA, score_neurons
+from .errors import WidthPruneError
+from .pruning import prune_model, score_model
+from .sizes import expansion_ratio, kept_size
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CRITERIA",
+    "WidthPruneError",
+    "expansion_ratio",
+    "kept_size",
+    "prune_model",
+    "score_model",
+    "score_neurons",
+]

@@ -1,0 +1,134 @@
+"""Importance criteria: pure functions from the weights of one GLU MLP to one score per neuron.
+
+Neuron j of a GLU MLP is row j of ``gate_proj`` and row j of ``up_proj`` together with column j of
+``down_proj``. Every criterion here reads the two rows, each of shape (d_model,), and gives neuron j
+one number; the lowest numbers are pruned first. None needs data.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import WidthPruneError
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def maw(gate: Tensor, up: Tensor) -> Tensor:
+    """Maximum Absolute Weight: max|w| of the gate row plus max|w| of the up row.
+
+    The definition in the text of the paper's v1 (section 3.2). It is not what the paper's code ran:
+    see `ppm`.
+    """
+    return _peak(gate) + _peak(up)
+
+
+def _peak(weight: Tensor) -> Tensor:
+    low, high = weight.aminmax(dim=1)
+    return torch.maximum(high, -low).float()
+
+
+def ppm(gate: Tensor, up: Tensor) -> Tensor:
+    """Peak-to-Peak Magnitude: (max w + |min w|) of the gate row plus the same of the up row.
+
+    This is the paper's method, and the default. The code behind every published number computed
+    this score and called it MAW; v1 of the paper described it as the maximum absolute weight, which
+    is `maw`; v3 keeps the code, renames it Peak-to-Peak Magnitude and corrects the text. The two rank
+    neurons differently: a row with one large positive weight, and a row with one large positive and
+    one large negative weight, tie under MAW and differ under PPM.
+    """
+    return _peak_to_peak(gate) + _peak_to_peak(up)
+
+
+def _peak_to_peak(weight: Tensor) -> Tensor:
+    # The extremes of a 16-bit row are exact, so only their sum needs float32: no copy of the matrix.
+    low, high = weight.aminmax(dim=1)
+    return high.float() + low.float().abs()
+
+
+def vow(gate: Tensor, up: Tensor) -> Tensor:
+    """Variance Of Weights: unbiased variance of the gate row plus that of the up row."""
+    return gate.float().var(dim=1) + up.float().var(dim=1)
+
+
+def pon(gate: Tensor, up: Tensor) -> Tensor:
+    """Product Of Norms: L1 norm of the gate row times L1 norm of the up row."""
+    return gate.float().norm(p=1, dim=1) * up.float().norm(p=1, dim=1)
+
+
+def l2(gate: Tensor, up: Tensor) -> Tensor:
+    """L2 norm of the gate row plus L2 norm of the up row (added in the paper's v3)."""
+    return gate.float().norm(p=2, dim=1) + up.float().norm(p=2, dim=1)
+
+
+def random_scores(d_ff: int, seed: int | Sequence[int] = 0) -> Tensor:
+    """A seeded random permutation of 0 .. d_ff - 1: the control that every criterion must beat."""
+    return torch.from_numpy(np.random.default_rng(seed).permutation(d_ff)).float()
+
+
+WEIGHT_CRITERIA: dict[str, Criterion] = {"MAW": maw, "PPM": ppm, "VOW": vow, "PON": pon, "L2": l2}
+CRITERIA = (*WEIGHT_CRITERIA, "RANDOM")
+
+
+def check_criterion(criterion: str) -> str:
+    """The criterion's name in capitals, or a `WidthPruneError` that lists the known ones."""
+    name = str(criterion).upper()
+    if name not in CRITERIA:
+        raise WidthPruneError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
+    return name
+
+
+def score_neurons(
+    gate: Tensor, up: Tensor, criterion: str = "PPM", *, seed: int | Sequence[int] = 0
+) -> Tensor:
+    """Importance of every neuron of one GLU MLP.
+
+    Parameters
+    ----------
+    gate, up : Tensor, shape (d_ff, d_model)
+        Weights of ``gate_proj`` and ``up_proj``, any floating dtype; computed in float32.
+    criterion : str
+        One of ``CRITERIA``.
+    seed : int or sequence of int
+        Only for ``RANDOM``; a sequence such as (seed, layer) gives each layer its own permutation.
+
+    Returns
+    -------
+    Tensor, shape (d_ff,), float32
+        The higher, the more important.
+
+    Raises
+    ------
+    WidthPruneError
+        If the criterion is unknown, the shapes differ or are not two-dimensional, or a weight is
+        NaN or infinite.
+
+    Examples
+    --------
+    >>> gate = torch.tensor([[1.0, -3.0], [2.0, 2.0]])
+    >>> score_neurons(gate, gate, "PPM").tolist()
+    [8.0, 8.0]
+    >>> score_neurons(gate, gate, "MAW").tolist()
+    [6.0, 4.0]
+    """
+    name = check_criterion(criterion)
+    if gate.ndim != 2 or gate.shape != up.shape:
+        raise WidthPruneError(
+            "gate and up must both have shape (d_ff, d_model), got "
+            f"{tuple(gate.shape)} and {tuple(up.shape)}: neurons are pruned in pairs"
+        )
+    if not (gate.is_floating_point() and up.is_floating_point()):
+        raise WidthPruneError(
+            f"gate and up must hold floating-point weights, got {gate.dtype} and {up.dtype}: "
+            "prune the unquantized model"
+        )
+    if name == "RANDOM":
+        # The order ignores the weights; the sums only carry a NaN or an infinity into the check below.
+        scores = random_scores(len(gate), seed).to(gate.device) + 0 * (gate.sum() + up.sum()).float()
+    else:
+        scores = WEIGHT_CRITERIA[name](gate, up)
+    if not bool(scores.isfinite().all()):
+        raise WidthPruneError("gate and up must be finite, got NaN or infinity: reload the checkpoint")
+    return scores

@@ -1,0 +1,70 @@
+"""Sizes: from a pruning percentage or an expansion ratio to a whole number of neurons, and back."""
+
+import math
+
+from .errors import WidthPruneError
+
+
+def expansion_ratio(intermediate_size: int, hidden_size: int) -> float:
+    """Neurons in the MLP per dimension of the residual stream: d_ff / d_model (paper, section 3.1)."""
+    return intermediate_size / hidden_size
+
+
+def kept_size(
+    intermediate_size: int,
+    hidden_size: int,
+    *,
+    pruning_pct: float | None = None,
+    expansion_ratio: float | None = None,
+    multiple_of: int = 1,
+) -> int:
+    """Neurons kept per MLP, given either how much to prune or which ratio to reach.
+
+    Both ways never remove more than was asked for: a fractional neuron is kept, as in the paper,
+    whose sizes are ``size - int(size * pct / 100)``. So 40% of 8192 and a ratio of 2.4 with hidden
+    size 2048 (4915.2 neurons) both keep 4916.
+
+    Parameters
+    ----------
+    intermediate_size, hidden_size : int
+        d_ff and d_model before pruning.
+    pruning_pct : float, in [0, 100)
+        Percentage of neurons to remove. Give this or ``expansion_ratio``, not both.
+    expansion_ratio : float, in (0, intermediate_size / hidden_size]
+        Ratio d_ff / d_model to reach.
+    multiple_of : int
+        Round the kept size up to a multiple of this, but never above ``intermediate_size``.
+
+    Raises
+    ------
+    WidthPruneError
+        If both or neither of the two targets are given, or a value is out of its range.
+
+    Examples
+    --------
+    >>> kept_size(8192, 2048, pruning_pct=40)
+    4916
+    >>> kept_size(8192, 2048, expansion_ratio=2.4)
+    4916
+    >>> kept_size(8192, 2048, pruning_pct=40, multiple_of=64)
+    4928
+    """
+    if (pruning_pct is None) == (expansion_ratio is None):
+        given = "neither" if pruning_pct is None else "both"
+        raise WidthPruneError(f"give pruning_pct or expansion_ratio, exactly one of them; got {given}")
+    if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
+        raise WidthPruneError(f"multiple_of must be a whole number of at least 1, got {multiple_of!r}")
+    if pruning_pct is not None:
+        if not 0 <= pruning_pct < 100:
+            raise WidthPruneError(f"pruning_pct must be in [0, 100), got {pruning_pct}")
+        kept = intermediate_size - int(intermediate_size * pruning_pct / 100)
+    else:
+        own = intermediate_size / hidden_size
+        # A ratio printed to four decimals, as in the published tables, may round above the model's own.
+        if not 0 < expansion_ratio <= own + 5e-5:
+            raise WidthPruneError(
+                f"expansion_ratio must be in (0, {own:.4f}], the model's own ratio, got {expansion_ratio}"
+            )
+        # 1e-6 of a neuron absorbs the floating-point error of ratio * hidden_size, which could cost one.
+        kept = min(max(math.ceil(expansion_ratio * hidden_size - 1e-6), 1), intermediate_size)
+    return min(-(-kept // multiple_of) * multiple_of, intermediate_size)
