@@ -36,16 +36,27 @@ class GLU:
 
 
 def find_glus(model: nn.Module) -> list[GLU]:
-    """The model's GLU MLPs, in forward order, checked to be prunable.
+    """The model's GLU MLPs, in forward order, with weights that can be pruned.
 
     Raises
     ------
     WidthPruneError
         If there is none; if one holds quantized, adapter-wrapped or offloaded weights; if its gate
-        and up projections differ in size; or if the MLPs or the config disagree about the size.
+        and up projections differ in size; or if the MLPs and the config disagree about the size.
     """
-    config = getattr(model, "config", None)
-    if getattr(config, "quantization_config", None) is not None:
+    glus = check_layout(model)
+    for glu in glus:
+        for projection in PROJECTIONS:
+            if getattr(glu.module, projection).weight.device.type == "meta":
+                raise WidthPruneError(
+                    f"{glu.name}.{projection} has no weights in memory (device meta): load them before pruning"
+                )
+    return glus
+
+
+def check_layout(model: nn.Module) -> list[GLU]:
+    """Like `find_glus`, but the weights may be absent: a model on the meta device will do."""
+    if getattr(getattr(model, "config", None), "quantization_config", None) is not None:
         raise WidthPruneError(
             f"{type(model).__name__} is quantized: load it without quantization, prune, quantize the result"
         )
@@ -85,8 +96,6 @@ def _check_glu(glu: GLU) -> None:
             raise WidthPruneError(
                 f"{name} is {type(linear).__name__}, not nn.Linear: merge adapters or undo quantization first"
             )
-        if weight.device.type == "meta":
-            raise WidthPruneError(f"{name} has no weights in memory (device meta): load them before pruning")
     if glu.gate.out_features != glu.up.out_features or glu.gate.out_features != glu.down.in_features:
         raise WidthPruneError(
             f"{glu.name}: gate_proj, up_proj and down_proj must share one intermediate size, got "
