@@ -18,7 +18,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from .errors import WidthPruneError
 from .glu import check_layout
 
-
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 
 
