@@ -1,0 +1,175 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pandas as pd
+import pytest
+
+from widthprune import WidthPruneError, load_results
+from widthprune.results import (
+    COLUMNS,
+    find_run,
+    read_run,
+    run_key,
+    run_path,
+    sweep,
+    write_atomically,
+    write_run,
+)
+
+SETTINGS = {
+    "model": "org/tiny",
+    "criterion": "PPM",
+    "pruning_pct": 40.0,
+    "intermediate_size": 53,
+    "expansion_ratio": 53 / 32,
+    "task": "prose",
+    "num_fewshot": 0,
+    "limit": 5,
+    "seed": 0,
+    "dtype": "float32",
+}
+METRICS = [{"metric": "word_perplexity", "value": 21.5, "stderr": None, "n": 5}]
+PROVENANCE = {"commit": "abc", "device": "cpu: test", "duration_s": 1.5}
+
+
+def test_written_and_read_back(tmp_path):
+    path = write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    assert path.parent.name == "org--tiny" and path.name.startswith("PPM-40pct-prose-")
+    [row] = load_results(tmp_path).to_dict("records")
+    assert row["value"] == 21.5 and row["n"] == 5 and row["source"] == "measured" and row["commit"] == "abc"
+    assert math.isnan(row["stderr"])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_kept(tmp_path, value):
+    path = write_run(tmp_path, SETTINGS, [METRICS[0] | {"value": value}], PROVENANCE)
+    json.loads(path.read_text(), parse_constant=pytest.fail)  # strict JSON: no bare NaN
+    [read] = load_results(tmp_path)["value"]
+    assert read == value or (math.isnan(read) and math.isnan(value))
+
+
+@pytest.mark.parametrize("changed", [{"limit": 6}, {"seed": 1}, {"dtype": "bfloat16"}, {"data": "other"}])
+def test_any_other_setting_is_another_run(tmp_path, changed):
+    write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    assert find_run(tmp_path, SETTINGS)["metrics"][0]["value"] == 21.5
+    assert find_run(tmp_path, SETTINGS | changed) is None
+
+
+def test_the_key_does_not_depend_on_order():
+    assert run_key(SETTINGS) == run_key(dict(reversed(SETTINGS.items())))
+
+
+def test_columns_and_types_hold_for_an_empty_directory(tmp_path):
+    empty = load_results(tmp_path)
+    assert list(empty.columns) == list(COLUMNS) and len(empty) == 0
+    write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    assert (load_results(tmp_path).dtypes == empty.dtypes).all()
+
+
+def test_sweep_adds_the_unpruned_rows(tmp_path):
+    write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    write_run(tmp_path, SETTINGS | {"criterion": "none", "pruning_pct": 0.0}, METRICS, PROVENANCE)
+    write_run(tmp_path, SETTINGS | {"criterion": "L2"}, METRICS, PROVENANCE)
+    assert sweep(load_results(tmp_path), "org/tiny")["criterion"].tolist() == ["none", "PPM"]
+
+
+def test_nothing_stays_behind_when_a_write_fails(tmp_path):
+    with pytest.raises(TypeError):
+        write_run(tmp_path, SETTINGS, [METRICS[0] | {"value": object()}], PROVENANCE)
+    write_atomically(tmp_path / "kept.txt", "old")
+    with pytest.raises(TypeError):
+        write_atomically(tmp_path / "kept.txt", 3)
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["kept.txt"]
+    assert (tmp_path / "kept.txt").read_text() == "old"
+
+
+def test_a_kill_leaves_whole_files_only(tmp_path):
+    script = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from widthprune.results import write_atomically
+        print("ready", flush=True)
+        while True:
+            for letter in "ab":
+                write_atomically(Path(sys.argv[1]) / "file.txt", letter * 200_000)
+    """)
+    for delay in (0.0, 0.01, 0.05):
+        writer = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
+        writer.stdout.readline()
+        try:
+            writer.wait(timeout=0.1 + delay)
+        except subprocess.TimeoutExpired:
+            os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        assert (tmp_path / "file.txt").read_text() in ("a" * 200_000, "b" * 200_000)
+
+
+# Bad input.
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_cut_in_half_then_healed(tmp_path):
+    path = write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    text = path.read_text()
+    path.write_text(text[: len(text) // 2])
+    with pytest.raises(
+        WidthPruneError, match=f"{path.name} is not a whole results file .* delete it"
+    ) as error:
+        load_results(tmp_path)
+    one_line(error)
+    path.write_text(text)
+    assert len(load_results(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "3",
+        '{"schema": 1}',
+        "\x00\xff",
+        '{"schema": 1, "settings": 0, "metrics": [], "provenance": {}}',
+    ],
+)
+def test_a_file_of_something_else(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(WidthPruneError, match="x.json is not a whole results file"):
+        load_results(tmp_path)
+
+
+def test_settings_edited_by_hand(tmp_path):
+    path = write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    path.write_text(path.read_text().replace('"limit": 5', '"limit": 50'))
+    with pytest.raises(WidthPruneError, match="does not carry the name of its settings") as error:
+        read_run(path)
+    one_line(error)
+
+
+def test_a_later_schema(tmp_path):
+    path = write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    path.write_text(path.read_text().replace('"schema": 1', '"schema": 2'))
+    with pytest.raises(WidthPruneError, match="has schema 2, this version reads 1: upgrade"):
+        read_run(path)
+
+
+def test_no_such_directory(tmp_path):
+    with pytest.raises(WidthPruneError, match="nowhere does not exist"):
+        load_results(tmp_path / "nowhere")
+
+
+def test_settings_that_miss_one(tmp_path):
+    with pytest.raises(WidthPruneError, match="missing: seed"):
+        run_path(tmp_path, {name: value for name, value in SETTINGS.items() if name != "seed"})
+
+
+def test_load_results_gives_a_dataframe(tmp_path):
+    assert isinstance(load_results(tmp_path), pd.DataFrame)
