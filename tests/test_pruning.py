@@ -6,15 +6,21 @@ from conftest import CONFIGS, logits, tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optipfair import prune_model as optipfair_prune
+from optipfair.pruning.mlp_glu import IMPORTANCE_FUNCTIONS, prune_neuron_pairs
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
 
-from widthprune import CRITERIA, WidthPruneError, prune_model, score_model
+from widthprune import CRITERIA, WidthPruneError, load_model, prune_model, score_model, score_neurons
 from widthprune.glu import find_glus
 from widthprune.slicing import kept_indices
 
 PAPER_PCTS = (10, 20, 30, 40, 50, 60)
 TOLERANCE = {torch.float32: dict(rtol=1e-5, atol=1e-6), torch.bfloat16: dict(rtol=0.05, atol=0.02)}
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    return load_model("smollm2-135m-instruct")[0]
 
 
 @torch.no_grad()
@@ -77,6 +83,54 @@ def test_same_neurons_as_optipfair(family, criterion, dtype):
         for (name, a), (_, b) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
             assert torch.equal(a, b), f"{name} at {pct}%"
         assert torch.equal(logits(ours), logits(theirs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("criterion", ["PPM", "VOW", "PON", "L2"])
+def test_same_neurons_as_optipfair_on_smollm2(smollm2, criterion, dtype):
+    # Real weights tie: few distinct 16-bit extremes make PPM scores collide, and the reference breaks
+    # such ties in no stated order. So: every neuron above the tie is kept by both, none below by either.
+    for glu in find_glus(smollm2)[::3]:
+        scores = score_neurons(glu.gate.weight.to(dtype), glu.up.weight.to(dtype), criterion)
+        numbered = copy.deepcopy(glu.module).to(dtype)
+        for pct in PAPER_PCTS:
+            size = 1536 - int(1536 * pct / 100)
+            theirs = neurons_kept_by_optipfair(numbered, pct, criterion)
+            ours = set(kept_indices(scores, size).tolist())
+            assert len(theirs) == len(ours) == size
+            threshold = scores.sort(descending=True).values[size - 1]
+            assert {scores[j].item() for j in ours ^ theirs} <= {threshold.item()}, f"{glu.name} at {pct}%"
+            if criterion != "PPM":
+                assert ours == theirs, f"{glu.name} at {pct}%"
+
+
+def neurons_kept_by_optipfair(mlp, pct, criterion):
+    """Indices, read off a mark that the reference carries through its own slicing of ``down_proj``."""
+    mlp = copy.deepcopy(mlp)
+    mlp.down_proj = nn.Linear(mlp.down_proj.in_features, 1, bias=False)
+    mlp.down_proj.weight.data = torch.arange(mlp.down_proj.in_features, dtype=torch.float64)[None]
+    # The reference returns down_proj in the gate's dtype; float64 for all keeps the marks exact.
+    mlp.double()
+    down = prune_neuron_pairs(mlp, pct, IMPORTANCE_FUNCTIONS[criterion])[2]
+    return set(down.weight[0].long().tolist())
+
+
+def test_same_logits_as_optipfair_on_smollm2(smollm2):
+    # With the ties taken apart by noise far below the weights' precision, nothing is left to chance.
+    untied = copy.deepcopy(smollm2).float()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for glu in find_glus(untied):
+            for weight in (glu.gate.weight, glu.up.weight):
+                weight += 1e-4 * torch.randn(weight.shape, generator=generator)
+    for pct in PAPER_PCTS:
+        theirs = optipfair_prune(
+            copy.deepcopy(untied), neuron_selection_method="PPM", pruning_percentage=pct, show_progress=False
+        )
+        ours = prune_model(untied, pruning_pct=pct)
+        for (name, a), (_, b) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
+            assert torch.equal(a, b), f"{name} at {pct}%"
+        assert torch.equal(logits(ours), logits(theirs)), f"{pct}%"
 
 
 def test_save_and_reload_gives_identical_logits(any_model, tmp_path):

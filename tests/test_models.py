@@ -1,0 +1,146 @@
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import CONFIGS, logits, tiny_model
+from huggingface_hub.errors import GatedRepoError
+from safetensors.torch import load_file
+from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
+
+from widthprune import WidthPruneError, load_model, models
+from widthprune.architectures import meta_model, paper_config
+from widthprune.glu import check_layout
+
+
+@pytest.fixture
+def saved(tmp_path, llama):
+    llama.save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_the_packaged_model_is_the_real_one():
+    model, tokenizer = load_model("smollm2-135m-instruct")
+    config = model.config
+    assert (config.hidden_size, config.intermediate_size, config.num_hidden_layers) == (576, 1536, 30)
+    assert model.dtype == torch.bfloat16 and not model.training
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    answer = model.generate(**prompt, max_new_tokens=1, do_sample=False)[0, -1]
+    assert tokenizer.decode(answer).strip() == "Paris"
+
+
+def test_a_local_directory(saved, llama):
+    model, tokenizer = load_model(str(saved))
+    assert tokenizer is None
+    assert torch.equal(logits(model), logits(llama))
+    assert load_model(str(saved), dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_the_papers_models_would_be_accepted():
+    # The true config, without weights: what load_model checks before it reads any.
+    for name in ("Llama-3.2-1B", "Llama-3.2-3B"):
+        assert len(check_layout(meta_model(paper_config(name)))) in (16, 28)
+
+
+def test_a_conversion_that_stops_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load_model("smollm2-135m-instruct")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Bad input: one line that says what to do.
+
+
+def refused(name, match):
+    with pytest.raises(WidthPruneError, match=match) as error:
+        load_model(str(name))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_package(monkeypatch):
+    monkeypatch.setattr(
+        models,
+        "PACKAGED",
+        {"x": models.PackagedModel("no-such-package", "pip install no-such-package", None)},
+    )
+    refused("x", "x needs the package no-such-package: pip install no-such-package")
+
+
+def test_a_gated_repository(monkeypatch):
+    def gated(*args, **kwargs):
+        response = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
+        try:
+            raise GatedRepoError("403 Client Error.\nCannot access gated repo", response=response)
+        except GatedRepoError as error:
+            raise OSError("You are trying to access a gated repo.\nMake sure to have access") from error
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", gated)
+    refused("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B is gated: accept its licence .*hf auth login")
+
+
+def test_a_name_that_is_nowhere(monkeypatch):
+    def absent(*args, **kwargs):
+        raise OSError("nobody/nothing is not a local folder and is not a valid model identifier\nmore lines")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", absent)
+    refused("nobody/nothing", r"no packaged model \(smollm2-135m-instruct, gemma3-270m\), no local directory")
+
+
+def test_a_model_without_glu(tmp_path):
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=20)).save_pretrained(tmp_path)
+    refused(tmp_path, "GPT2LMHeadModel has no GLU MLP")
+
+
+def test_remote_code(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config |= {
+        "model_type": "mystery",
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    }
+    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "code.py").write_text("raise SystemExit('this must never run')")
+    refused(saved, "wants to run code from its repository")
+
+
+def test_pickle_weights(saved):
+    torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
+    (saved / "model.safetensors").unlink()
+    refused(saved, "holds pickle weights.*convert it with")
+
+
+def test_weights_cut_in_half(saved):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(saved, "damaged safetensors file")
+
+
+def test_a_quantized_checkpoint(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (saved / "config.json").write_text(json.dumps(config))
+    refused(saved, "is quantized: load it without quantization")
+
+
+def test_a_directory_without_a_config(saved):
+    (saved / "config.json").unlink()
+    refused(saved, "cannot be loaded")
+
+
+def test_a_config_cut_in_half(saved):
+    path = saved / "config.json"
+    path.write_text(path.read_text()[:50])
+    refused(saved, "cannot be loaded|config.json")
+
+
+def test_every_test_family_loads(tmp_path):
+    for family in CONFIGS:
+        model = tiny_model(family)
+        model.save_pretrained(tmp_path / family)
+        assert torch.equal(logits(load_model(str(tmp_path / family))[0]), logits(model))
+        shutil.rmtree(tmp_path / family)
