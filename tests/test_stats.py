@@ -1,0 +1,122 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as scipy_stats
+
+from widthprune import WidthPruneError, published
+from widthprune.results import sweep, tidy
+from widthprune.stats import correlate, correlate_tasks, missing_from_grid, relative_change, values
+
+
+def table(numbers, task="mmlu", metric="acc", model="m", stderr=None):
+    rows = [
+        dict(model=model, criterion="PPM", pruning_pct=pct, task=task, metric=metric, value=v, stderr=stderr)
+        for pct, v in numbers.items()
+    ]
+    return tidy(pd.DataFrame(rows))
+
+
+def test_correlation_by_hand():
+    # Deviations (-1, 0, 1) and (-1, 1, 0): r = 1 / sqrt(2 * 2).
+    found = correlate([1, 2, 3], [1, 3, 2])
+    assert found.r == pytest.approx(0.5)
+    assert found.n == 3 and np.isnan(found.low) and np.isnan(found.loo_low)
+
+
+def test_p_and_interval_are_those_of_the_textbook_formulas():
+    x, y = np.random.default_rng(0).normal(size=(2, 9))
+    found = correlate(x, y)
+    t = found.r * np.sqrt(7 / (1 - found.r**2))
+    assert found.p == pytest.approx(2 * scipy_stats.t.sf(abs(t), 7))
+    half = scipy_stats.norm.ppf(0.975) / np.sqrt(6)
+    assert [found.low, found.high] == pytest.approx(np.tanh(np.arctanh(found.r) + np.array([-half, half])))
+
+
+def test_leave_one_out_range_moves_with_one_outlier():
+    found = correlate([0, 0.1, -0.1, 0.05, 10], [0.1, 0, 0.05, -0.1, 10])
+    assert found.r > 0.99 and found.loo_low < 0
+
+
+def test_a_constant_rest_does_not_break_leave_one_out():
+    found = correlate([0, 0, 0, 1], [1, 2, 3, 4])
+    assert np.isfinite([found.loo_low, found.loo_high]).all()
+
+
+# The paper's text, section on the truthfulness paradox.
+@pytest.mark.parametrize(
+    ("model", "r", "p"), [("Llama-3.2-3B", "-0.864", "0.012"), ("Llama-3.2-1B", "-0.676", "0.096")]
+)
+def test_published_correlations(model, r, p):
+    found = correlate_tasks(sweep(published("capabilities"), model), "mmlu", "truthfulqa_mc2")
+    # 1B: the paper prints p = 0.096 for 0.0955.
+    assert (f"{found.r:.3f}", f"{found.p:.3f}", found.n) == (r, p, 7)
+
+
+def change(model, task, pct, metric=None):
+    rows = relative_change(sweep(published("capabilities"), model))
+    rows = rows[(rows["task"] == task) & (rows["pruning_pct"] == pct)]
+    rows = rows[rows["metric"] == metric] if metric else rows
+    (found,) = rows["change_pct"]
+    return found
+
+
+# Percentages that the paper's abstract and results state, to the digits printed.
+@pytest.mark.parametrize(
+    ("model", "task", "pct", "metric", "printed"),
+    [
+        ("Llama-3.2-1B", "ifeval", 40, "prompt_level_strict_acc", "46"),
+        ("Llama-3.2-1B", "ifeval", 30, "prompt_level_strict_acc", "75"),
+        ("Llama-3.2-3B", "ifeval", 10, "prompt_level_strict_acc", "39"),
+        ("Llama-3.2-3B", "mmlu", 60, None, "-54"),
+        ("Llama-3.2-1B-Instruct", "ifeval", 40, "prompt_level_strict_acc", "-60"),
+        ("Llama-3.2-1B", "gsm8k", 40, "exact_match_flexible", "-69"),
+    ],
+)
+def test_published_changes(model, task, pct, metric, printed):
+    # One unit of the last digit: the paper truncates 46.5 and rounds the others.
+    assert abs(change(model, task, pct, metric) - float(printed)) < 1
+
+
+def test_change_by_hand():
+    rows = relative_change(table({0: 0.5, 10: 0.25}, stderr=0.05))
+    assert rows["change_pct"].tolist() == [0, -50]
+    # 100 * hypot(0.05 / 0.5, 0.5 * 0.05 / 0.5)
+    assert rows["change_se"].tolist() == pytest.approx([0, 100 * np.hypot(0.1, 0.05)])
+
+
+def test_changes_keep_models_and_limits_apart():
+    both = pd.concat([table({0: 0.5, 10: 0.4}, model="a"), table({0: 0.2, 10: 0.4}, model="b")])
+    both["limit"] = pd.array([50, 50, 200, 200], dtype="Int64")
+    assert relative_change(both)["change_pct"].round(6).tolist() == [0, -20, 0, 100]
+
+
+def test_grid():
+    assert missing_from_grid(table({0: 1, 10: 1}), [0, 10], ["mmlu"]) == []
+    assert missing_from_grid(table({0: 1}), [0, 10], ["mmlu", "gsm8k"]) == [
+        "mmlu at 10%",
+        "gsm8k at 0%",
+        "gsm8k at 10%",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        ([1, 2], [1, 2], "at least 3"),
+        ([1, 2, 3], [1, 2], "at least 3"),
+        ([1, 2, np.nan], [1, 2, 3], "finite"),
+        ([1, 1, 1], [1, 2, 3], "constant"),
+    ],
+)
+def test_bad_series(x, y, message):
+    with pytest.raises(WidthPruneError, match=message):
+        correlate(x, y)
+
+
+def test_bad_tables():
+    with pytest.raises(WidthPruneError, match="no positive value at 0%"):
+        relative_change(table({10: 0.5}))
+    with pytest.raises(WidthPruneError, match="several values"):
+        values(pd.concat([table({0: 1}), table({0: 2})]), "mmlu")
+    with pytest.raises(WidthPruneError, match="no acc of mmlu"):
+        values(table({0: 1}, task="boolq"), "mmlu")

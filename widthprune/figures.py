@@ -1,0 +1,184 @@
+"""Figures: functions from a tidy table to Axes. Published and measured tables are drawn alike.
+
+Each takes an optional ``ax`` (or ``axes``), draws, and returns it. Nothing is computed here that
+`widthprune.stats` has not named.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+
+from .errors import WidthPruneError
+from .stats import correlate, relative_change, values
+from .tasks import TASKS, headline
+
+# Safe for colour-blind readers; the marker repeats what the colour says.
+PALETTE = sns.color_palette("colorblind")
+MARKERS = "osD^vP*Xph<>"
+SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
+
+
+def plot_dichotomy(table: pd.DataFrame, *, axes=None) -> np.ndarray:
+    """The paper's two panels: benchmarks said to be fragile on the left, robust on the right.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Results of one model under one criterion (see `widthprune.results.sweep`), 0% included.
+    axes : two Axes, optional
+
+    Returns
+    -------
+    array of two Axes
+        Each line is one benchmark: quality kept, in % of the unpruned model. A perplexity enters
+        as its inverse, so that down is worse in both panels. Bars are one standard error.
+    """
+    rows = relative_change(headline(table))
+    _one(rows, "model")
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, layout="constrained")
+    for ax, (side, title) in zip(axes, SIDES.items(), strict=True):
+        names = [name for name in TASKS if name in set(rows["task"]) and TASKS[name].side == side]
+        for i, name in enumerate(names):
+            task, line = TASKS[name], rows[rows["task"] == name].sort_values("pruning_pct")
+            kept = 100 + line["change_pct"]
+            error = line["change_se"]
+            if not task.higher_is_better:
+                # First order: the inverse of a value has the same relative error.
+                kept, error = 1e4 / kept, error * 1e4 / kept**2
+            label = task.label if task.higher_is_better else f"1 / {task.label}"
+            _line(ax, line["pruning_pct"], kept, error, i, label)
+        ax.axhline(100, color="0.5", linewidth=0.8, zorder=0)
+        ax.set(title=title, ylabel="kept, % of the unpruned model")
+        _ratio_ticks(ax, rows)
+        if names:
+            # Below the panel: lines fill it.
+            ax.legend(
+                fontsize="small", frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.24)
+            )
+    return np.asarray(axes)
+
+
+def plot_paradox(
+    table: pd.DataFrame,
+    *,
+    knowledge: str = "mmlu",
+    behaviour: str = "truthfulqa_mc2",
+    ax: Axes | None = None,
+) -> Axes:
+    """One benchmark against another, a point per ratio, with the least-squares line and Pearson's r.
+
+    ``table`` holds one model under one criterion. The title states r, p and n.
+    """
+    x, y = values(table, knowledge), values(table, behaviour)
+    both = pd.concat([x.rename("x"), y.rename("y")], axis=1, join="inner")
+    found = correlate(both["x"], both["y"])
+    ax = ax or plt.gca()
+    sns.regplot(
+        both, x="x", y="y", ci=None, ax=ax, color=PALETTE[0], line_kws={"linewidth": 1, "color": PALETTE[3]}
+    )
+    ax.margins(0.12)
+    for pct, point in both.iterrows():
+        ax.annotate(f"{pct:g}%", point, xytext=(5, 4), textcoords="offset points", fontsize="small")
+    ax.set(
+        xlabel=f"{TASKS[knowledge].label} ({TASKS[knowledge].metric})",
+        ylabel=f"{TASKS[behaviour].label} ({TASKS[behaviour].metric})",
+        title=f"{_one(table, 'model')}\nr = {found.r:.3f}, p = {found.p:.3f}, n = {found.n}",
+    )
+    return ax
+
+
+def plot_criteria(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> Axes:
+    """One benchmark under every criterion; rows of one ``label`` share colour and marker.
+
+    ``table`` has a ``label`` column beside the tidy ones (for instance the paper's version). The
+    unpruned model is the row "none". A value that is not finite is drawn at the edge and named.
+    """
+    rows = table[(table["task"] == task) & (table["metric"] == TASKS[task].metric)]
+    if rows.empty:
+        raise WidthPruneError(f"the table has no {TASKS[task].metric} of {task}: evaluate it first")
+    order = ["none", "PPM", "MAW", "L2", "VOW", "PON", "RANDOM"]
+    order = [name for name in order if name in set(rows["criterion"])]
+    ax = ax or plt.gca()
+    finite = rows["value"][np.isfinite(rows["value"])]
+    edge = finite.max() * (3 if not TASKS[task].higher_is_better else 1)
+    for i, (label, group) in enumerate(rows.groupby("label", sort=False)):
+        y = group["criterion"].map(order.index) + 0.12 * i
+        shown = group["value"].where(np.isfinite(group["value"]), edge)
+        ax.errorbar(
+            shown,
+            y,
+            xerr=group["stderr"],
+            fmt=MARKERS[i],
+            color=PALETTE[i],
+            label=label,
+            capsize=2,
+            alpha=0.9,
+        )
+        for at, value in zip(y, group["value"], strict=True):
+            if not np.isfinite(value):
+                ax.annotate(
+                    f"{value:g} (overflow)", (edge, at), xytext=(-6, 5), textcoords="offset points",
+                    ha="right", fontsize="small",
+                )  # fmt: skip
+    if not TASKS[task].higher_is_better:
+        ax.set_xscale("log")
+    ax.set_yticks(range(len(order)), ["unpruned" if name == "none" else name for name in order])
+    ax.invert_yaxis()
+    ax.set(xlabel=f"{TASKS[task].label} ({TASKS[task].metric})", ylabel="criterion")
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def plot_convergence(table: pd.DataFrame, *, tasks, axes=None) -> np.ndarray:
+    """The same benchmarks for a base model and its instruct version: one panel a task, a line a model."""
+    rows = headline(table[table["task"].isin(tasks)])
+    if axes is None:
+        _, axes = plt.subplots(
+            1, len(tasks), figsize=(4 * len(tasks), 3.4), sharex=True, layout="constrained"
+        )
+    axes = np.atleast_1d(axes)
+    for ax, task in zip(axes, tasks, strict=True):
+        plot_sweep(rows[rows["task"] == task], task=task, ax=ax)
+    for ax in axes[1:]:
+        ax.get_legend().remove()
+    return axes
+
+
+def plot_sweep(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> Axes:
+    """One benchmark over the ratios, a line per model; bars are one standard error."""
+    rows = headline(table[table["task"] == task])
+    ax = ax or plt.gca()
+    for i, (model, line) in enumerate(rows.groupby("model", sort=True)):
+        line = line.sort_values("pruning_pct")
+        _line(ax, line["pruning_pct"], line["value"], line["stderr"], i, model)
+    if not TASKS[task].higher_is_better:
+        ax.set_yscale("log")
+    _ratio_ticks(ax, rows)
+    ax.set(title=TASKS[task].label, ylabel=TASKS[task].metric)
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def _line(ax, x, y, error, i, label):
+    style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5)
+    ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style)
+
+
+def _ratio_ticks(ax, rows):
+    """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below."""
+    pcts = sorted(rows["pruning_pct"].unique())
+    ratios = rows.groupby("pruning_pct")["expansion_ratio"].agg(["min", "max"])
+    one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
+    labels = [f"{pct:g}\n{ratios['min'][pct]:.2f}x" if one else f"{pct:g}" for pct in pcts]
+    ax.set_xticks(pcts, labels, fontsize="small")
+    ax.set_xlabel("neurons pruned, %" + ("; expansion ratio below" if one else ""))
+
+
+def _one(table, column):
+    found = sorted(set(table[column]))
+    if len(found) != 1:
+        raise WidthPruneError(f"the figure is of one {column}, got {', '.join(found) or 'none'}: select one")
+    return found[0]

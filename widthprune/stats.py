@@ -1,0 +1,134 @@
+"""Statistics on results tables: changes from the unpruned model, and correlations between benchmarks.
+
+SciPy computes; this module chooses the columns, and never gives a coefficient without its n, its
+interval, and what one point more or less would change: seven ratios are few.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from .errors import WidthPruneError
+from .tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Pearson's r with what is needed to judge it."""
+
+    r: float
+    p: float  # two-sided, H0: no correlation
+    n: int
+    low: float  # 95% interval by Fisher's transformation; NaN for n = 3
+    high: float
+    loo_low: float  # range of r when each point is left out in turn; NaN for n = 3
+    loo_high: float
+
+    def __str__(self):
+        return (
+            f"r = {self.r:.3f}, p = {self.p:.3f}, n = {self.n}, 95% interval [{self.low:.2f}, {self.high:.2f}], "
+            f"leaving one out [{self.loo_low:.2f}, {self.loo_high:.2f}]"
+        )
+
+
+def correlate(x, y) -> Correlation:
+    """Pearson correlation of two series of one value per ratio.
+
+    Parameters
+    ----------
+    x, y : array-like, shape (n,)
+
+    Raises
+    ------
+    WidthPruneError
+        If the lengths differ, n < 3, a value is not finite, or a series is constant.
+
+    Examples
+    --------
+    >>> print(correlate([1, 2, 3, 4], [1, 3, 2, 4]))
+    r = 0.800, p = 0.200, n = 4, 95% interval [-0.70, 1.00], leaving one out [0.50, 0.93]
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.shape != y.shape or x.ndim != 1 or len(x) < 3:
+        raise WidthPruneError(
+            f"a correlation needs two series of at least 3 values, got {x.shape} and {y.shape}"
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise WidthPruneError(
+            "a correlation needs finite values, got NaN or infinity: leave those ratios out"
+        )
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        raise WidthPruneError("a correlation needs two series that vary, got a constant one")
+    result = stats.pearsonr(x, y)
+    low = high = loo_low = loo_high = np.nan
+    if len(x) > 3:
+        low, high = result.confidence_interval()
+        loo = [
+            stats.pearsonr(np.delete(x, i), np.delete(y, i)).statistic
+            for i in range(len(x))
+            if np.ptp(np.delete(x, i)) > 0 and np.ptp(np.delete(y, i)) > 0
+        ]
+        loo_low, loo_high = min(loo), max(loo)
+    return Correlation(result.statistic, result.pvalue, len(x), low, high, loo_low, loo_high)
+
+
+def values(table: pd.DataFrame, task: str, metric: str | None = None) -> pd.Series:
+    """One benchmark of one sweep: its values by ``pruning_pct``, ascending.
+
+    Raises
+    ------
+    WidthPruneError
+        If the table has no such rows, or several for one ratio.
+    """
+    metric = metric or TASKS[task].metric
+    rows = table[(table["task"] == task) & (table["metric"] == metric)]
+    if rows.empty:
+        raise WidthPruneError(f"the table has no {metric} of {task}: evaluate it first")
+    series = rows.set_index("pruning_pct")["value"].sort_index()
+    if not series.index.is_unique:
+        raise WidthPruneError(
+            f"{task} has several values for one ratio: select one model, criterion, limit and seed first"
+        )
+    return series
+
+
+def correlate_tasks(table: pd.DataFrame, knowledge: str, behaviour: str) -> Correlation:
+    """Correlation of two benchmarks over the ratios of one sweep that have both."""
+    both = pd.concat([values(table, knowledge), values(table, behaviour)], axis=1, join="inner")
+    return correlate(both.iloc[:, 0], both.iloc[:, 1])
+
+
+def relative_change(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ``change_pct`` and ``change_se``: each value against the unpruned model's.
+
+    ``change_pct`` is 100 (value / baseline - 1), so a perplexity that doubles has changed by +100.
+    ``change_se`` is its standard error from the two values' own, taken as independent (which
+    overstates it where both saw the same items); empty where either is unknown.
+
+    Raises
+    ------
+    WidthPruneError
+        If a model and task have no row at ``pruning_pct`` 0 or a baseline that is not positive.
+    """
+    # Table and baseline share these, so the baselines of two limits or suites are never mixed.
+    keys = ["model", "task", "metric", "num_fewshot", "limit", "dtype", "source"]
+    baseline = table[table["pruning_pct"] == 0][[*keys, "value", "stderr"]]
+    merged = table.merge(baseline, how="left", on=keys, suffixes=("", "_0"))
+    if (without := ~(merged["value_0"] > 0)).any():
+        row = merged[without].iloc[0]
+        raise WidthPruneError(
+            f"{row['model']}, {row['task']} {row['metric']}: no positive value at 0% to compare with"
+        )
+    ratio = merged["value"] / merged["value_0"]
+    spread = np.hypot(merged["stderr"] / merged["value_0"], ratio * merged["stderr_0"] / merged["value_0"])
+    merged["change_pct"] = 100 * (ratio - 1)
+    merged["change_se"] = (100 * spread).where(merged["pruning_pct"] > 0, 0.0)
+    return merged.drop(columns=["value_0", "stderr_0"])
+
+
+def missing_from_grid(table: pd.DataFrame, pruning_pcts, tasks) -> list[str]:
+    """What a complete sweep would have and this table has not, as ``task at pct%``; empty when whole."""
+    have = set(zip(table["task"], table["pruning_pct"], strict=True))
+    return [f"{task} at {pct:g}%" for task in tasks for pct in pruning_pcts if (task, pct) not in have]
