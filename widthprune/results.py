@@ -148,10 +148,13 @@ def load_results(path: str | Path = "results") -> pd.DataFrame:
         )
     rows = []
     for file in sorted(root.rglob("*.json")):
-        run = read_run(file)
-        for row in run["metrics"]:
-            rows.append(run["provenance"] | run["settings"] | row | {"source": "measured"})
+        rows += run_rows(read_run(file))
     return tidy(pd.DataFrame(rows))
+
+
+def run_rows(run: Mapping) -> list[dict]:
+    """One run's numbers as rows for the tidy table."""
+    return [run["provenance"] | run["settings"] | row | {"source": "measured"} for row in run["metrics"]]
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:

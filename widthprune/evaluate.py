@@ -1,0 +1,261 @@
+"""Evaluate a model over a grid of widths with lm-eval, one results file per run, resuming for free."""
+
+import contextlib
+import io
+import logging
+import math
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from tqdm.auto import tqdm
+
+from .criteria import check_criterion
+from .errors import WidthPruneError
+from .models import load_model, model_revision, model_shape
+from .provenance import record
+from .pruning import prune_model, score_model
+from .results import METRIC_FIELDS, find_run, run_rows, tidy, write_run
+from .sizes import expansion_ratio, kept_size
+from .suites import Benchmark, find_benchmarks
+
+PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model of a sweep; the unpruned one has criterion "none"."""
+
+    criterion: str
+    pruning_pct: float
+    intermediate_size: int
+    expansion_ratio: float
+
+
+def grid(
+    intermediate_size: int,
+    hidden_size: int,
+    *,
+    pruning_pcts: Iterable[float] = (),
+    expansion_ratios: Iterable[float] = (),
+    criteria: Iterable[str] = ("PPM",),
+) -> list[Point]:
+    """The models of a sweep, the unpruned one first and once, then by criterion and width.
+
+    >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
+    [('none', 8192), ('PPM', 4916)]
+    """
+    sizes = {kept_size(intermediate_size, hidden_size, pruning_pct=pct): float(pct) for pct in pruning_pcts}
+    for ratio in expansion_ratios:
+        size = kept_size(intermediate_size, hidden_size, expansion_ratio=ratio)
+        pct = 100 * (1 - size / intermediate_size)
+        # 2.4x of 8192 is what 40% leaves, though one neuron in 8192 cannot be cut in half.
+        whole = kept_size(intermediate_size, hidden_size, pruning_pct=round(pct)) == size
+        sizes.setdefault(size, float(round(pct)) if whole else round(pct, 2))
+    sizes.pop(intermediate_size, None)
+    points = [
+        Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
+    ]
+    for criterion in dict.fromkeys(check_criterion(name) for name in criteria):
+        for size in sorted(sizes, reverse=True):
+            points.append(Point(criterion, sizes[size], size, round(expansion_ratio(size, hidden_size), 4)))
+    return points
+
+
+def evaluate(
+    model: str,
+    tasks: str | Sequence[str] = "pocket",
+    *,
+    pruning_pcts: Iterable[float] = PAPER_PCTS,
+    expansion_ratios: Iterable[float] = (),
+    criteria: Iterable[str] = ("PPM",),
+    limit: int | None = None,
+    seed: int = 0,
+    results_dir: str = "results",
+    dtype: str = "auto",
+    device: str = "cpu",
+    batch_size: int = 8,
+    max_length: int | None = None,
+) -> pd.DataFrame:
+    """Measure benchmarks on one model at every width asked for.
+
+    Every result is written as soon as it is there, and found again by the next call with the same
+    settings: an interrupted sweep goes on where it stopped, and loses the task in flight at most.
+
+    Parameters
+    ----------
+    model : str
+        As for `load_model`.
+    tasks : str or sequence of str
+        A suite ("pocket", "paper", "paper-instruct") or lm-eval tasks of theirs.
+    pruning_pcts, expansion_ratios, criteria
+        The grid. The unpruned model is always part of it.
+    limit : int, optional
+        Items per task, a random subset drawn with ``seed``: the same items at every width. A group
+        such as MMLU spreads its limit evenly over its tasks, at least one each. None takes all.
+    seed : int
+        Draws the subset, and the neurons of ``RANDOM``.
+    results_dir : str
+        Where the results files are read and written.
+    dtype, device
+        As for `load_model`. Log-probabilities are taken in float32 whatever the dtype.
+    batch_size : int
+        Rows at once in generation and perplexity; the numbers do not depend on it beyond rounding.
+    max_length : int, optional
+        Longest text in tokens, default the model's own: shortening it raises perplexities.
+
+    Returns
+    -------
+    DataFrame
+        The runs of this grid as tidy rows, old and new. ``attrs["missing"]`` maps each task that
+        could not be measured to the reason.
+
+    Raises
+    ------
+    WidthPruneError
+        Before anything is measured, if an argument is out of range or the model cannot be pruned.
+    """
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
+    size, hidden = model_shape(model)
+    points = grid(
+        size, hidden, pruning_pcts=pruning_pcts, expansion_ratios=expansion_ratios, criteria=criteria
+    )
+    # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as scratch:
+        benchmarks = find_benchmarks(tasks, scratch)
+        missing = {b.task: b.missing for b in benchmarks if b.missing}
+        asked = [(point, b) for point in points for b in benchmarks if not b.missing]
+        shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
+        shared |= {"dtype": str(dtype), "max_length": max_length}
+        settings = [shared | vars(p) | _task_settings(b) for p, b in asked]
+        runs = [find_run(results_dir, s) for s in settings]
+        todo = [i for i, run in enumerate(runs) if run is None]
+        pruned = _Pruned(model, dtype, device, seed)
+        bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
+        for i in bar:
+            point, benchmark = asked[i]
+            bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
+            lm = pruned.at(point, batch_size, max_length)
+            with record(device) as provenance:
+                metrics = _measure(lm, benchmark, limit, seed)
+            if metrics:
+                write_run(results_dir, settings[i], metrics, provenance)
+                runs[i] = find_run(results_dir, settings[i])
+    rows = [row for run in runs if run is not None for row in run_rows(run)]
+    table = tidy(pd.DataFrame(rows))
+    table.attrs["missing"] = missing
+    return table
+
+
+def _task_settings(benchmark: Benchmark) -> dict:
+    return {
+        "task": benchmark.task,
+        "num_fewshot": benchmark.num_fewshot,
+        "task_version": benchmark.version,
+        "data": benchmark.data,
+    }
+
+
+class _Pruned:
+    """The models of a sweep, each made when it is first needed, from one copy of the weights."""
+
+    def __init__(self, name, dtype, device, seed):
+        self._load = lambda: load_model(name, dtype=dtype, device=device)
+        self._seed, self._model, self._scores, self._last = seed, None, {}, (None, None)
+
+    def at(self, point: Point, batch_size: int, max_length: int | None):
+        from .prefix_lm import PrefixLM
+
+        if self._last[0] == point:
+            return self._last[1]
+        if self._model is None:
+            self._model, self._tokenizer = self._load()
+            if self._tokenizer is None:
+                raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
+        model = self._model
+        if point.criterion != "none":
+            if point.criterion not in self._scores:
+                self._scores = {point.criterion: score_model(model, point.criterion, seed=self._seed)}
+            scores = self._scores[point.criterion]
+            # By size, not by percentage: the size is what the settings name.
+            ratio = point.intermediate_size / self._hidden
+            model = prune_model(model, expansion_ratio=ratio, scores=scores)
+        lm = PrefixLM(
+            pretrained=model,
+            tokenizer=self._tokenizer,
+            batch_size=batch_size,
+            max_length=max_length,
+            softmax_dtype="float32",
+        )
+        self._last = (point, lm)
+        return lm
+
+    @property
+    def _hidden(self):
+        return self._model.config.get_text_config().hidden_size
+
+
+def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> list[dict]:
+    """One task on one model: its metrics as rows for a results file."""
+    from lm_eval import simple_evaluate
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        loaded = benchmark.manager.load([benchmark.task])
+        leaves = loaded["tasks"]
+        results = simple_evaluate(
+            lm,
+            tasks=[*loaded["groups"].values()][:1] or [*leaves.values()],
+            num_fewshot=benchmark.num_fewshot,
+            samples=_subset({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, limit, seed),
+            task_manager=benchmark.manager,
+            bootstrap_iters=1000,
+            log_samples=True,
+        )
+    n = sum(results["n-samples"][name]["effective"] for name in leaves)
+    rows = []
+    for name, value in results["results"][benchmark.task].items():
+        metric, _, filtered = name.partition(",")
+        if metric in ("alias", "name", "sample_len", "sample_count") or metric.endswith("_stderr"):
+            continue
+        if not isinstance(value, int | float):
+            continue
+        stderr = results["results"][benchmark.task].get(f"{metric}_stderr,{filtered}")
+        if metric == "word_perplexity":
+            stderr = _perplexity_stderr([s[metric] for s in results["samples"][benchmark.task]])
+        # GSM8K has two filters: strict-match and flexible-extract.
+        suffix = "" if filtered in ("none", "") else f"_{filtered.split('-')[0]}"
+        stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+        rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
+    return rows
+
+
+def _subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:
+    """Item numbers per task: a seeded random subset, spread evenly over the tasks of a group."""
+    if limit is None:
+        return None
+    each = -(-limit // len(sizes))
+    return {
+        name: sorted(np.random.default_rng(seed).permutation(size)[:each].tolist())
+        for name, size in sizes.items()
+    }
+
+
+def _perplexity_stderr(samples: Sequence[tuple[float, float]]) -> float | None:
+    """Bootstrap standard error, over documents, of exp(-sum of log-likelihoods / sum of words)."""
+    loglikelihoods, words = np.asarray(samples, float).T
+    if len(words) < 2 or not np.isfinite(loglikelihoods).all():
+        return None
+
+    def perplexity(total, count, axis=-1):
+        return np.exp(-total.sum(axis) / count.sum(axis))
+
+    with np.errstate(over="ignore"):
+        found = stats.bootstrap(
+            (loglikelihoods, words), perplexity, paired=True, n_resamples=1000, method="basic", rng=0
+        )
+    return float(found.standard_error)
