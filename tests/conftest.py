@@ -2,12 +2,18 @@
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
+    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
@@ -50,6 +56,22 @@ def llama():
 @pytest.fixture(params=CONFIGS)
 def any_model(request):
     return tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory):
+    """Directory of a tiny Llama with a byte-level tokenizer of its own: any text can be evaluated."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    alphabet = ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["the question and the answer of the test"], trainer)
+    directory = tmp_path_factory.mktemp("language_model")
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    fast.save_pretrained(directory)
+    tiny_model(vocab_size=300, max_position_embeddings=2048).save_pretrained(directory)
+    return str(directory)
 
 
 @torch.no_grad()

@@ -74,9 +74,11 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     ------
     WidthPruneError
         In one line with the remedy: a package that is not installed, a repository that is gated or
-        cannot be reached, a checkpoint that wants remote code, pickle weights or damaged weights, and
-        a model without GLU MLPs (found from its config, before any weight is read).
+        cannot be reached, a checkpoint that wants remote code, pickle weights or damaged weights, a
+        dtype or device that does not exist, and a model without GLU MLPs (found from its config,
+        before any weight is read).
     """
+    _check_placement(dtype, device)
     source = _source(name)
     try:
         config = _prunable_config(source)
@@ -88,6 +90,17 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
     return model.to(device).eval(), _load_tokenizer(source)
+
+
+def _check_placement(dtype, device) -> None:
+    if isinstance(dtype, str) and not (
+        dtype == "auto" or isinstance(getattr(torch, dtype, None), torch.dtype)
+    ):
+        raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise WidthPruneError(f"device {device} is not to be had on this machine: use cpu") from None
 
 
 def model_shape(name: str) -> tuple[int, int]:

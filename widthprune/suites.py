@@ -47,9 +47,6 @@ SUITES = {
         "pocket_facts": 0,
         "pocket_misconceptions_mc1": 0,
         "pocket_misconceptions_mc2": 0,
-        "pocket_arithmetic": 0,
-        "pocket_lastword": 0,
-        "pocket_instructions": 0,
     },
 }
 

@@ -1,0 +1,135 @@
+"""The command line: what it makes, and one line and exit code 2 for bad input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import logits, tiny_model
+from transformers import AutoModelForCausalLM
+
+from widthprune import load_results, prune_model
+from widthprune.__main__ import main
+
+
+def test_prune_writes_the_pruned_model(language_model, tmp_path, capsys):
+    out = tmp_path / "small"
+    assert main(["prune", language_model, str(out), "--pruning-pct", "50"]) == 0
+    assert "intermediate size 88 -> 44, expansion ratio 2.750 -> 1.375" in capsys.readouterr().out
+    expected = prune_model(AutoModelForCausalLM.from_pretrained(language_model), pruning_pct=50)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out)), logits(expected))
+    assert (out / "tokenizer.json").exists()
+
+
+def test_evaluate_prints_and_writes(language_model, tmp_path, capsys):
+    arguments = ["--tasks", "pocket_facts", "--pruning-pcts", "0", "20", "--limit", "3"]
+    assert main(["evaluate", language_model, *arguments, "--results-dir", str(tmp_path)]) == 0
+    assert "pocket_facts" in capsys.readouterr().out
+    assert len(load_results(tmp_path)["intermediate_size"].unique()) == 2
+
+
+BAD = {
+    "both targets": (["--pruning-pct", "10", "--expansion-ratio", "2"], "exactly one of them; got both"),
+    "no target": ([], "exactly one of them; got neither"),
+    "percentage": (["--pruning-pct", "100"], "pruning_pct must be in [0, 100), got 100.0"),
+    "ratio": (["--expansion-ratio", "3"], "expansion_ratio must be in (0, 2.7500]"),
+    "criterion": (["--pruning-pct", "10", "--criterion", "MOW"], "criterion must be one of MAW, PPM"),
+    "option": (["--pruning-pct", "10", "--fast"], "unrecognized arguments: --fast"),
+    "number": (["--pruning-pct", "ten"], "invalid float value: 'ten'"),
+    "dtype": (["--pruning-pct", "10", "--dtype", "float7"], "dtype must be auto, float32"),
+    "device": (["--pruning-pct", "10", "--device", "abacus"], "device abacus is not to be had"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_options(case, language_model, tmp_path, capsys):
+    options, message = BAD[case]
+    assert main(["prune", language_model, str(tmp_path / "out"), *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("widthprune: error: ") and error.count("\n") == 1 and message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def _without_glu(path):
+    config = {"model_type": "gpt2", "n_embd": 8, "n_head": 2, "n_layer": 1, "vocab_size": 16}
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def _with_nan(path):
+    model = tiny_model()
+    model.model.layers[1].mlp.up_proj.weight.data[3, 4] = float("nan")
+    model.save_pretrained(path)
+
+
+def _cut_in_half(path):
+    tiny_model().save_pretrained(path)
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+
+
+def _quantized(path):
+    tiny_model().save_pretrained(path)
+    config = json.loads((path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def _pickle(path):
+    tiny_model().save_pretrained(path)
+    (path / "model.safetensors").unlink()
+    torch.save({}, path / "pytorch_model.bin")
+
+
+def _remote_code(path):
+    path.mkdir()
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.M"}}
+    (path / "config.json").write_text(json.dumps(config))
+
+
+MODELS = {
+    "no GLU": (_without_glu, "has no GLU MLP"),
+    "NaN": (_with_nan, "layers.1.mlp: gate and up must be finite"),
+    "cut in half": (_cut_in_half, "damaged safetensors file"),
+    "quantized": (_quantized, "quantize"),
+    "pickle": (_pickle, "holds pickle weights"),
+    "remote code": (_remote_code, "wants to run code from its repository"),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_bad_models(case, tmp_path, capsys):
+    make, message = MODELS[case]
+    make(tmp_path / "model")
+    assert main(["prune", str(tmp_path / "model"), str(tmp_path / "out"), "--pruning-pct", "10"]) == 2
+    error = capsys.readouterr().err
+    line = next(line for line in error.splitlines() if line.startswith("widthprune: error: "))
+    assert message in line
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_output_that_exists_is_not_touched(language_model, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    assert main(["prune", language_model, str(tmp_path / "out"), "--pruning-pct", "10"]) == 2
+    assert "exists already: name a new directory" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_damaged_results_file_is_named_and_deleting_it_heals(language_model, tmp_path, capsys):
+    command = ["evaluate", language_model, "--tasks", "pocket_facts", "--pruning-pcts", "0", "--limit", "2"]
+    command += ["--results-dir", str(tmp_path)]
+    assert main(command) == 0
+    (file,) = tmp_path.rglob("*.json")
+    file.write_text(file.read_text()[:200])
+    assert main(command) == 2
+    assert f"{file} is not a whole results file" in capsys.readouterr().err
+    file.unlink()
+    assert main(command) == 0
+
+
+def test_python_m_and_the_exit_code():
+    command = [sys.executable, "-m", "widthprune", "prune"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("widthprune: error: the following arguments are required: model, output")

@@ -1,0 +1,121 @@
+"""Evaluation: the grid, the numbers, resuming, and what is refused before anything runs."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from widthprune import WidthPruneError, load_results
+from widthprune import evaluate as evaluate_module
+from widthprune.evaluate import _perplexity_stderr, _subset, evaluate, grid
+from widthprune.tasks import headline
+
+QUICK = dict(limit=4, pruning_pcts=[0, 50])
+
+
+def test_the_grid_names_the_unpruned_model_once():
+    points = grid(8192, 2048, pruning_pcts=[0, 10, 40], criteria=["ppm", "L2", "PPM"])
+    assert [(p.criterion, p.pruning_pct, p.intermediate_size) for p in points] == [
+        ("none", 0, 8192), ("PPM", 10, 7373), ("PPM", 40, 4916), ("L2", 10, 7373), ("L2", 40, 4916)
+    ]  # fmt: skip
+
+
+def test_a_ratio_and_the_percentage_that_reaches_it_are_one_point():
+    points = grid(8192, 2048, pruning_pcts=[40], expansion_ratios=[2.4, 2.0, 1.0])
+    assert [(p.pruning_pct, p.intermediate_size, p.expansion_ratio) for p in points[1:]] == [
+        (40, 4916, 2.4004), (50, 4096, 2.0), (75, 2048, 1.0)
+    ]  # fmt: skip
+
+
+def test_subsets_are_seeded_and_spread_over_a_group():
+    sizes = {"a": 100, "b": 100}
+    found = _subset(sizes, 10, seed=0)
+    assert [len(items) for items in found.values()] == [5, 5]
+    assert found == _subset(sizes, 10, seed=0) != _subset(sizes, 10, seed=1)
+    assert _subset({"a": 3}, 10, seed=0) == {"a": [0, 1, 2]}
+    assert _subset(sizes, None, seed=0) is None
+
+
+def test_perplexity_stderr_agrees_with_the_delta_method():
+    random = np.random.default_rng(0)
+    words = random.integers(50, 150, 200)
+    logs = -words * 3 + random.normal(0, 20, 200)
+    # d exp(m) = exp(m) dm, m the ratio of the sums, its variance from the residuals of that ratio.
+    mean = -logs.sum() / words.sum()
+    residuals = -logs - mean * words
+    expected = np.exp(mean) * np.sqrt((residuals**2).sum()) / words.sum()
+    assert _perplexity_stderr(list(zip(logs, words, strict=True))) == pytest.approx(expected, rel=0.1)
+    assert _perplexity_stderr([(-1.0, 2)]) is None
+
+
+def test_a_sweep_is_measured_written_and_read_back(language_model, tmp_path):
+    table = evaluate(language_model, results_dir=tmp_path, **QUICK)
+    shown = headline(table)
+    assert len(shown) == 8 and (shown["n"] == 4).all()
+    assert shown["intermediate_size"].unique().tolist() == [88, 44]
+    assert np.isfinite(shown["value"]).all() and shown["commit"].notna().all()
+    whole = load_results(tmp_path)
+    assert len(whole) == len(table) and whole["value"].sum() == table["value"].sum()
+
+
+def test_a_random_model_knows_nothing(language_model, tmp_path):
+    table = evaluate(language_model, ["pocket_facts"], pruning_pcts=[0], results_dir=tmp_path)
+    (row,) = headline(table).to_dict("records")
+    assert abs(row["value"] - 0.25) < 4 * row["stderr"]
+
+
+def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_path, monkeypatch):
+    measure, calls = evaluate_module._measure, []
+
+    def stops_at_the_third(lm, benchmark, limit, seed):
+        calls.append(benchmark.task)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(lm, benchmark, limit, seed)
+
+    monkeypatch.setattr(evaluate_module, "_measure", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(language_model, results_dir=tmp_path, **QUICK)
+    assert len(list(tmp_path.rglob("*.json"))) == 2
+    table = evaluate(language_model, results_dir=tmp_path, **QUICK)
+    assert len(calls) == 3 + 6
+    again = evaluate(language_model, results_dir=tmp_path, **QUICK)
+    assert len(calls) == 9
+    pd.testing.assert_frame_equal(table, again)
+
+
+def test_another_setting_is_another_result(language_model, tmp_path):
+    for change in ({}, {"limit": 5}, {"seed": 1}, {"dtype": "bfloat16"}):
+        evaluate(language_model, ["pocket_facts"], results_dir=tmp_path, **(QUICK | change))
+    assert len(list(tmp_path.rglob("*.json"))) == 8
+
+
+def test_missing_data_is_reported_and_the_rest_measured(language_model, tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    (data / "boolq").mkdir(parents=True)
+    item = {"question": "is it", "passage": "It is.", "idx": 0, "label": 1}
+    (data / "boolq" / "validation.jsonl").write_text(json.dumps(item) + "\n")
+    monkeypatch.setenv("WIDTHPRUNE_DATA", str(data))
+    table = evaluate(language_model, ["boolq", "gsm8k"], pruning_pcts=[0], results_dir=tmp_path / "r")
+    assert set(table["task"]) == {"boolq"}
+    assert table.attrs["missing"] == {"gsm8k": "no file gsm8k/test.jsonl under WIDTHPRUNE_DATA"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(limit=0), "limit must be a whole number of at least 1, or None for all, got 0"),
+        (dict(pruning_pcts=[120]), r"pruning_pct must be in \[0, 100\), got 120"),
+        (
+            dict(expansion_ratios=[5]),
+            r"expansion_ratio must be in \(0, 2.7500\], the model's own ratio, got 5",
+        ),
+        (dict(criteria=["best"]), "criterion must be one of MAW, PPM, VOW, PON, L2, RANDOM, got 'best'"),
+        (dict(tasks="exam"), r"tasks must be a suite .* got exam"),
+    ],
+)
+def test_bad_input_measures_nothing(language_model, tmp_path, options, message):
+    with pytest.raises(WidthPruneError, match=message):
+        evaluate(language_model, results_dir=tmp_path / "results", **options)
+    assert not (tmp_path / "results").exists()

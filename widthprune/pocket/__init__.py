@@ -1,0 +1,1 @@
+"""The pocket suite: small benchmarks of our own, in lm-eval's format. README.md says what each holds."""
