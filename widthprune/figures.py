@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from .efficiency import change_pct
 from .errors import WidthPruneError
 from .stats import correlate, relative_change, values
 from .tasks import TASKS, headline
@@ -160,6 +161,100 @@ def plot_sweep(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> Axe
     ax.set(title=TASKS[task].label, ylabel=TASKS[task].metric)
     ax.legend(fontsize="small", frameon=False)
     return ax
+
+
+def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Total parameters over the expansion ratio, a line per model.
+
+    ``table`` has the columns ``model``, ``expansion_ratio`` and ``parameters``.
+    """
+    ax = ax or plt.gca()
+    for i, (model, line) in enumerate(table.groupby("model", sort=True)):
+        line = line.sort_values("expansion_ratio")
+        # Models of one shape lie on one line: the wider, the deeper.
+        style = dict(
+            color=PALETTE[i], marker=MARKERS[i], linewidth=1.4 + 2 * (i == 0), markersize=5 + 3 * (i == 0)
+        )
+        ax.plot(line["expansion_ratio"], line["parameters"] / 1e9, label=model, **style)
+    ax.set(xlabel="expansion ratio, d_ff / d_model", ylabel="parameters, billions", ylim=(0, None))
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
+    """Energy against time, as the paper draws it: change from the unpruned model, a panel a workload.
+
+    ``summary`` is `widthprune.efficiency.summarize` of one model; batch 1 is the solid, batch 8 the
+    dashed line. Energy per token is drawn as printed: its change is the same in true joules.
+    """
+    _one(summary, "model")
+    rows = summary.assign(workload_name=summary["workload"].str.split("_").str[0])
+    names = sorted(rows["workload_name"].unique())
+    if axes is None:
+        _, axes = plt.subplots(
+            1, len(names), figsize=(4.2 * len(names), 4), sharex=True, layout="constrained"
+        )
+    drawn = {
+        "j_per_token_printed": "energy per token",
+        "ttlt_ms": "time to last token",
+        "throughput_tok_s": "tokens per second",
+    }
+    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
+        for batch, style in ((1, "-"), (8, "--")):
+            line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
+            for i, (column, label) in enumerate(drawn.items()):
+                if line[column].notna().any():
+                    ax.plot(
+                        line["pruning_pct"],
+                        change_pct(line, column),
+                        style,
+                        color=PALETTE[i],
+                        marker=MARKERS[i],
+                        markersize=4,
+                        label=f"{label}, batch {batch}",
+                    )
+        ax.axhline(0, color="0.5", linewidth=0.8, zorder=0)
+        # Linear around zero and logarithmic beyond: one workload's time grows by 270%.
+        ax.set_yscale("symlog", linthresh=25)
+        ax.set(title=name, xlabel="neurons pruned, %")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_yticks([-20, -10, 0, 10, 20, 50, 100, 250])
+    np.atleast_1d(axes)[0].set_ylabel("change from the unpruned model, %")
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    np.atleast_1d(axes)[0].figure.legend(
+        handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
+    )
+    return np.atleast_1d(axes)
+
+
+def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
+    """Where a request's time comes from: bars of two factors whose product is the dot.
+
+    ``parts`` is `widthprune.efficiency.decompose` of one model; a panel a workload.
+    """
+    _one(parts, "model")
+    names = sorted(parts["workload"].unique())
+    if axes is None:
+        _, axes = plt.subplots(
+            1, len(names), figsize=(4.2 * len(names), 3.6), sharey=True, layout="constrained"
+        )
+    bars = {"tokens_factor": "tokens generated", "time_per_token_factor": "time per token"}
+    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
+        rows = parts[parts["workload"] == name].sort_values("pruning_pct")
+        x = np.arange(len(rows))
+        for i, (column, label) in enumerate(bars.items()):
+            # Bars start at 1, no change.
+            ax.bar(x + (i - 0.5) * 0.38, rows[column] - 1, 0.38, bottom=1, color=PALETTE[i], label=label)
+        ax.plot(x, rows["ttlt_factor"], "k_", markersize=16, label="time to last token")
+        ax.axhline(1, color="0.5", linewidth=0.8)
+        ax.set_yscale("log")
+        ax.set_yticks([0.9, 1, 1.5, 2, 3, 4], ["0.9", "1", "1.5", "2", "3", "4"])
+        ax.minorticks_off()
+        ax.set_xticks(x, [f"{pct:g}" for pct in rows["pruning_pct"]])
+        ax.set(title=name.split("_")[0] + ", batch 1", xlabel="neurons pruned, %")
+    np.atleast_1d(axes)[0].set_ylabel("factor against the unpruned model")
+    np.atleast_1d(axes)[0].legend(fontsize="small", frameon=False)
+    return np.atleast_1d(axes)
 
 
 def _line(ax, x, y, error, i, label):

@@ -172,6 +172,16 @@ def sweep(table: pd.DataFrame, model: str, criterion: str = "PPM") -> pd.DataFra
     return chosen.sort_values(["task", "metric", "pruning_pct"], ignore_index=True)
 
 
+def most_items(table: pd.DataFrame) -> pd.DataFrame:
+    """For each model, criterion, width and task, only the run over the most items; ties go to the first."""
+    keys = ["model", "criterion", "pruning_pct", "task"]
+    # A run is told by its settings; n may be empty where it was not published.
+    settings = ["num_fewshot", "limit", "seed", "dtype"]
+    runs = table.drop_duplicates([*keys, *settings]).sort_values("n", ascending=False, kind="stable")
+    chosen = runs.drop_duplicates(keys)[[*keys, *settings]]
+    return tidy(table.merge(chosen, on=[*keys, *settings]))
+
+
 def write_atomically(path: str | Path, text: str) -> None:
     """Write a text file so that a reader, or a kill at any moment, sees the old file or the new one."""
     path = Path(path)

@@ -1,9 +1,12 @@
 """Slicing: kept indices in, smaller layers out. Knows nothing about scores."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from .glu import GLU
+from .sizes import kept_size
 
 
 def kept_indices(scores: Tensor, size: int) -> Tensor:
@@ -50,3 +53,37 @@ def _sliced(parameter: nn.Parameter, dim: int, kept: Tensor) -> nn.Parameter:
     # A new Parameter: the old one may be shared with the unpruned model and stays as it is.
     data = parameter.detach().index_select(dim, kept.to(parameter.device))
     return nn.Parameter(data, requires_grad=parameter.requires_grad)
+
+
+def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pruning_pct: float) -> dict:
+    """How far two criteria agree on what to remove from one model.
+
+    Parameters
+    ----------
+    scores, others : mapping of str to Tensor, shape (d_ff,)
+        Scores of every MLP under two criteria, from `widthprune.score_model`.
+    pruning_pct : float, in [0, 100)
+
+    Returns
+    -------
+    dict
+        ``shared``: part of the neurons removed by the first that the second removes too, over all
+        layers; ``by_chance``: what independent choices would share; ``ties``: layers in which the
+        first criterion's scores tie across the cut, so that the index decides; ``layers``.
+    """
+    removed = shared = neurons = ties = 0
+    for name, first in scores.items():
+        size = kept_size(len(first), 1, pruning_pct=pruning_pct)
+        ones, twos = (torch.ones(len(first), dtype=torch.bool) for _ in range(2))
+        ones[kept_indices(first, size)] = False
+        twos[kept_indices(others[name], size)] = False
+        neurons, removed = neurons + len(first), removed + int(ones.sum())
+        shared += int((ones & twos).sum())
+        ties += bool(ones.any()) and bool(first[ones].max() == first[~ones].min())
+    return {
+        "pruning_pct": pruning_pct,
+        "shared": shared / removed if removed else 1.0,
+        "by_chance": removed / neurons,
+        "ties": ties,
+        "layers": len(scores),
+    }

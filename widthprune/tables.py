@@ -1,0 +1,70 @@
+"""Tables as a reader wants them: a row per benchmark, a column per ratio, uncertainty beside the value."""
+
+import pandas as pd
+
+from .tasks import TASKS, headline
+
+
+def show(table: pd.DataFrame):
+    """`by_ratio` with a caption that says where the numbers come from, styled for a notebook."""
+    return by_ratio(table).style.hide(axis="index").set_caption(origin(table))
+
+
+def origin(table: pd.DataFrame) -> str:
+    """One line on where a table's numbers come from: the paper's version, or who measured what on what.
+
+    Measured rows name model, dtype, limit, seed, device and the commit of this repository.
+    """
+    if (table["source"] == "published").all():
+        versions = " and ".join(sorted(table["paper_version"].unique()))
+        return f"Published: arXiv 2512.22671 {versions}, {_all(table['model'])}."
+    limits = ["all items" if pd.isna(limit) else f"limit {limit}" for limit in table["limit"].unique()]
+    commits = {"none" if pd.isna(commit) or not commit else commit[:9] for commit in table["commit"]}
+    return (
+        f"Measured: {_all(table['model'])}, dtype {_all(table['dtype'])}, {', '.join(limits)}, seed "
+        f"{_all(table['seed'])}, on {_all(table['device'])}, commit {', '.join(sorted(commits))}. ± is one standard error."
+    )
+
+
+def _all(column: pd.Series) -> str:
+    return ", ".join(str(value) for value in column.dropna().unique())
+
+
+def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
+    """Headline metrics of one model, one row a benchmark, one column a pruning percentage, as text.
+
+    Values have their standard error after a ± where it is known. The last column is the number of
+    items behind each value.
+    """
+    rows = headline(table)
+    shown = pd.DataFrame(
+        {
+            "benchmark": [TASKS[task].label for task in rows["task"]],
+            "metric": rows["metric"].to_numpy(),
+            "pruned": rows["pruning_pct"].to_numpy(),
+            "text": texts(rows),
+            "n": rows["n"].to_numpy(),
+        }
+    )
+    wide = shown.pivot(index=["benchmark", "metric"], columns="pruned", values="text")
+    wide.columns = [f"{pct:g}%" for pct in wide.columns]
+    n = shown.groupby(["benchmark", "metric"])["n"].first()
+    wide["n"] = n.map(lambda items: "" if pd.isna(items) else str(items))
+    order = [(task.label, task.metric) for task in TASKS.values() if (task.label, task.metric) in wide.index]
+    return wide.loc[order].fillna("").reset_index()
+
+
+def texts(table: pd.DataFrame) -> list[str]:
+    """Each row's value with its standard error, as `with_error` writes it."""
+    return [with_error(*pair) for pair in zip(table["value"], table["stderr"], strict=True)]
+
+
+def with_error(value: float, stderr: float) -> str:
+    """A value with its standard error, to the digits a reader can use.
+
+    >>> with_error(0.80729, 0.02854), with_error(839.05, 63.2), with_error(float("inf"), float("nan"))
+    ('0.807 ± 0.029', '839 ± 63', 'inf')
+    """
+    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 0
+    text = f"{value:.{digits}f}"
+    return text if pd.isna(stderr) else f"{text} ± {stderr:.{digits}f}"
