@@ -1,0 +1,152 @@
+"""Build the book: execute every notebook with papermill into a staged copy, then render that copy.
+
+    python book/build.py [--profile full|quick] [--output DIRECTORY]
+
+Sources stay without outputs. A notebook runs again only if it, its parameters, the package, or the
+committed results changed. A failing notebook is named and the others still run; then there is no book.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+
+from widthprune.verdicts import collect
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("_config.yml", "_toc.yml", "book")
+BADGES = {"reproduced": "success", "partly": "warning", "not reproduced": "danger", "not testable": "secondary"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="full", help="a file of book/profiles, without .yml")
+    parser.add_argument("--output", type=Path, default=ROOT / "_build", help="default _build")
+    options = parser.parse_args()
+    stage, html = options.output / "stage", options.output / "html"
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    try:
+        parameters = read_profile(options.profile, notebooks)
+    except ValueError as error:
+        print(f"book: error: {error}", file=sys.stderr)
+        return 2
+
+    # A failed build must not leave yesterday's book where today's is expected.
+    shutil.rmtree(html, ignore_errors=True)
+    stage_sources(stage)
+    failed = [path.stem for path in notebooks if not execute(path, parameters.get(path.stem, {}), stage)]
+    if failed:
+        print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
+        return 1
+    (stage / "book" / "verdicts.md").write_text(verdict_table(stage, notebooks), encoding="utf-8")
+    if render(stage, options.output):
+        print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
+        return 1
+    shutil.move(options.output / "_build" / "html", html)
+    print(html / "index.html")
+    return 0
+
+
+def read_profile(name: str, notebooks: list[Path]) -> dict[str, dict]:
+    """Parameters per notebook; papermill only warns of a misspelt one, so it is refused here."""
+    file = ROOT / "book" / "profiles" / f"{name}.yml"
+    known = sorted(path.stem for path in file.parent.glob("*.yml"))
+    if name not in known:
+        raise ValueError(f"profile must be one of {', '.join(known)}, got {name!r}")
+    profile = yaml.safe_load(file.read_text(encoding="utf-8"))
+    by_name = {path.stem: path for path in notebooks}
+    for notebook, parameters in profile.items():
+        if notebook not in by_name:
+            raise ValueError(f"{file.name} names {notebook}, which is no notebook: {', '.join(by_name)}")
+        has = papermill.inspect_notebook(str(by_name[notebook]))
+        if unknown := sorted(set(parameters) - set(has)):
+            raise ValueError(f"{file.name}: {notebook} has no parameter {', '.join(unknown)}; it has {', '.join(has)}")
+    return profile
+
+
+def stage_sources(stage: Path) -> None:
+    """Copy what the book is made of, and the committed results beside what earlier builds measured."""
+    stage.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        source, target = ROOT / name, stage / name
+        if source.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    # Measurements made by other code than today's are not today's: they go, and are made again.
+    stamp, now = stage / "package.txt", digest(ROOT / "widthprune")
+    if not stamp.exists() or stamp.read_text() != now:
+        shutil.rmtree(stage / "results", ignore_errors=True)
+        stamp.write_text(now)
+    shutil.copytree(ROOT / "results", stage / "results", dirs_exist_ok=True)
+
+
+def execute(source: Path, parameters: dict, stage: Path) -> bool:
+    """Execute one notebook into the stage, unless an execution of exactly this is there; False if it fails."""
+    executed, stamp = stage / "notebooks" / source.name, stage / "stamps" / f"{source.stem}.txt"
+    identity = json.dumps(parameters, sort_keys=True) + digest(source, ROOT / "widthprune", ROOT / "results")
+    if executed.exists() and stamp.exists() and stamp.read_text() == identity:
+        print(f"book: {source.stem} is up to date")
+        return True
+    print(f"book: running {source.stem}", flush=True)
+    stamp.parent.mkdir(exist_ok=True)
+    executed.parent.mkdir(exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    try:
+        papermill.execute_notebook(
+            source, executed, parameters, kernel_name="python3", cwd=stage, log_output=False
+        )
+    except papermill.PapermillExecutionError as error:
+        print(f"book: {source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}", file=sys.stderr)
+        return False
+    notebook = nbformat.read(executed, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
+            print(f"book: {source.stem} has a cell that was not executed: {cell.source[:60]!r}", file=sys.stderr)
+            return False
+    stamp.write_text(identity)
+    return True
+
+
+def verdict_table(stage: Path, notebooks: list[Path]) -> str:
+    """The table of the front page: every verdict that the notebooks reached, with a link to its chapter."""
+    lines = ["| Claim | Published | Measured or recomputed | Verdict | Chapter |", "|---|---|---|---|---|"]
+    for path in notebooks:
+        notebook = json.loads((stage / "notebooks" / path.name).read_text(encoding="utf-8"))
+        for found in collect(notebook):
+            badge = f"{{bdg-{BADGES[found.outcome]}}}`{found.outcome}`"
+            cells = [text.replace("|", "\\|") for text in (found.claim, found.published, found.measured)]
+            link = f"[{path.stem[:2]}](../notebooks/{path.name})"
+            lines.append("| " + " | ".join([*cells, badge, link]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def render(stage: Path, output: Path) -> int:
+    """Jupyter Book, with warnings as errors; returns its exit status."""
+    # Pages are few: building all of them is quick, and a warning cannot hide in a page built before.
+    command = ["jupyter-book", "build", stage, "--path-output", output, "--all", "-W", "-n", "--keep-going", "-q"]
+    tool = Path(sys.executable).parent / command[0]
+    return subprocess.run([str(tool), *map(str, command[1:])], env=os.environ | {"PYTHONWARNINGS": "ignore"}).returncode
+
+
+def digest(*paths: Path) -> str:
+    """Hash of files, and of all files under directories."""
+    found = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and "__pycache__" not in file.parts:
+                found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return found.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
