@@ -23,7 +23,12 @@ from widthprune.verdicts import collect
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
-BADGES = {"reproduced": "success", "partly": "warning", "not reproduced": "danger", "not testable": "secondary"}
+BADGES = {
+    "reproduced": "success",
+    "partly": "warning",
+    "not reproduced": "danger",
+    "not testable": "secondary",
+}
 
 
 def main() -> int:
@@ -68,7 +73,9 @@ def read_profile(name: str, notebooks: list[Path]) -> dict[str, dict]:
             raise ValueError(f"{file.name} names {notebook}, which is no notebook: {', '.join(by_name)}")
         has = papermill.inspect_notebook(str(by_name[notebook]))
         if unknown := sorted(set(parameters) - set(has)):
-            raise ValueError(f"{file.name}: {notebook} has no parameter {', '.join(unknown)}; it has {', '.join(has)}")
+            raise ValueError(
+                f"{file.name}: {notebook} has no parameter {', '.join(unknown)}; it has {', '.join(has)}"
+            )
     return profile
 
 
@@ -106,12 +113,17 @@ def execute(source: Path, parameters: dict, stage: Path) -> bool:
             source, executed, parameters, kernel_name="python3", cwd=stage, log_output=False
         )
     except papermill.PapermillExecutionError as error:
-        print(f"book: {source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}", file=sys.stderr)
+        print(
+            f"book: {source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}",
+            file=sys.stderr,
+        )
         return False
     notebook = nbformat.read(executed, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
-            print(f"book: {source.stem} has a cell that was not executed: {cell.source[:60]!r}", file=sys.stderr)
+            print(
+                f"book: {source.stem} has a cell that was not executed: {cell.source[:60]!r}", file=sys.stderr
+            )
             return False
     stamp.write_text(identity)
     return True
@@ -133,9 +145,22 @@ def verdict_table(stage: Path, notebooks: list[Path]) -> str:
 def render(stage: Path, output: Path) -> int:
     """Jupyter Book, with warnings as errors; returns its exit status."""
     # Pages are few: building all of them is quick, and a warning cannot hide in a page built before.
-    command = ["jupyter-book", "build", stage, "--path-output", output, "--all", "-W", "-n", "--keep-going", "-q"]
+    command = [
+        "jupyter-book",
+        "build",
+        stage,
+        "--path-output",
+        output,
+        "--all",
+        "-W",
+        "-n",
+        "--keep-going",
+        "-q",
+    ]
     tool = Path(sys.executable).parent / command[0]
-    return subprocess.run([str(tool), *map(str, command[1:])], env=os.environ | {"PYTHONWARNINGS": "ignore"}).returncode
+    return subprocess.run(
+        [str(tool), *map(str, command[1:])], env=os.environ | {"PYTHONWARNINGS": "ignore"}
+    ).returncode
 
 
 def digest(*paths: Path) -> str:
