@@ -7,7 +7,8 @@ from .tasks import TASKS, headline
 
 def show(table: pd.DataFrame):
     """`by_ratio` with a caption that says where the numbers come from, styled for a notebook."""
-    return by_ratio(table).style.hide(axis="index").set_caption(origin(table))
+    styled = by_ratio(table).style.hide(axis="index").set_caption(origin(table))
+    return styled.set_table_styles([{"selector": "td, th", "props": "white-space: nowrap; font-size: 85%"}])
 
 
 def origin(table: pd.DataFrame) -> str:
@@ -34,7 +35,7 @@ def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
     """Headline metrics of one model, one row a benchmark, one column a pruning percentage, as text.
 
     Values have their standard error after a ± where it is known. The last column is the number of
-    items behind each value.
+    items behind each value, where that is known.
     """
     rows = headline(table)
     shown = pd.DataFrame(
@@ -48,8 +49,8 @@ def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
     )
     wide = shown.pivot(index=["benchmark", "metric"], columns="pruned", values="text")
     wide.columns = [f"{pct:g}%" for pct in wide.columns]
-    n = shown.groupby(["benchmark", "metric"])["n"].first()
-    wide["n"] = n.map(lambda items: "" if pd.isna(items) else str(items))
+    if shown["n"].notna().any():
+        wide["n"] = shown.groupby(["benchmark", "metric"])["n"].first().astype("string")
     order = [(task.label, task.metric) for task in TASKS.values() if (task.label, task.metric) in wide.index]
     return wide.loc[order].fillna("").reset_index()
 

@@ -13,7 +13,10 @@ def visit_math_block(translator, node):
     identifiers = "".join(f' id="{name}"' for name in node["ids"][:1])
     number = f'<span class="eqno">({node["number"]})</span>' if node["number"] else ""
     formula = tex2mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div class="math"{identifiers}>{number}{formula}</div>')
+    # The theme lays the number and the formula out in one row; the formula takes what the number leaves.
+    translator.body.append(
+        f'<div class="math"{identifiers} style="margin: 1em 0">{number}<div style="flex: 1">{formula}</div></div>'
+    )
     raise SkipNode
 
 
