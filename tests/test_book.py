@@ -1,0 +1,161 @@
+"""The book's build: notebooks are clean, parameters are checked, and what is broken is named."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from widthprune.verdicts import OUTCOMES, collect
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMMON = {"model", "results_dir"}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_source_notebook(path):
+    notebook = read(path)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert notebook.cells[0].source.startswith("# ") and "**The claim.**" in notebook.cells[0].source
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    assert set(papermill.inspect_notebook(str(path))) >= COMMON
+    assert "verdict(" in code[-1].source
+    address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    assert f"git+{address}" in code[0].source
+
+
+def test_every_notebook_is_in_the_book():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    assert [file for file in files if file.startswith("notebooks/")] == [
+        f"notebooks/{p.stem}" for p in NOTEBOOKS
+    ]
+
+
+@pytest.fixture(scope="session")
+def colab(tmp_path_factory):
+    """A Python that has everything but this package, and the wheel that the first cell will install."""
+    base = tmp_path_factory.mktemp("colab")
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", base / "dist", copy_of_sources(base)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = (base / "dist").glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", base / "venv"], check=True)
+    (site,) = (base / "venv").glob("lib/python*/site-packages")
+    # Links to all that is installed here except the package itself, whose absence is the point.
+    others = base / "others"
+    others.mkdir()
+    for entry in Path(pytest.__file__).parent.parent.iterdir():
+        if "widthprune" not in entry.name and not entry.name.endswith((".pth", ".egg-link")):
+            (others / entry.name).symlink_to(entry)
+    (site / "others.pth").write_text(f"{others}\n")
+    return base / "venv" / "bin" / "python", wheel
+
+
+def copy_of_sources(base):
+    # setuptools writes a build folder beside the sources.
+    target = base / "sources"
+    shutil.copytree(ROOT / "widthprune", target / "widthprune")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, target)
+    return target
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_alone(path, colab, tmp_path):
+    python, wheel = colab
+    shutil.copy(path, tmp_path / "it.ipynb")
+    profile = yaml.safe_load((ROOT / "book" / "profiles" / "quick.yml").read_text())
+    (tmp_path / "parameters.yml").write_text(yaml.safe_dump(profile.get(path.stem, {})))
+    command = [python, "-m", "papermill", "it.ipynb", "out.ipynb", "-f", "parameters.yml", "-k", "python3"]
+    environment = os.environ | {"WIDTHPRUNE_SPEC": str(wheel), "PIP_NO_DEPS": "1"}
+    environment.pop("WIDTHPRUNE_DATA", None)
+    done = subprocess.run(
+        [str(word) for word in command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = collect(json.loads((tmp_path / "out.ipynb").read_text()))
+    assert found and all(one.outcome in OUTCOMES for one in found)
+
+
+def build(*arguments, root):
+    return subprocess.run(
+        [sys.executable, str(root / "book" / "build.py"), *arguments], capture_output=True, text=True
+    )
+
+
+def test_an_unknown_profile(tmp_path):
+    done = build("--profile", "fast", "--output", str(tmp_path), root=ROOT)
+    assert done.returncode == 2
+    assert done.stderr == "book: error: profile must be one of full, quick, got 'fast'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_book(tmp_path):
+    """The book with one tiny notebook, in a place where it may be broken."""
+    root = tmp_path / "project"
+    for name in ("book", "results", "widthprune"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    config = (ROOT / "_config.yml").read_text()
+    (root / "_config.yml").write_text(config)
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
+    (root / "book" / "start.md").write_text("# Start\n\n```{include} verdicts.md\n```\n")
+    (root / "book" / "profiles" / "quick.yml").write_text("{}")
+    write_tiny(root, "x = 1")
+    return root
+
+
+def write_tiny(root, source):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("# Tiny"), nbformat.v4.new_code_cell(source)]
+    )
+    notebook.cells[1].metadata["tags"] = ["parameters"]
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, root / "notebooks" / "tiny.ipynb")
+
+
+def test_a_book_is_built_and_only_what_changed_runs_again(small_book):
+    first = build(root=small_book)
+    page = small_book / "_build" / "html" / "index.html"
+    assert first.returncode == 0 and page.exists(), first.stderr
+    assert first.stdout.strip().endswith(str(page)) and "running tiny" in first.stdout
+    assert "tiny is up to date" in build(root=small_book).stdout
+    write_tiny(small_book, "x = 2")
+    assert "running tiny" in build(root=small_book).stdout
+    (small_book / "widthprune" / "errors.py").write_text("# another package\n")
+    assert "running tiny" in build(root=small_book).stdout
+
+
+def test_a_failing_notebook_is_named_and_leaves_no_book(small_book):
+    build(root=small_book)
+    write_tiny(small_book, "1 / 0")
+    done = build(root=small_book)
+    assert done.returncode == 1
+    assert re.search(r"book: tiny failed in cell \d+: ZeroDivisionError: division by zero", done.stderr)
+    assert not (small_book / "_build" / "html").exists()
+
+
+def test_a_misspelt_parameter_is_refused(small_book):
+    (small_book / "book" / "profiles" / "quick.yml").write_text("tiny: {y: 3}")
+    done = build("--profile", "quick", root=small_book)
+    assert done.returncode == 2 and "tiny has no parameter y; it has x" in done.stderr
+
+
+def test_a_warning_in_a_page_fails_the_build(small_book):
+    with (small_book / "book" / "start.md").open("a") as page:
+        page.write("\n[broken](nowhere.md)\n")
+    done = build(root=small_book)
+    assert done.returncode == 1 and not (small_book / "_build" / "html").exists()

@@ -1,0 +1,95 @@
+"""Energy and latency of the published runs: by hand, then every number the chapter states."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from widthprune import WidthPruneError, published
+from widthprune.efficiency import carbon_intensity, change_pct, decompose, summarize
+
+
+def run(**changes):
+    row = dict(
+        model="m", workload="w_latency_b1", batch_size=1, pruning_pct=0.0, new_tokens=100, ttlt_ms=1000.0,
+        throughput_tok_s=50.0, tracker_stop_raw=4e-4, tracker_stop_net=1e-4, energy_kwh_cpu_gpu_ram=1e-3,
+    )  # fmt: skip
+    return row | changes
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return summarize(published("efficiency_runs"))
+
+
+def at(summary, model, workload, pct):
+    rows = summary[
+        (summary["model"] == model) & (summary["workload"] == workload) & (summary["pruning_pct"] == pct)
+    ]
+    (row,) = rows.index
+    return row
+
+
+def test_joules_by_hand():
+    (row,) = summarize(pd.DataFrame([run()])).to_dict("records")
+    # 1e-4 "kWh" over 100 tokens is 3.6 J each; 0.4 kg/kWh makes it 9 J.
+    assert row["j_per_token_printed"] == pytest.approx(3.6)
+    assert row["j_per_token"] == pytest.approx(9.0)
+    assert row["ms_per_token"] == 20
+
+
+def test_decomposition_by_hand():
+    runs = pd.DataFrame([run(), run(pruning_pct=50.0, new_tokens=300, ttlt_ms=2400.0)])
+    parts = decompose(summarize(runs)).set_index("pruning_pct")
+    assert parts.loc[50, ["ttlt_factor", "tokens_factor", "time_per_token_factor"]].tolist() == pytest.approx(
+        [2.4, 3.0, 0.8]
+    )
+
+
+def test_the_tracker_returned_emissions():
+    assert carbon_intensity(published("efficiency_runs")) == pytest.approx(0.3492, abs=5e-5)
+
+
+def test_printed_joules_per_token_are_those_of_the_paper(summary):
+    runs = published("efficiency_runs")
+    printed = runs.groupby(["model", "workload", "batch_size", "pruning_pct"])[
+        "joules_per_token_published"
+    ].mean()
+    np.testing.assert_allclose(
+        summary.set_index(["model", "workload", "batch_size", "pruning_pct"])["j_per_token_printed"], printed
+    )
+
+
+def test_energy_per_token_falls_by_23_percent(summary):
+    row = at(summary, "Llama-3.2-1B", "mmlu_latency_b1", 60)
+    assert change_pct(summary, "j_per_token_printed")[row] == pytest.approx(-23.2, abs=0.05)
+
+
+def test_single_request_time_grows_by_18_percent(summary):
+    row = at(summary, "Llama-3.2-1B", "mmlu_latency_b1", 60)
+    assert round(change_pct(summary, "ttlt_ms")[row]) == 18
+
+
+def test_the_growth_is_tokens_and_not_speed(summary):
+    parts = decompose(summary[summary["model"] == "Llama-3.2-1B"])
+    last = parts[parts["pruning_pct"] == 60].set_index("workload")
+    assert last["ttlt_factor"].round(1).to_dict() == {
+        "hellaswag_latency_b1": 3.7, "ifeval_latency_b1": 2.1, "mmlu_latency_b1": 1.2
+    }  # fmt: skip
+    assert last["time_per_token_factor"].between(0.95, 1.01).all()
+
+
+def test_3b_energies_are_not_corrected(summary):
+    assert summary.groupby("model")["j_per_token"].count().to_dict() == {
+        "Llama-3.2-1B": 42,
+        "Llama-3.2-3B": 0,
+    }
+
+
+def test_runs_that_disagree_on_the_factor():
+    with pytest.raises(WidthPruneError, match="disagree on kg CO2eq per kWh: 0.4000 to 0.8000"):
+        carbon_intensity(pd.DataFrame([run(), run(tracker_stop_raw=8e-4)]))
+
+
+def test_no_run_with_both():
+    with pytest.raises(WidthPruneError, match="no run recorded emissions and energy"):
+        carbon_intensity(pd.DataFrame([run(energy_kwh_cpu_gpu_ram=np.nan)]))
