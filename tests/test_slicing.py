@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from widthprune.slicing import kept_indices, slice_columns, slice_rows
+from widthprune.slicing import kept_indices, same_neurons, slice_columns, slice_rows
 
 
 def test_kept_indices_by_hand():
@@ -36,3 +36,13 @@ def test_the_callers_parameter_is_not_written():
     slice_rows(linear, torch.tensor([0]))
     assert torch.equal(original, before) and linear.weight is not original
     assert linear.weight.requires_grad
+
+
+def test_agreement_of_two_criteria_by_hand():
+    ones = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([1.0, 2.0, 2.0, 4.0])}
+    twos = {"a": torch.tensor([1.0, 3.0, 2.0, 4.0]), "b": torch.tensor([4.0, 3.0, 2.0, 1.0])}
+    # Of 2 + 2 neurons removed, layer a shares the first and layer b the third, where a tie decides.
+    assert same_neurons(ones, twos, 50) == {
+        "pruning_pct": 50, "shared": 0.5, "by_chance": 0.5, "ties": 1, "layers": 2
+    }  # fmt: skip
+    assert same_neurons(ones, ones, 25)["shared"] == 1

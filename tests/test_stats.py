@@ -6,6 +6,7 @@ from scipy import stats as scipy_stats
 from widthprune import WidthPruneError, published
 from widthprune.results import sweep, tidy
 from widthprune.stats import correlate, correlate_tasks, missing_from_grid, relative_change, values
+from widthprune.tasks import headline
 
 
 def table(numbers, task="mmlu", metric="acc", model="m", stderr=None):
@@ -60,21 +61,38 @@ def change(model, task, pct, metric=None):
     return found
 
 
-# Percentages that the paper's abstract and results state, to the digits printed.
+# Percentages that the paper states (v1, abstract and results), to the digits printed.
 @pytest.mark.parametrize(
     ("model", "task", "pct", "metric", "printed"),
     [
-        ("Llama-3.2-1B", "ifeval", 40, "prompt_level_strict_acc", "46"),
-        ("Llama-3.2-1B", "ifeval", 30, "prompt_level_strict_acc", "75"),
-        ("Llama-3.2-3B", "ifeval", 10, "prompt_level_strict_acc", "39"),
-        ("Llama-3.2-3B", "mmlu", 60, None, "-54"),
-        ("Llama-3.2-1B-Instruct", "ifeval", 40, "prompt_level_strict_acc", "-60"),
-        ("Llama-3.2-1B", "gsm8k", 40, "exact_match_flexible", "-69"),
+        ("Llama-3.2-1B", "ifeval", 40, "prompt_level_strict_acc", "+46"),
+        ("Llama-3.2-1B", "ifeval", 30, "prompt_level_strict_acc", "+75"),
+        ("Llama-3.2-3B", "ifeval", 10, "prompt_level_strict_acc", "+39"),
+        ("Llama-3.2-3B", "mmlu", 40, None, "-53.8"),
+        ("Llama-3.2-3B", "truthfulqa_mc2", 60, None, "+16.7"),
+        ("Llama-3.2-1B-Instruct", "ifeval", 40, "prompt_level_strict_acc", "-59.9"),
+        ("Llama-3.2-1B", "gsm8k", 40, "exact_match_flexible", "-68.9"),
     ],
 )
 def test_published_changes(model, task, pct, metric, printed):
-    # One unit of the last digit: the paper truncates 46.5 and rounds the others.
-    assert abs(change(model, task, pct, metric) - float(printed)) < 1
+    digits = len(printed.partition(".")[2])
+    assert f"{change(model, task, pct, metric):+.{digits}f}" == printed
+
+
+def test_what_the_chapters_say_beside_the_claims():
+    paper = published("capabilities")
+    weak = correlate_tasks(sweep(paper, "Llama-3.2-3B"), "mmlu", "truthfulqa_mc1")
+    assert abs(weak.r) < 0.3 and weak.p > 0.5
+    # "in 1B a single point carries most of it"
+    assert correlate_tasks(sweep(paper, "Llama-3.2-1B"), "mmlu", "truthfulqa_mc2").loo_high > -0.05
+    # "MMLU of the 1B model is at chance from the first 10% on"
+    assert (values(sweep(paper, "Llama-3.2-1B"), "mmlu").loc[10:] - 0.25).abs().max() < 0.02
+    # "MuSR stays within two standard errors in 3B, and rises at 40% by 0.09 or five standard errors in 1B"
+    musr = headline(paper[paper["task"] == "leaderboard_musr"]).set_index(["model", "pruning_pct"])
+    value, stderr = musr["value"], musr["stderr"]
+    assert (abs(value["Llama-3.2-3B"] - value["Llama-3.2-3B", 0]) < 2 * stderr["Llama-3.2-3B"]).all()
+    rise = value["Llama-3.2-1B", 40] - value["Llama-3.2-1B", 0]
+    assert round(rise, 2) == 0.09 and round(rise / stderr["Llama-3.2-1B", 40]) == 5
 
 
 def test_change_by_hand():
