@@ -123,6 +123,7 @@ def write_tiny(root, source):
         cells=[nbformat.v4.new_markdown_cell("# Tiny"), nbformat.v4.new_code_cell(source)]
     )
     notebook.cells[1].metadata["tags"] = ["parameters"]
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (root / "notebooks").mkdir(exist_ok=True)
     nbformat.write(notebook, root / "notebooks" / "tiny.ipynb")
 
