@@ -15,7 +15,7 @@ from widthprune.__main__ import main
 
 def test_prune_writes_the_pruned_model(language_model, tmp_path, capsys):
     out = tmp_path / "small"
-    assert main(["prune", language_model, str(out), "--pruning-pct", "50"]) == 0
+    assert main(["prune", language_model, "--out", str(out), "--pruning-pct", "50"]) == 0
     assert "intermediate size 88 -> 44, expansion ratio 2.750 -> 1.375" in capsys.readouterr().out
     expected = prune_model(AutoModelForCausalLM.from_pretrained(language_model), pruning_pct=50)
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out)), logits(expected))
@@ -45,7 +45,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_options(case, language_model, tmp_path, capsys):
     options, message = BAD[case]
-    assert main(["prune", language_model, str(tmp_path / "out"), *options]) == 2
+    assert main(["prune", language_model, "--out", str(tmp_path / "out"), *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("widthprune: error: ") and error.count("\n") == 1 and message in error
     assert list(tmp_path.iterdir()) == []
@@ -102,7 +102,9 @@ MODELS = {
 def test_bad_models(case, tmp_path, capsys):
     make, message = MODELS[case]
     make(tmp_path / "model")
-    assert main(["prune", str(tmp_path / "model"), str(tmp_path / "out"), "--pruning-pct", "10"]) == 2
+    assert (
+        main(["prune", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--pruning-pct", "10"]) == 2
+    )
     error = capsys.readouterr().err
     line = next(line for line in error.splitlines() if line.startswith("widthprune: error: "))
     assert message in line
@@ -111,7 +113,7 @@ def test_bad_models(case, tmp_path, capsys):
 
 def test_an_output_that_exists_is_not_touched(language_model, tmp_path, capsys):
     (tmp_path / "out").mkdir()
-    assert main(["prune", language_model, str(tmp_path / "out"), "--pruning-pct", "10"]) == 2
+    assert main(["prune", language_model, "--out", str(tmp_path / "out"), "--pruning-pct", "10"]) == 2
     assert "exists already: name a new directory" in capsys.readouterr().err
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -132,4 +134,4 @@ def test_python_m_and_the_exit_code():
     command = [sys.executable, "-m", "widthprune", "prune"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("widthprune: error: the following arguments are required: model, output")
+    assert done.stderr.startswith("widthprune: error: the following arguments are required: model, --out")

@@ -34,7 +34,7 @@ def add_prune(commands) -> None:
     command = commands.add_parser("prune", help="prune a model and save it")
     command.set_defaults(run=prune)
     _add_model(command)
-    command.add_argument("output", type=Path, help="directory to write; must not exist yet")
+    command.add_argument("--out", type=Path, required=True, help="directory to write; must not exist yet")
     command.add_argument("--criterion", default="PPM", help="default PPM")
     command.add_argument("--pruning-pct", type=float, help="percentage of neurons to remove")
     command.add_argument("--expansion-ratio", type=float, help="intermediate size / hidden size to reach")
@@ -49,8 +49,8 @@ def prune(options) -> None:
     from .pruning import prune_model
     from .sizes import kept_size
 
-    if options.output.exists():
-        raise WidthPruneError(f"output {options.output} exists already: name a new directory")
+    if options.out.exists():
+        raise WidthPruneError(f"out {options.out} exists already: name a new directory")
     size = dict(
         pruning_pct=options.pruning_pct,
         expansion_ratio=options.expansion_ratio,
@@ -62,9 +62,9 @@ def prune(options) -> None:
     after = kept_size(before, hidden, **size)
     model, tokenizer = load_model(options.model, dtype=options.dtype, device=options.device)
     model = prune_model(model, options.criterion, **size, inplace=True, seed=options.seed)
-    _save(model, tokenizer, options.output)
+    _save(model, tokenizer, options.out)
     print(
-        f"{options.output}: intermediate size {before} -> {after}, expansion ratio {before / hidden:.3f} -> "
+        f"{options.out}: intermediate size {before} -> {after}, expansion ratio {before / hidden:.3f} -> "
         f"{after / hidden:.3f}, {sum(p.numel() for p in model.parameters()):,} parameters"
     )
 
