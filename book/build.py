@@ -34,9 +34,11 @@ BADGES = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="full", help="a file of book/profiles, without .yml")
-    parser.add_argument("--output", type=Path, default=ROOT / "_build", help="default _build")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT, help="where _build is made, default the repository"
+    )
     options = parser.parse_args()
-    stage, html = options.output / "stage", options.output / "html"
+    stage, html = options.output / "_build" / "stage", options.output / "_build" / "html"
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     try:
         parameters = read_profile(options.profile, notebooks)
@@ -53,9 +55,9 @@ def main() -> int:
         return 1
     (stage / "book" / "verdicts.md").write_text(verdict_table(stage, notebooks), encoding="utf-8")
     if render(stage, options.output):
+        shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
         return 1
-    shutil.move(options.output / "_build" / "html", html)
     print(html / "index.html")
     return 0
 
