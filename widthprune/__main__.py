@@ -1,10 +1,7 @@
 """The command line: ``widthprune`` or ``python -m widthprune``."""
 
 import argparse
-import os
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from .errors import WidthPruneError
@@ -40,48 +37,25 @@ def add_prune(commands) -> None:
     command.add_argument("--expansion-ratio", type=float, help="intermediate size / hidden size to reach")
     command.add_argument("--multiple-of", type=int, default=1, help="round the kept size up to a multiple")
     command.add_argument("--seed", type=int, default=0, help="for the criterion RANDOM")
+    command.add_argument("--dry-run", action="store_true", help="check, print the plan, write nothing")
 
 
 def prune(options) -> None:
     # Imported here, so that --help and a misspelt option answer at once.
-    from .criteria import check_criterion
-    from .models import load_model, model_shape
-    from .pruning import prune_model
-    from .sizes import kept_size
+    from .checkpoint import prune_checkpoint
 
-    if options.out.exists():
-        raise WidthPruneError(f"out {options.out} exists already: name a new directory")
-    size = dict(
+    plan = prune_checkpoint(
+        options.model,
+        options.out,
+        options.criterion,
         pruning_pct=options.pruning_pct,
         expansion_ratio=options.expansion_ratio,
         multiple_of=options.multiple_of,
+        seed=options.seed,
+        dry_run=options.dry_run,
     )
-    # All that can be wrong is found before the weights are read.
-    check_criterion(options.criterion)
-    before, hidden = model_shape(options.model)
-    after = kept_size(before, hidden, **size)
-    model, tokenizer = load_model(options.model, dtype=options.dtype, device=options.device)
-    model = prune_model(model, options.criterion, **size, inplace=True, seed=options.seed)
-    _save(model, tokenizer, options.out)
-    print(
-        f"{options.out}: intermediate size {before} -> {after}, expansion ratio {before / hidden:.3f} -> "
-        f"{after / hidden:.3f}, {sum(p.numel() for p in model.parameters()):,} parameters"
-    )
-
-
-def _save(model, tokenizer, output: Path) -> None:
-    """The whole directory or none: written beside its place, then renamed."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
-    try:
-        model.save_pretrained(scratch)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(scratch)
-        scratch.chmod(0o755)
-        os.rename(scratch, output)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
+    print(plan)
+    print("nothing was written" if options.dry_run else options.out)
 
 
 def add_evaluate(commands) -> None:
@@ -98,6 +72,10 @@ def add_evaluate(commands) -> None:
     command.add_argument("--limit", type=int, help="items per task, a seeded random subset; default all")
     command.add_argument("--seed", type=int, default=0, help="draws the subset and RANDOM's neurons")
     command.add_argument("--results-dir", default="results", help="default results")
+    command.add_argument(
+        "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
+    )
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     command.add_argument("--batch-size", type=int, default=8)
     command.add_argument("--max-length", type=int, help="longest text in tokens; default the model's own")
 
@@ -131,10 +109,6 @@ def evaluate(options) -> None:
 
 def _add_model(command) -> None:
     command.add_argument("model", help="smollm2-135m-instruct, gemma3-270m, a local directory or a hub id")
-    command.add_argument(
-        "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
-    )
-    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
 
 
 if __name__ == "__main__":

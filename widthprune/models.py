@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 import transformers
-from huggingface_hub.errors import GatedRepoError
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import GatedRepoError, HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -114,6 +115,25 @@ def model_shape(name: str) -> tuple[int, int]:
     return config.intermediate_size, config.hidden_size
 
 
+def local_directory(name: str) -> str | Path:
+    """The directory that holds a model's files; a hub id's safetensors and JSON files are fetched first.
+
+    Raises
+    ------
+    WidthPruneError
+        As `load_model`, if there is no such model or it cannot be fetched.
+    """
+    source = _source(name)
+    if Path(source).is_dir():
+        return source
+    try:
+        return snapshot_download(
+            source, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+        )
+    except Exception as error:
+        raise WidthPruneError(_remedy(name, error)) from error
+
+
 def model_revision(name: str) -> str:
     """What tells two versions of a model apart: package version, hub commit, or hash of a directory.
 
@@ -213,7 +233,7 @@ def _remedy(name: str, error: Exception) -> str:
             f"{name} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
             f"AutoModelForCausalLM.from_pretrained({name!r}, use_safetensors=False).save_pretrained(new_directory)"
         )
-    if isinstance(error, OSError) and not local.is_dir():
+    if isinstance(error, OSError | HFValidationError) and not local.is_dir():
         return (
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub "
             "or the hub cannot be reached: check the spelling and the network"

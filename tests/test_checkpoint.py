@@ -1,0 +1,254 @@
+"""Streaming: the same checkpoint as the in-memory path, in pieces, and never half of one."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import CONFIGS, logits, tiny_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from widthprune import WidthPruneError, prune_model
+from widthprune.architectures import meta_model
+from widthprune.checkpoint import INDEX, prune_checkpoint
+
+
+def tensors_of(directory):
+    found = {}
+    for file in directory.glob("*.safetensors"):
+        found |= load_file(file)
+    return found
+
+
+def prune_both_ways(model, tmp_path, shard="5GB", **options):
+    """(streamed, in-memory) directories of one pruned model."""
+    model.save_pretrained(tmp_path / "source", max_shard_size=shard)
+    prune_checkpoint(tmp_path / "source", tmp_path / "streamed", progress=False, **options)
+    prune_model(model, **options).save_pretrained(tmp_path / "memory")
+    return tmp_path / "streamed", tmp_path / "memory"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_same_tensors_and_logits_as_in_memory(family, dtype, tmp_path):
+    model = tiny_model(family, dtype)
+    streamed, memory = prune_both_ways(model, tmp_path, pruning_pct=40)
+    found, expected = tensors_of(streamed), tensors_of(memory)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    loaded, other = (AutoModelForCausalLM.from_pretrained(path, dtype=dtype) for path in (streamed, memory))
+    assert torch.equal(logits(loaded), logits(other))
+    assert loaded.config.intermediate_size == 53
+
+
+@pytest.mark.parametrize("criterion", ["MAW", "VOW", "PON", "L2", "RANDOM"])
+def test_every_criterion(criterion, tmp_path):
+    streamed, memory = prune_both_ways(
+        tiny_model(num_hidden_layers=11), tmp_path, criterion=criterion, expansion_ratio=1.5, seed=3
+    )
+    expected = tensors_of(memory)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors_of(streamed).items())
+
+
+def test_a_layer_may_lie_in_several_shards(tmp_path):
+    model = tiny_model()
+    streamed, memory = prune_both_ways(model, tmp_path, shard="12KB", pruning_pct=20)
+    index = json.loads((streamed / INDEX).read_text())
+    assert len(set(index["weight_map"].values())) > 5
+    assert index["metadata"]["total_size"] == sum(t.nbytes for t in tensors_of(memory).values())
+    loaded = AutoModelForCausalLM.from_pretrained(streamed)
+    torch.testing.assert_close(logits(loaded), logits(prune_model(model, pruning_pct=20)))
+
+
+def test_a_text_config_inside_another(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    file = tmp_path / "source" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({"model_type": "llama", "text_config": config}))
+    prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=50, progress=False)
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert written["text_config"]["intermediate_size"] == 44 and "intermediate_size" not in written
+
+
+def test_the_card_and_the_other_files(language_model, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(language_model, source)
+    (source / "modeling_own.py").write_text("print('code')")
+    plan = prune_checkpoint(source, tmp_path / "out", expansion_ratio=2.0, progress=False)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"tokenizer.json", "generation_config.json", "config.json", "README.md"} <= names
+    assert "modeling_own.py" not in names
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{plan.parameters_after:,}" in card and "--criterion PPM --expansion-ratio 2" in card
+    assert str(tmp_path) not in card
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert sum(p.numel() for p in model.parameters()) == plan.parameters_after
+
+
+def test_a_dry_run_plans_and_writes_nothing(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    plan = prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, dry_run=True)
+    assert (plan.size_before, plan.size_after) == (88, 53)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_the_plan_of_llama_3_2_3b_is_that_of_the_paper(tmp_path):
+    """Headers are all a plan reads: a sparse file stands in for the 6.4 GB of weights."""
+    config = LlamaConfig(
+        hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, num_attention_heads=24,
+        num_key_value_heads=8, head_dim=128, vocab_size=128256, tie_word_embeddings=True, dtype="bfloat16",
+    )  # fmt: skip
+    config.save_pretrained(tmp_path / "source")
+    header, offset = {}, 0
+    for name, parameter in meta_model(config).named_parameters():
+        end = offset + 2 * parameter.numel()
+        header[name] = {"dtype": "BF16", "shape": list(parameter.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    with (tmp_path / "source" / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+    plan = prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, dry_run=True)
+    assert (plan.parameters_before, plan.parameters_after) == (3212749824, 2367384576)
+
+
+def test_killed_at_any_moment_the_destination_is_absent_or_complete(tmp_path):
+    model = tiny_model(hidden_size=128, intermediate_size=512, num_hidden_layers=40, vocab_size=20000)
+    model.save_pretrained(tmp_path / "source", max_shard_size="2MB")
+    out = tmp_path / "out"
+    code = (
+        "import sys, torch; from widthprune.checkpoint import prune_checkpoint; print('ready', flush=True); "
+        "prune_checkpoint(sys.argv[1], sys.argv[2], pruning_pct=40, progress=False)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "source"), str(out)]
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "source").iterdir()}
+    absent = 0
+    for delay in (0.0, 0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.3):
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        run.stdout.readline()
+        time.sleep(delay)
+        run.send_signal(signal.SIGKILL)
+        run.communicate()
+        if out.exists():
+            assert len(tensors_of(out)) == len(tensors_of(tmp_path / "source"))
+            shutil.rmtree(out)
+        else:
+            absent += 1
+    assert absent, "every run ended before it was killed: the test saw nothing"
+    assert subprocess.run(command, capture_output=True).returncode == 0
+    AutoModelForCausalLM.from_pretrained(out)
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "out"}
+    assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "source").iterdir()}
+
+
+def _index(source):
+    return source / INDEX
+
+
+def _edit(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def missing_shard(source):
+    next(iter(sorted(source.glob("*-of-*")))).unlink()
+
+
+def truncated_shard(source):
+    file = sorted(source.glob("*-of-*"))[-1]
+    os.truncate(file, file.stat().st_size - 10)
+
+
+def empty_shard(source):
+    os.truncate(sorted(source.glob("*-of-*"))[0], 0)
+
+
+def index_names_absent(source):
+    file = sorted(source.glob("*-of-*"))[0].name
+    _edit(_index(source), lambda index: index["weight_map"].update({"ghost.weight": file}))
+
+
+def config_disagrees(source):
+    _edit(source / "config.json", lambda config: config.update(intermediate_size=96))
+
+
+def no_config(source):
+    (source / "config.json").unlink()
+
+
+def int8_weights(source):
+    file = sorted(source.glob("*-of-*"))[0]
+    for file in source.glob("*-of-*"):
+        save_file({n: t.to(torch.int8) if "gate" in n else t for n, t in load_file(file).items()}, file)
+
+
+def gptq(source):
+    _edit(source / "config.json", lambda config: config.update(quantization_config={"quant_method": "gptq"}))
+
+
+def up_is_gone(source):
+    for file in source.glob("*-of-*"):
+        save_file({n: t for n, t in load_file(file).items() if "layers.1.mlp.up" not in n}, file)
+    _edit(_index(source), lambda index: index["weight_map"].pop("model.layers.1.mlp.up_proj.weight"))
+
+
+BROKEN = {
+    missing_shard: "is missing, though model.safetensors.index.json names it",
+    truncated_shard: "is a damaged safetensors file",
+    empty_shard: "is a damaged safetensors file",
+    index_names_absent: "names ghost.weight, which no file holds",
+    config_disagrees: "config.json says intermediate_size 96",
+    no_config: "has no config.json",
+    int8_weights: "holds I8 weights: prune the unquantized model",
+    gptq: r"is quantized \(gptq\)",
+    up_is_gone: "has model.layers.1.mlp.gate_proj without model.layers.1.mlp.up_proj",
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN, ids=lambda damage: damage.__name__)
+def test_a_broken_source(damage, tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source", max_shard_size="12KB")
+    damage(tmp_path / "source")
+    with pytest.raises(WidthPruneError, match=BROKEN[damage]) as caught:
+        prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, progress=False)
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_bad_destination(tmp_path):
+    source = tmp_path / "source"
+    tiny_model().save_pretrained(source)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(WidthPruneError, match="exists already: name a new directory"):
+        prune_checkpoint(source, tmp_path / "there", pruning_pct=40)
+    with pytest.raises(WidthPruneError, match="lies inside the source"):
+        prune_checkpoint(source, source / "pruned", pruning_pct=40)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WidthPruneError, match="cannot be written"):
+        prune_checkpoint(source, tmp_path / "file" / "out", pruning_pct=40, progress=False)
+
+
+def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
+    tiny_model().save_pretrained(tmp_path / "source")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(10, 9, 1))
+    with pytest.raises(WidthPruneError, match="GB free and the result needs .* make room"):
+        prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40)
+
+
+def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch):
+    tiny_model().save_pretrained(tmp_path / "source")
+
+    def full(out, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("widthprune.checkpoint._write_all", full)
+    with pytest.raises(WidthPruneError, match="No space left on device"):
+        prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
