@@ -21,7 +21,7 @@ from .criteria import check_criterion, score_neurons
 from .errors import WidthPruneError
 from .models import local_directory
 from .sizes import kept_size
-from .slicing import kept_indices
+from .slicing import kept_indices, select
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
@@ -366,7 +366,7 @@ def _write_shard(path: Path, own: list[Stored], pruned, kept: _Kept, mlps, bar) 
                     raise WidthPruneError(
                         f"{prefix}{DOWN} must be finite, got NaN or infinity: reload the checkpoint"
                     )
-                part = whole.index_select(1 if kind == f"{DOWN}.weight" else 0, indices)
+                part = select(whole, 1 if kind == f"{DOWN}.weight" else 0, indices)
                 _write_all(out, part.view(-1).view(torch.uint8).numpy())
             bar.update(stored.nbytes)
 

