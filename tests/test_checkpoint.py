@@ -14,7 +14,7 @@ from conftest import CONFIGS, logits, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from widthprune import WidthPruneError, prune_model
+from widthprune import WidthPruneError, models, prune_model
 from widthprune.architectures import meta_model
 from widthprune.checkpoint import INDEX, prune_checkpoint
 
@@ -89,6 +89,37 @@ def test_the_card_and_the_other_files(language_model, tmp_path):
     assert str(tmp_path) not in card
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert sum(p.numel() for p in model.parameters()) == plan.parameters_after
+
+
+def test_a_hub_id_is_fetched_and_named_in_the_card(tmp_path, monkeypatch):
+    tiny_model().save_pretrained(tmp_path / "snapshot")
+    fetched = []
+
+    def download(name, **patterns):
+        fetched.append(name)
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setattr(models, "snapshot_download", download)
+    prune_checkpoint("somebody/llama", tmp_path / "out", pruning_pct=50, progress=False)
+    assert fetched == ["somebody/llama"]
+    assert "base_model: somebody/llama" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
+    def offline(name, **patterns):
+        raise OSError("no route")
+
+    monkeypatch.setattr(models, "snapshot_download", offline)
+    with pytest.raises(WidthPruneError, match="not found on the hub or the hub cannot be reached"):
+        prune_checkpoint("somebody/llama", tmp_path / "out", pruning_pct=50)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_in_another_layout_beside_the_model_are_left_out(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    save_file({"layers.0.w1": torch.ones(2, 2)}, tmp_path / "source" / "consolidated.safetensors")
+    prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=50, progress=False)
+    assert [path.name for path in (tmp_path / "out").glob("*.safetensors")] == ["model.safetensors"]
 
 
 def test_a_dry_run_plans_and_writes_nothing(tmp_path):

@@ -200,7 +200,9 @@ def _read_headers(source: Path) -> dict[str, Stored]:
             raise WidthPruneError(f"{index} is damaged: copy it again") from None
         files = [source / name for name in dict.fromkeys(weight_map.values())]
     else:
-        weight_map, files = None, sorted(source.glob("*.safetensors"))
+        # A file of that name is the model; others may hold the same weights in another layout.
+        single = source / "model.safetensors"
+        weight_map, files = None, [single] if single.exists() else sorted(source.glob("*.safetensors"))
     if not files:
         if any(source.glob("*.bin")):
             raise WidthPruneError(

@@ -127,9 +127,9 @@ def local_directory(name: str) -> str | Path:
     if Path(source).is_dir():
         return source
     try:
-        return snapshot_download(
-            source, allow_patterns=["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-        )
+        # Files at the top only: some repositories hold the same weights again in a folder or another layout.
+        wanted = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+        return snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"])
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
 
