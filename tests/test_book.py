@@ -13,6 +13,8 @@ import papermill
 import pytest
 import yaml
 
+from widthprune import load_results
+from widthprune.tasks import headline
 from widthprune.verdicts import OUTCOMES, collect
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,21 @@ def test_every_notebook_is_in_the_book():
     assert [file for file in files if file.startswith("notebooks/")] == [
         f"notebooks/{p.stem}" for p in NOTEBOOKS
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        ("smollm2-135m-instruct", "wikitext"),
+        ("smollm2-135m-instruct", "lambada_openai"),
+        ("gemma3-270m", "pocket_prose"),
+    ],
+)
+def test_what_the_front_page_says_of_the_control(model, task):
+    rows = headline(load_results(ROOT / "results").query("model == @model and task == @task"))
+    rows = rows[rows["pruning_pct"] == 10].set_index("criterion")
+    error = (rows["stderr"]["PPM"] ** 2 + rows["stderr"]["RANDOM"] ** 2) ** 0.5
+    assert rows["value"]["RANDOM"] + 2 * error < rows["value"]["PPM"]
 
 
 @pytest.fixture(scope="session")
