@@ -55,6 +55,7 @@ class Plan:
     parameters_after: int
     bytes_before: int
     bytes_after: int
+    bytes_free: int  # on the disk of the destination
 
     def __str__(self):
         rows = [
@@ -68,6 +69,7 @@ class Plan:
             ("weights, GB", f"{self.bytes_before / 1e9:.2f}", f"{self.bytes_after / 1e9:.2f}"),
         ]
         lines = [f"{'':18}{'before':>18}{'after':>18}"] + [f"{a:18}{b:>18}{c:>18}" for a, b, c in rows]
+        lines.append(f"{'free on disk, GB':18}{'':18}{self.bytes_free / 1e9:>18.2f}")
         return "\n".join(lines)
 
 
@@ -139,10 +141,11 @@ def prune_checkpoint(
         sum(math.prod(shape) for shape in pruned.values()),
         sum(t.nbytes for t in tensors.values()),
         sum(_nbytes(tensors[name], shape) for name, shape in pruned.items()),
+        shutil.disk_usage(_existing(dst)).free,
     )
-    _check_disk(dst, plan.bytes_after)
     if dry_run:
         return plan
+    _check_disk(dst, plan)
 
     # The dot and the missing config keep loaders away from what is not whole yet.
     partial = dst.parent / f".{dst.name}.partial"
@@ -421,9 +424,11 @@ def _card(plan: Plan, name: str) -> str:
 Width-pruned from {base}: of {plan.size_before:,} neurons in every GLU MLP, the {plan.size_after:,} with the
 highest {plan.criterion} score are kept. Not trained afterwards.
 
-```
-{plan}
-```
+| | before | after |
+|---|---|---|
+| intermediate size | {plan.size_before:,} | {plan.size_after:,} |
+| expansion ratio | {plan.size_before / plan.hidden_size:.3f} | {ratio:.3f} |
+| parameters | {plan.parameters_before:,} | {plan.parameters_after:,} |
 
 Reproduce: `widthprune prune {base} --criterion {plan.criterion} --expansion-ratio {ratio:.6g} --out DIRECTORY`
 
@@ -432,10 +437,13 @@ arXiv 2512.22671.
 """
 
 
-def _check_disk(dst: Path, needed: int) -> None:
-    place = next(parent for parent in dst.resolve().parents if parent.exists())
-    free = shutil.disk_usage(place).free
-    if free < needed:
+def _existing(dst: Path) -> Path:
+    return next(parent for parent in dst.resolve().parents if parent.exists())
+
+
+def _check_disk(dst: Path, plan: Plan) -> None:
+    if plan.bytes_free < plan.bytes_after:
         raise WidthPruneError(
-            f"{place} has {free / 1e9:.2f} GB free and the result needs {needed / 1e9:.2f} GB: make room or write elsewhere"
+            f"{_existing(dst)} has {plan.bytes_free / 1e9:.2f} GB free and the result needs "
+            f"{plan.bytes_after / 1e9:.2f} GB: make room or write elsewhere"
         )
