@@ -17,15 +17,17 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .criteria import check_criterion, score_neurons
+from .criteria import check_criterion
 from .errors import WidthPruneError
-from .models import local_directory
+from .glu import PROJECTIONS
+from .models import local_directory, pickle_remedy, remote_code_remedy
+from .pruning import check_down, score_mlp
 from .sizes import kept_size
 from .slicing import kept_indices, select
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-GATE, UP, DOWN = "gate_proj", "up_proj", "down_proj"
+GATE, UP, DOWN = PROJECTIONS
 # Weights in other formats, code, and the card that is written anew; all else beside the weights is copied.
 NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".py", ".md")
 CHUNK = 16 * 2**20  # bytes copied at a time
@@ -187,9 +189,7 @@ def _read_config(source: Path) -> dict:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     if "auto_map" in config and config.get("model_type") not in CONFIG_MAPPING_NAMES:
-        raise WidthPruneError(
-            f"{source} wants to run code from its repository, which is refused: use a model that transformers knows"
-        )
+        raise WidthPruneError(remote_code_remedy(str(source)))
     return config
 
 
@@ -208,10 +208,7 @@ def _read_headers(source: Path) -> dict[str, Stored]:
         weight_map, files = None, [single] if single.exists() else sorted(source.glob("*.safetensors"))
     if not files:
         if any(source.glob("*.bin")):
-            raise WidthPruneError(
-                f"{source} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
-                f"AutoModelForCausalLM.from_pretrained({str(source)!r}, use_safetensors=False).save_pretrained(new_directory)"
-            )
+            raise WidthPruneError(pickle_remedy(str(source)))
         raise WidthPruneError(
             f"{source} holds no safetensors weights: name a directory that save_pretrained wrote"
         )
@@ -317,10 +314,7 @@ class _Kept:
         if prefix not in self._indices:
             gate, up = (self._hold(f"{prefix}{projection}.weight") for projection in (GATE, UP))
             seed = (self._seed, self._mlps[prefix])
-            try:
-                scores = score_neurons(gate, up, self._criterion, seed=seed)
-            except WidthPruneError as error:
-                raise WidthPruneError(f"{prefix.rstrip('.')}: {error}") from None
+            scores = score_mlp(prefix.rstrip("."), gate, up, self._criterion, seed=seed)
             self._indices[prefix] = kept_indices(scores, self._size)
         return self._indices[prefix]
 
@@ -367,10 +361,8 @@ def _write_shard(path: Path, own: list[Stored], pruned, kept: _Kept, mlps, bar) 
                 prefix, kind = role
                 indices = kept.indices(prefix)
                 whole = kept.take(stored.name)
-                if kind == f"{DOWN}.weight" and not all(bool(x.isfinite()) for x in whole.aminmax()):
-                    raise WidthPruneError(
-                        f"{prefix}{DOWN} must be finite, got NaN or infinity: reload the checkpoint"
-                    )
+                if kind == f"{DOWN}.weight":
+                    check_down(prefix.rstrip("."), whole)
                 part = select(whole, 1 if kind == f"{DOWN}.weight" else 0, indices)
                 _write_all(out, part.view(-1).view(torch.uint8).numpy())
             bar.update(stored.nbytes)

@@ -224,21 +224,33 @@ def _remedy(name: str, error: Exception) -> str:
             f"{name} is gated: accept its licence on its hub page, then run `hf auth login` or set HF_TOKEN"
         )
     if "trust_remote_code" in text:
-        return f"{name} wants to run code from its repository, which is refused: use a model that transformers knows"
+        return remote_code_remedy(name)
     if any(isinstance(cause, SafetensorError) for cause in causes):
         return f"{name} has a damaged safetensors file ({_first_line(error)}): download or copy it again"
     local = Path(name)
     if local.is_dir() and not list(local.glob("*.safetensors")) and any(local.glob("*.bin")):
-        return (
-            f"{name} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
-            f"AutoModelForCausalLM.from_pretrained({name!r}, use_safetensors=False).save_pretrained(new_directory)"
-        )
+        return pickle_remedy(name)
     if isinstance(error, OSError | HFValidationError) and not local.is_dir():
         return (
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub "
             "or the hub cannot be reached: check the spelling and the network"
         )
     return f"{name} cannot be loaded: {_first_line(error)}"
+
+
+def pickle_remedy(name: str) -> str:
+    """One line for a directory whose weights are pickled."""
+    return (
+        f"{name} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
+        f"AutoModelForCausalLM.from_pretrained({name!r}, use_safetensors=False).save_pretrained(new_directory)"
+    )
+
+
+def remote_code_remedy(name: str) -> str:
+    """One line for a model that brings code of its own."""
+    return (
+        f"{name} wants to run code from its repository, which is refused: use a model that transformers knows"
+    )
 
 
 def _first_line(error: Exception) -> str:

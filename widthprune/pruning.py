@@ -1,7 +1,7 @@
 """Prune a model: score every neuron, keep the highest, slice the rest away."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +23,23 @@ def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> d
     criterion = check_criterion(criterion)
     scores = {}
     for layer, glu in enumerate(find_glus(model)):
-        if not all(bool(extreme.isfinite()) for extreme in glu.down.weight.aminmax()):
-            raise WidthPruneError(
-                f"{glu.name}.down_proj must be finite, got NaN or infinity: reload the checkpoint"
-            )
-        try:
-            scores[glu.name] = score_neurons(glu.gate.weight, glu.up.weight, criterion, seed=(seed, layer))
-        except WidthPruneError as error:
-            raise WidthPruneError(f"{glu.name}: {error}") from None
+        check_down(glu.name, glu.down.weight)
+        scores[glu.name] = score_mlp(glu.name, glu.gate.weight, glu.up.weight, criterion, seed=(seed, layer))
     return scores
+
+
+def score_mlp(name: str, gate: Tensor, up: Tensor, criterion: str, *, seed: Sequence[int]) -> Tensor:
+    """`score_neurons`, with the MLP's name in front of what it refuses."""
+    try:
+        return score_neurons(gate, up, criterion, seed=seed)
+    except WidthPruneError as error:
+        raise WidthPruneError(f"{name}: {error}") from None
+
+
+def check_down(name: str, down: Tensor) -> None:
+    """Refuse NaN and infinity in ``down_proj``, which no criterion reads."""
+    if not all(bool(extreme.isfinite()) for extreme in down.aminmax()):
+        raise WidthPruneError(f"{name}.down_proj must be finite, got NaN or infinity: reload the checkpoint")
 
 
 @torch.no_grad()
