@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from widthprune import prune_model, score_neurons
 from widthprune.architectures import paper_config
-from widthprune.glu import find_glus
+from widthprune.mlps import find_mlps, input_weights
 
 
 def main():
@@ -51,9 +51,9 @@ def main():
     print(f"optipfair / widthprune {median['optipfair'] / median['widthprune']:.1f}")
     print(f"widthprune / clone {median['widthprune'] / median['clone']:.2f}")
     # Ties at the cut are frequent in bfloat16 and optipfair leaves their order open: compare what was kept by score.
-    pairs = zip(find_glus(ours), find_glus(theirs), strict=True)
-    same = sum(torch.equal(kept_scores(mine), kept_scores(other)) for mine, other in pairs)
-    print(f"{same} of {len(find_glus(ours))} layers keep neurons of the same scores")
+    mlps = find_mlps(ours)
+    same = sum(torch.equal(kept_scores(ours, mlp), kept_scores(theirs, mlp)) for mlp in mlps)
+    print(f"{same} of {len(mlps)} layers keep neurons of the same scores")
     shared = {tensor.data_ptr() for tensor in model.parameters()}
     added = sum(p.nbytes for p in ours.parameters() if p.data_ptr() not in shared)
     print(
@@ -71,12 +71,12 @@ def optipfair_prune(model):
     )
 
 
-def kept_scores(glu):
-    return score_neurons(glu.gate.weight, glu.up.weight).sort().values
+def kept_scores(model, mlp):
+    return score_neurons(*input_weights(model, mlp)).sort().values
 
 
 def mlp_weights(model):
-    return [linear.weight for glu in find_glus(model) for linear in (glu.gate, glu.up, glu.down)]
+    return [model.get_parameter(part.tensor) for mlp in find_mlps(model) for part in mlp.parts]
 
 
 def timed(seconds, work):

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from conftest import logits, tiny_model
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from widthprune import load_results, prune_model
 from widthprune.__main__ import main
@@ -64,8 +64,8 @@ def test_bad_options_of_evaluate(options, message, language_model, tmp_path, cap
     assert message in capsys.readouterr().err and not results.exists()
 
 
-def _without_glu(path):
-    GPT2LMHeadModel(GPT2Config(n_embd=8, n_head=2, n_layer=1, vocab_size=16)).save_pretrained(path)
+def _without_mlp(path):
+    MambaForCausalLM(MambaConfig(hidden_size=8, num_hidden_layers=1, vocab_size=20)).save_pretrained(path)
 
 
 def _with_nan(path):
@@ -100,7 +100,7 @@ def _remote_code(path):
 
 
 MODELS = {
-    "no GLU": (_without_glu, "has no GLU MLP"),
+    "no MLP": (_without_mlp, "has no MLP of a known layout"),
     "NaN": (_with_nan, "layers.1.mlp: gate and up must be finite"),
     "cut in half": (_cut_in_half, "is a damaged safetensors file"),
     "quantized": (_quantized, "quantize"),

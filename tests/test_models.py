@@ -6,11 +6,11 @@ import torch
 from conftest import CONFIGS, logits, tiny_model
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file
-from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, MambaConfig, MambaForCausalLM
 
 from widthprune import WidthPruneError, load_model, models
 from widthprune.architectures import meta_model, paper_config
-from widthprune.glu import check_layout
+from widthprune.mlps import check_layout
 
 
 @pytest.fixture
@@ -92,9 +92,9 @@ def test_a_name_that_is_nowhere(monkeypatch):
     refused("nobody/nothing", r"no packaged model \(smollm2-135m-instruct, gemma3-270m\), no local directory")
 
 
-def test_a_model_without_glu(tmp_path):
-    GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=20)).save_pretrained(tmp_path)
-    refused(tmp_path, "GPT2LMHeadModel has no GLU MLP")
+def test_a_model_without_mlp(tmp_path):
+    MambaForCausalLM(MambaConfig(hidden_size=8, num_hidden_layers=1, vocab_size=20)).save_pretrained(tmp_path)
+    refused(tmp_path, "MambaForCausalLM has no MLP of a known layout")
 
 
 def test_remote_code(saved):

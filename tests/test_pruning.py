@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from optipfair import prune_model as optipfair_prune
 from optipfair.pruning.mlp_glu import IMPORTANCE_FUNCTIONS, prune_neuron_pairs
 from torch import nn
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MambaConfig, MambaForCausalLM
 
 from widthprune import CRITERIA, WidthPruneError, load_model, prune_model, score_model, score_neurons
-from widthprune.glu import find_glus
+from widthprune.mlps import find_mlps, input_weights, output_module
 from widthprune.slicing import kept_indices
 
 PAPER_PCTS = (10, 20, 30, 40, 50, 60)
@@ -25,16 +25,12 @@ def smollm2():
 
 @torch.no_grad()
 def masked(model, scores, size):
-    """The full-size model with every pruned neuron's weights and biases set to zero."""
+    """The full-size model in which a pruned neuron's activation meets weights of zero."""
     model = copy.deepcopy(model)
-    for glu in find_glus(model):
-        gone = torch.ones(glu.gate.out_features, dtype=torch.bool)
-        gone[kept_indices(scores[glu.name], size)] = False
-        for linear in (glu.gate, glu.up):
-            linear.weight[gone] = 0
-            if linear.bias is not None:
-                linear.bias[gone] = 0
-        glu.down.weight[:, gone] = 0
+    for mlp in find_mlps(model):
+        gone = torch.ones(mlp.size, dtype=torch.bool)
+        gone[kept_indices(scores[mlp.name], size)] = False
+        output_module(model, mlp).weight[:, gone] = 0
     return model
 
 
@@ -90,18 +86,19 @@ def test_same_neurons_as_optipfair(family, criterion, dtype):
 def test_same_neurons_as_optipfair_on_smollm2(smollm2, criterion, dtype):
     # Real weights tie: few distinct 16-bit extremes make PPM scores collide, and the reference breaks
     # such ties in no stated order. So: every neuron above the tie is kept by both, none below by either.
-    for glu in find_glus(smollm2)[::3]:
-        scores = score_neurons(glu.gate.weight.to(dtype), glu.up.weight.to(dtype), criterion)
-        numbered = copy.deepcopy(glu.module).to(dtype)
+    for mlp in find_mlps(smollm2)[::3]:
+        gate, up = (weight.to(dtype) for weight in input_weights(smollm2, mlp))
+        scores = score_neurons(gate, up, criterion)
+        numbered = copy.deepcopy(smollm2.get_submodule(mlp.name)).to(dtype)
         for pct in PAPER_PCTS:
             size = 1536 - int(1536 * pct / 100)
             theirs = neurons_kept_by_optipfair(numbered, pct, criterion)
             ours = set(kept_indices(scores, size).tolist())
             assert len(theirs) == len(ours) == size
             threshold = scores.sort(descending=True).values[size - 1]
-            assert {scores[j].item() for j in ours ^ theirs} <= {threshold.item()}, f"{glu.name} at {pct}%"
+            assert {scores[j].item() for j in ours ^ theirs} <= {threshold.item()}, f"{mlp.name} at {pct}%"
             if criterion != "PPM":
-                assert ours == theirs, f"{glu.name} at {pct}%"
+                assert ours == theirs, f"{mlp.name} at {pct}%"
 
 
 def neurons_kept_by_optipfair(mlp, pct, criterion):
@@ -120,8 +117,8 @@ def test_same_logits_as_optipfair_on_smollm2(smollm2):
     untied = copy.deepcopy(smollm2).float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for glu in find_glus(untied):
-            for weight in (glu.gate.weight, glu.up.weight):
+        for mlp in find_mlps(untied):
+            for weight in input_weights(untied, mlp):
                 weight += 1e-4 * torch.randn(weight.shape, generator=generator)
     for pct in PAPER_PCTS:
         theirs = optipfair_prune(
@@ -144,11 +141,14 @@ def test_save_and_reload_gives_identical_logits(any_model, tmp_path):
 def test_modules_and_config_tell_the_truth(any_model):
     pruned = prune_model(any_model, expansion_ratio=1.5)
     assert pruned.config.intermediate_size == 48
-    for glu in find_glus(pruned):
-        assert glu.gate.weight.shape == glu.up.weight.shape == (48, 32)
-        assert glu.down.weight.shape == (32, 48)
-        assert glu.gate.out_features == glu.up.out_features == glu.down.in_features == 48
-        assert getattr(glu.module, "intermediate_size", 48) == 48
+    for mlp in find_mlps(pruned):
+        module = pruned.get_submodule(mlp.name)
+        assert module.gate_proj.weight.shape == module.up_proj.weight.shape == (48, 32)
+        assert module.down_proj.weight.shape == (32, 48)
+        assert (
+            module.gate_proj.out_features == module.up_proj.out_features == module.down_proj.in_features == 48
+        )
+        assert getattr(module, "intermediate_size", 48) == 48
 
 
 def test_not_in_place_shares_what_it_does_not_touch(any_model):
@@ -222,29 +222,27 @@ def test_nan_weights_in_the_last_layer(llama, projection):
     refused(llama, "model.layers.2.mlp.*must be finite, got NaN")
 
 
-def test_a_model_without_glu():
-    refused(
-        GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=2, vocab_size=20)),
-        "GPT2LMHeadModel has no GLU MLP",
-    )
+def test_a_model_without_mlp():
+    config = MambaConfig(hidden_size=8, num_hidden_layers=1, vocab_size=20)
+    refused(MambaForCausalLM(config), "MambaForCausalLM has no MLP of a known layout")
 
 
 def test_gate_and_up_that_differ_in_size(llama):
     llama.model.layers[1].mlp.up_proj = nn.Linear(32, 80, bias=False)
-    refused(llama, "model.layers.1.mlp: .* must share one intermediate size, got 88, 80 and 88")
+    refused(llama, "model.layers.1.mlp: .* must share one intermediate size, got shapes")
 
 
 def test_mlps_of_several_sizes(llama):
     mlp = llama.model.layers[1].mlp
     mlp.gate_proj, mlp.up_proj, mlp.down_proj = nn.Linear(32, 80), nn.Linear(32, 80), nn.Linear(80, 32)
-    refused(llama, r"intermediate_size 88, got \[80, 88\]")
+    refused(llama, r"says intermediate_size 88, but model.layers.1.mlp has 80 neurons")
 
 
 def test_quantized_weights(llama):
     llama.model.layers[0].mlp.gate_proj.weight = nn.Parameter(
         torch.zeros(88, 32, dtype=torch.int8), requires_grad=False
     )
-    refused(llama, "model.layers.0.mlp.gate_proj holds torch.int8 weights")
+    refused(llama, "model.layers.0.mlp.gate_proj.weight holds torch.int8 weights")
 
 
 def test_a_quantized_config(llama):

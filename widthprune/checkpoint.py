@@ -19,15 +19,14 @@ from tqdm.auto import tqdm
 
 from .criteria import check_criterion
 from .errors import WidthPruneError
-from .glu import PROJECTIONS
 from .models import local_directory, pickle_remedy, remote_code_remedy
-from .pruning import check_down, score_mlp
+from .pruning import check_output, score_mlp
 from .sizes import kept_size
-from .slicing import kept_indices, select
+from .slicing import kept_indices
 
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-GATE, UP, DOWN = PROJECTIONS
+GATE, UP, DOWN = "gate_proj", "up_proj", "down_proj"
 # Weights in other formats, code, and the card that is written anew; all else beside the weights is copied.
 NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".py", ".md")
 CHUNK = 16 * 2**20  # bytes copied at a time
@@ -362,8 +361,8 @@ def _write_shard(path: Path, own: list[Stored], pruned, kept: _Kept, mlps, bar) 
                 indices = kept.indices(prefix)
                 whole = kept.take(stored.name)
                 if kind == f"{DOWN}.weight":
-                    check_down(prefix.rstrip("."), whole)
-                part = select(whole, 1 if kind == f"{DOWN}.weight" else 0, indices)
+                    check_output(stored.name, whole)
+                part = whole[:, indices].contiguous() if kind == f"{DOWN}.weight" else whole[indices]
                 _write_all(out, part.view(-1).view(torch.uint8).numpy())
             bar.update(stored.nbytes)
 

@@ -1,10 +1,12 @@
-"""Importance criteria: pure functions from the weights of one GLU MLP to one score per neuron.
+"""Importance criteria: pure functions from the weights of one MLP to one score per neuron.
 
 Neuron j of a GLU MLP is row j of ``gate_proj`` and row j of ``up_proj`` together with column j of
 ``down_proj``. Every criterion here reads the two rows, each of shape (d_model,), and gives neuron j
-one number; the lowest numbers are pruned first. None needs data.
+one number; the lowest numbers are pruned first. None needs data. An MLP without a gate has one row
+per neuron, and a criterion's sum or product over the rows then has one term.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -13,23 +15,23 @@ from torch import Tensor
 
 from .errors import WidthPruneError
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Criterion = Callable[..., Tensor]
 
 
-def maw(gate: Tensor, up: Tensor) -> Tensor:
+def maw(*inputs: Tensor) -> Tensor:
     """Maximum Absolute Weight: max|w| of the gate row plus max|w| of the up row.
 
     The definition in the text of the paper's v1 (section 3.2). It is not what the paper's code ran:
     see `ppm`.
     """
-    return _peak(gate) + _peak(up)
+    return sum(_peak(weight) for weight in inputs)
 
 
 def _peak(weight: Tensor) -> Tensor:
     return torch.maximum(weight.amax(dim=1), -weight.amin(dim=1)).float()
 
 
-def ppm(gate: Tensor, up: Tensor) -> Tensor:
+def ppm(*inputs: Tensor) -> Tensor:
     """Peak-to-Peak Magnitude: (max w + |min w|) of the gate row plus the same of the up row.
 
     This is the paper's method, and the default. The code behind every published number computed
@@ -38,7 +40,7 @@ def ppm(gate: Tensor, up: Tensor) -> Tensor:
     neurons differently: a row with one large positive weight, and a row with one large positive and
     one large negative weight, tie under MAW and differ under PPM.
     """
-    return _peak_to_peak(gate) + _peak_to_peak(up)
+    return sum(_peak_to_peak(weight) for weight in inputs)
 
 
 def _peak_to_peak(weight: Tensor) -> Tensor:
@@ -47,19 +49,19 @@ def _peak_to_peak(weight: Tensor) -> Tensor:
     return weight.amax(dim=1).float() + weight.amin(dim=1).float().abs()
 
 
-def vow(gate: Tensor, up: Tensor) -> Tensor:
+def vow(*inputs: Tensor) -> Tensor:
     """Variance Of Weights: unbiased variance of the gate row plus that of the up row."""
-    return gate.float().var(dim=1) + up.float().var(dim=1)
+    return sum(weight.float().var(dim=1) for weight in inputs)
 
 
-def pon(gate: Tensor, up: Tensor) -> Tensor:
+def pon(*inputs: Tensor) -> Tensor:
     """Product Of Norms: L1 norm of the gate row times L1 norm of the up row."""
-    return gate.float().norm(p=1, dim=1) * up.float().norm(p=1, dim=1)
+    return math.prod(weight.float().norm(p=1, dim=1) for weight in inputs)
 
 
-def l2(gate: Tensor, up: Tensor) -> Tensor:
+def l2(*inputs: Tensor) -> Tensor:
     """L2 norm of the gate row plus L2 norm of the up row (added in the paper's v3)."""
-    return gate.float().norm(p=2, dim=1) + up.float().norm(p=2, dim=1)
+    return sum(weight.float().norm(p=2, dim=1) for weight in inputs)
 
 
 def random_scores(d_ff: int, seed: int | Sequence[int] = 0) -> Tensor:
@@ -80,14 +82,15 @@ def check_criterion(criterion: str) -> str:
 
 
 def score_neurons(
-    gate: Tensor, up: Tensor, criterion: str = "PPM", *, seed: int | Sequence[int] = 0
+    gate: Tensor, up: Tensor | None, criterion: str = "PPM", *, seed: int | Sequence[int] = 0
 ) -> Tensor:
-    """Importance of every neuron of one GLU MLP.
+    """Importance of every neuron of one MLP.
 
     Parameters
     ----------
     gate, up : Tensor, shape (d_ff, d_model)
-        Weights of ``gate_proj`` and ``up_proj``, any floating dtype; computed in float32.
+        Weights of ``gate_proj`` and ``up_proj``, any floating dtype; computed in float32. Of an MLP
+        without a gate, its one input projection and None.
     criterion : str
         One of ``CRITERIA``.
     seed : int or sequence of int
@@ -111,23 +114,27 @@ def score_neurons(
     [8.0, 8.0]
     >>> score_neurons(gate, gate, "MAW").tolist()
     [6.0, 4.0]
+    >>> score_neurons(gate, None, "MAW").tolist()
+    [3.0, 2.0]
     """
     name = check_criterion(criterion)
-    if gate.ndim != 2 or gate.shape != up.shape:
+    inputs = (gate,) if up is None else (gate, up)
+    if gate.ndim != 2 or any(weight.shape != gate.shape for weight in inputs):
         raise WidthPruneError(
-            "gate and up must both have shape (d_ff, d_model), got "
-            f"{tuple(gate.shape)} and {tuple(up.shape)}: neurons are pruned in pairs"
+            f"gate and up must both have shape (d_ff, d_model), got "
+            f"{' and '.join(str(tuple(weight.shape)) for weight in inputs)}: neurons are pruned in pairs"
         )
-    if not (gate.is_floating_point() and up.is_floating_point()):
+    if not all(weight.is_floating_point() for weight in inputs):
         raise WidthPruneError(
-            f"gate and up must hold floating-point weights, got {gate.dtype} and {up.dtype}: "
-            "prune the unquantized model"
+            f"gate and up must hold floating-point weights, got "
+            f"{' and '.join(str(weight.dtype) for weight in inputs)}: prune the unquantized model"
         )
     if name == "RANDOM":
         # The order ignores the weights; the sums only carry a NaN or an infinity into the check below.
-        scores = random_scores(len(gate), seed).to(gate.device) + 0 * (gate.sum() + up.sum()).float()
+        order = random_scores(len(gate), seed).to(gate.device)
+        scores = order + 0 * sum(weight.sum().float() for weight in inputs)
     else:
-        scores = WEIGHT_CRITERIA[name](gate, up)
+        scores = WEIGHT_CRITERIA[name](*inputs)
     if not bool(scores.isfinite().all()):
         raise WidthPruneError("gate and up must be finite, got NaN or infinity: reload the checkpoint")
     return scores

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from .errors import WidthPruneError
-from .glu import check_layout
+from .mlps import check_layout
 
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 

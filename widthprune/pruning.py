@@ -8,27 +8,44 @@ from torch import Tensor, nn
 
 from .criteria import check_criterion, score_neurons
 from .errors import WidthPruneError
-from .glu import find_glus, set_intermediate_size
-from .sizes import kept_size
-from .slicing import kept_indices, slice_glu
+from .layouts import MLP
+from .mlps import find_mlps, input_weights, part_of, text_config, text_fields, twin
+from .slicing import kept_indices, slice_part, slice_stacked
+from .widths import config_changes, find_widths, kept_sizes, kept_units
 
 
 @torch.no_grad()
 def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> dict[str, Tensor]:
-    """Scores of every GLU MLP of a model, by module name: ``{name: (d_ff,) float32}``.
+    """Scores of every MLP of a model, by module name: ``(d_ff,)``, of experts ``(experts, d_ff)``, float32.
 
     Computed once, they serve a whole sweep of ratios through ``prune_model(..., scores=scores)``.
-    Under ``RANDOM`` each layer has a permutation of its own, drawn from (seed, layer).
+    Under ``RANDOM`` each layer, and each expert, has a permutation of its own, drawn from (seed, layer).
     """
     criterion = check_criterion(criterion)
     scores = {}
-    for layer, glu in enumerate(find_glus(model)):
-        check_down(glu.name, glu.down.weight)
-        scores[glu.name] = score_mlp(glu.name, glu.gate.weight, glu.up.weight, criterion, seed=(seed, layer))
+    for layer, mlp in enumerate(find_mlps(model)):
+        own = []
+        for expert in mlp_experts(mlp):
+            for part in mlp.of_expert(expert):
+                if part.role == "output":
+                    check_output(part.tensor, part_of(model, part, expert))
+            gate, up = input_weights(model, mlp, expert)
+            own.append(score_mlp(mlp.name, gate, up, criterion, seed=mlp_seed(seed, layer, expert)))
+        scores[mlp.name] = own[0] if mlp.experts is None else torch.stack(own)
     return scores
 
 
-def score_mlp(name: str, gate: Tensor, up: Tensor, criterion: str, *, seed: Sequence[int]) -> Tensor:
+def mlp_experts(mlp: MLP) -> Sequence[int | None]:
+    """The numbers of an MLP's experts; (None,) if it has none."""
+    return (None,) if mlp.experts is None else range(mlp.experts)
+
+
+def mlp_seed(seed: int, layer: int, expert: int | None) -> tuple[int, ...]:
+    """The seed of one MLP's or expert's permutation; ``layer`` is its place among `find_mlps`."""
+    return (seed, layer) if expert is None else (seed, layer, expert)
+
+
+def score_mlp(name: str, gate: Tensor, up: Tensor | None, criterion: str, *, seed: Sequence[int]) -> Tensor:
     """`score_neurons`, with the MLP's name in front of what it refuses."""
     try:
         return score_neurons(gate, up, criterion, seed=seed)
@@ -36,10 +53,12 @@ def score_mlp(name: str, gate: Tensor, up: Tensor, criterion: str, *, seed: Sequ
         raise WidthPruneError(f"{name}: {error}") from None
 
 
-def check_down(name: str, down: Tensor) -> None:
-    """Refuse NaN and infinity in ``down_proj``, which no criterion reads."""
-    if not all(bool(extreme.isfinite()) for extreme in down.aminmax()):
-        raise WidthPruneError(f"{name}.down_proj must be finite, got NaN or infinity: reload the checkpoint")
+def check_output(name: str, weight: Tensor) -> None:
+    """Refuse NaN and infinity in an output projection, which no criterion reads."""
+    if not all(bool(extreme.isfinite()) for extreme in weight.aminmax()):
+        raise WidthPruneError(
+            f"{name.removesuffix('.weight')} must be finite, got NaN or infinity: reload the checkpoint"
+        )
 
 
 @torch.no_grad()
@@ -54,16 +73,21 @@ def prune_model(
     seed: int = 0,
     scores: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
-    """Remove the least important neurons of every GLU MLP (paper, section 3.2).
+    """Remove the least important neurons of every MLP (paper, section 3.2).
+
+    Every expert of a mixture keeps the same number of neurons, each its own; routers stay whole. An MLP
+    without a gate is scored by its one input projection.
 
     Parameters
     ----------
     model : PreTrainedModel
-        Any transformers model whose MLPs have ``gate_proj``, ``up_proj`` and ``down_proj``.
+        Any transformers model whose MLPs have one of `layouts.LAYOUTS`.
     criterion : str
         One of `CRITERIA`; ``PPM`` is the paper's.
     pruning_pct, expansion_ratio, multiple_of
-        The size to reach: see `kept_size`. Exactly one of the first two.
+        The size to reach: see `kept_size`. Exactly one of the first two. Where dense layers, experts
+        and shared experts have sizes of their own, ``pruning_pct`` applies to each, and
+        ``expansion_ratio`` is refused.
     inplace : bool
         If False, the model is left as it is, and the result shares with it every tensor that pruning
         does not touch: embeddings, attention and norms exist once, so do not train one of the two.
@@ -80,32 +104,77 @@ def prune_model(
     Raises
     ------
     WidthPruneError
-        Before anything is changed, if an argument or the model cannot be pruned.
+        Before anything is changed, if an argument or the model cannot be pruned, or if transformers
+        would build another model from the pruned config.
     """
-    glus = find_glus(model)
-    size = kept_size(
-        glus[0].gate.out_features,
-        glus[0].gate.in_features,
-        pruning_pct=pruning_pct,
-        expansion_ratio=expansion_ratio,
-        multiple_of=multiple_of,
+    mlps = find_mlps(model)
+    owner, config = type(model).__name__, text_fields(model)
+    widths = find_widths(mlps, config, owner)
+    units = kept_units(
+        mlps, widths, pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, multiple_of=multiple_of
     )
+    sizes = kept_sizes(mlps, widths, units)
+    changes = config_changes(config, units)
+    expected = twin(model, changes)
+    check_twin(model, mlps, sizes, expected)
     if scores is None:
         scores = score_model(model, criterion, seed=seed)
-    elif wrong := [
-        g.name for g in glus if g.name not in scores or len(scores[g.name]) != g.gate.out_features
-    ]:
+    elif wrong := [m.name for m in mlps if m.name not in scores or scores[m.name].shape[-1] != m.size]:
         raise WidthPruneError(
             f"scores must come from score_model on this model, got none that fit {wrong[0]}"
         )
-
     if not inplace:
         model = _shallow_model(model)
-        glus = find_glus(model)
-    for glu in glus:
-        slice_glu(glu, kept_indices(scores[glu.name], size))
-    set_intermediate_size(model, glus, size)
+    for mlp in mlps:
+        cut_mlp(model, mlp, kept_indices(scores[mlp.name], sizes[mlp.name]), expected)
+    for field, value in changes.items():
+        setattr(text_config(model), field, value)
     return model
+
+
+def check_twin(model: nn.Module, mlps: Sequence[MLP], sizes: Mapping[str, int], expected: nn.Module) -> None:
+    """Refuse if ``expected``, built from the pruned config, is not the model that pruning will make."""
+    planned = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    for mlp in mlps:
+        for part in mlp.parts:
+            planned[part.tensor] = part.pruned_shape(planned[part.tensor], sizes[mlp.name])
+    built = {name: tuple(parameter.shape) for name, parameter in expected.named_parameters()}
+    for name in planned.keys() | built.keys():
+        if planned.get(name) != built.get(name):
+            raise WidthPruneError(
+                f"{type(model).__name__}: from the pruned config transformers builds {name} of shape "
+                f"{built.get(name)}, pruning makes {planned.get(name)}: it cannot be pruned"
+            )
+
+
+def cut_mlp(model: nn.Module, mlp: MLP, kept: Tensor, expected: nn.Module) -> None:
+    """Keep the neurons ``kept`` of one MLP, in place.
+
+    Parameters
+    ----------
+    kept : Tensor, shape (size,) or (experts, size), int64
+        The size may differ from layer to layer.
+    expected : nn.Module
+        The model of `twin` for some smaller width: numbers in which its modules differ from ``model``'s
+        depend on the width (``out_features``, ``intermediate_size``), and become true here.
+    """
+    size = kept.shape[-1]
+    for part in mlp.parts:
+        path, _, attribute = part.tensor.rpartition(".")
+        module = model.get_submodule(path)
+        old = getattr(module, attribute)
+        if part.stacked:
+            data = slice_stacked(old.detach(), part, kept)
+        else:
+            data = slice_part(old.detach(), part, kept if part.expert is None else kept[part.expert])
+        # A new Parameter: the old one may be shared with the unpruned model and stays as it is.
+        setattr(module, attribute, nn.Parameter(data, requires_grad=old.requires_grad))
+    paths = {part.tensor.rpartition(".")[0] for part in mlp.parts} | {mlp.name}
+    for path in paths | {path.rpartition(".")[0] for path in paths}:
+        mine, other = model.get_submodule(path), expected.get_submodule(path)
+        for name, value in vars(mine).items():
+            if type(value) is int and value != getattr(other, name, value) and value % mlp.size == 0:
+                setattr(mine, name, value // mlp.size * size)
 
 
 def _shallow_model(model: nn.Module) -> nn.Module:

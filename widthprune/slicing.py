@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .glu import GLU
+from .layouts import Part
 from .sizes import kept_size
 
 
@@ -14,51 +14,55 @@ def kept_indices(scores: Tensor, size: int) -> Tensor:
 
     Parameters
     ----------
-    scores : Tensor, shape (d_ff,)
+    scores : Tensor, shape (d_ff,) or (experts, d_ff)
     size : int
         How many neurons to keep, 1 to d_ff.
 
     Returns
     -------
-    Tensor, shape (size,), int64
+    Tensor, shape (size,) or (experts, size), int64
         Sorted, so the kept neurons stand in their original order. Of equal scores the one with the
         lower index is kept: the same weights always give the same neurons.
     """
-    order = torch.argsort(scores, descending=True, stable=True)
-    return order[:size].sort().values
+    order = torch.argsort(scores, dim=-1, descending=True, stable=True)
+    return order[..., :size].sort(dim=-1).values
 
 
-def slice_rows(linear: nn.Linear, kept: Tensor) -> None:
-    """Keep the output neurons ``kept`` of a linear layer: weight rows, bias, ``out_features``."""
-    linear.weight = _sliced(linear.weight, 0, kept)
-    if linear.bias is not None:
-        linear.bias = _sliced(linear.bias, 0, kept)
-    linear.out_features = len(kept)
+def neuron_rows(matrix: Tensor, part: Part) -> list[Tensor]:
+    """Views of an input projection with one row per neuron: [gate, up] if it holds both, else itself."""
+    rows = matrix if part.axis == 0 else matrix.T
+    if part.packing == "alternating":
+        return [rows[0::2], rows[1::2]]
+    return list(rows.chunk(2)) if part.packing == "halves" else [rows]
 
 
-def slice_columns(linear: nn.Linear, kept: Tensor) -> None:
-    """Keep the inputs ``kept`` of a linear layer: weight columns, ``in_features``. The bias is whole."""
-    linear.weight = _sliced(linear.weight, 1, kept)
-    linear.in_features = len(kept)
+def slice_part(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
+    """A contiguous copy of one MLP's or expert's matrix or bias with the neurons ``kept`` only.
 
-
-def slice_glu(glu: GLU, kept: Tensor) -> None:
-    """Keep the neurons ``kept`` of one GLU MLP: pairs of gate and up rows, matching down columns."""
-    slice_rows(glu.gate, kept)
-    slice_rows(glu.up, kept)
-    slice_columns(glu.down, kept)
-
-
-def _sliced(parameter: nn.Parameter, dim: int, kept: Tensor) -> nn.Parameter:
-    # A new Parameter: the old one may be shared with the unpruned model and stays as it is.
-    data = select(parameter.detach(), dim, kept.to(parameter.device))
-    return nn.Parameter(data, requires_grad=parameter.requires_grad)
-
-
-def select(weight: Tensor, dim: int, kept: Tensor) -> Tensor:
-    """A contiguous copy of the rows (``dim`` 0) or columns (``dim`` 1) ``kept`` of a weight or bias."""
+    Parameters
+    ----------
+    tensor : Tensor, shape (n, m) or (n,)
+    part : Part
+        Which axis counts the neurons, and how.
+    kept : Tensor, shape (size,), int64
+    """
+    size = tensor.shape[part.axis] // 2
+    kept = kept.to(tensor.device)
+    if part.packing == "halves":
+        kept = torch.cat([kept, kept + size])
+    elif part.packing == "alternating":
+        kept = torch.stack([2 * kept, 2 * kept + 1], dim=1).flatten()
     # Columns by indexing: on a CPU, index_select took twice as long on a (2048, 8192) bfloat16 matrix.
-    return weight.index_select(0, kept) if dim == 0 else weight[:, kept].contiguous()
+    return tensor.index_select(0, kept) if part.axis == 0 else tensor[:, kept].contiguous()
+
+
+def slice_stacked(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
+    """`slice_part` for every expert of a tensor that holds all: each with its own row of ``kept``."""
+    shape = part.pruned_shape(tensor.shape, kept.shape[-1])
+    sliced = tensor.new_empty(shape)
+    for expert, own in enumerate(kept):
+        sliced[expert] = slice_part(tensor[expert], part, own)
+    return sliced
 
 
 def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pruning_pct: float) -> dict:

@@ -1,0 +1,154 @@
+"""The MLPs of a model in memory: the adapter between layouts and transformers.
+
+`find_mlps` gives `layouts.MLP` objects: names, sizes and parts, no tensors. `input_weights` reads what a
+criterion needs. The neurons' activations are the input of the module `output_module`, for a hook.
+"""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from .errors import WidthPruneError
+from .layouts import MLP, Part, check_family, find_layouts
+from .slicing import neuron_rows
+from .widths import hidden_size
+
+PRUNABLE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def find_mlps(model: nn.Module) -> list[MLP]:
+    """The model's MLPs, in forward order, with weights that can be pruned.
+
+    Raises
+    ------
+    WidthPruneError
+        As `check_layout`; also if the weights are not in memory (device meta).
+    """
+    mlps = check_layout(model)
+    for mlp in mlps:
+        for part in mlp.parts:
+            if model.get_parameter(part.tensor).device.type == "meta":
+                raise WidthPruneError(
+                    f"{part.tensor} has no weights in memory (device meta): load them before pruning"
+                )
+    return mlps
+
+
+def check_layout(model: nn.Module) -> list[MLP]:
+    """Like `find_mlps`, but the weights may be absent: a model on the meta device will do.
+
+    Raises
+    ------
+    WidthPruneError
+        If the model has no MLP of a known layout; if one's weights are quantized, wrapped by an adapter
+        or shared with another's; or if its family does more with neurons than add them up.
+    """
+    owner = type(model).__name__
+    if getattr(getattr(model, "config", None), "quantization_config", None) is not None:
+        raise WidthPruneError(
+            f"{owner} is quantized: load it without quantization, prune, quantize the result"
+        )
+    config = text_fields(model)
+    check_family(config, owner)
+    shapes, first_name = {}, {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        shapes[name] = tuple(parameter.shape)
+        first_name.setdefault(id(parameter), name)
+    mlps = find_layouts(shapes, config.get("model_type", ""), hidden_size(config), owner)
+    for mlp in mlps:
+        for part in mlp.parts:
+            _check_part(model, part)
+            first = first_name[id(model.get_parameter(part.tensor))]
+            if first != part.tensor:
+                raise WidthPruneError(
+                    f"{owner}: {first} and {part.tensor} are one tensor, and layers that share an MLP are "
+                    "not supported"
+                )
+    return mlps
+
+
+def _check_part(model: nn.Module, part: Part) -> None:
+    dtype = model.get_parameter(part.tensor).dtype
+    name, _, attribute = part.tensor.rpartition(".")
+    module = model.get_submodule(name)
+    if dtype not in PRUNABLE_DTYPES:
+        raise WidthPruneError(
+            f"{part.tensor} holds {dtype} weights: load the model without quantization, prune, "
+            "quantize the result"
+        )
+    if not part.stacked and type(module) not in (nn.Linear, Conv1D):
+        raise WidthPruneError(
+            f"{name} is {type(module).__name__}, not nn.Linear: merge adapters or undo quantization first"
+        )
+    if attribute == "bias" or part.role == "bias":
+        return
+    # What names and shapes said must be what the module does.
+    transposed = part.axis == (1 if part.role == "input" else 0)
+    truth = getattr(module, "is_transposed", transposed) if part.stacked else isinstance(module, Conv1D)
+    alternating = not getattr(module, "is_concatenated", part.packing != "alternating")
+    if truth != transposed or (part.role == "input" and alternating != (part.packing == "alternating")):
+        raise WidthPruneError(
+            f"{part.tensor} is stored in another order than its shape tells: it cannot be pruned"
+        )
+
+
+def output_module(model: nn.Module, mlp: MLP) -> nn.Module | None:
+    """The module whose input is the activations of the MLP's neurons, (..., d_ff); None for experts."""
+    if mlp.experts is not None:
+        return None
+    (part,) = (part for part in mlp.parts if part.role == "output")
+    return model.get_submodule(part.tensor.rpartition(".")[0])
+
+
+def input_weights(model: nn.Module, mlp: MLP, expert: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Views (gate, up), each (d_ff, d_model), of one MLP or expert; (up, None) if it has no gate."""
+    rows = []
+    for part in mlp.of_expert(expert):
+        if part.role == "input":
+            rows += neuron_rows(part_of(model, part, expert), part)
+    return (*rows, None)[:2]
+
+
+def part_of(model: nn.Module, part: Part, expert: int | None = None) -> Tensor:
+    """The tensor of a part, or one expert's slab of it."""
+    tensor = model.get_parameter(part.tensor)
+    return tensor[expert] if part.stacked else tensor
+
+
+def text_config(model: nn.Module):
+    """The config of the language model; a multimodal one has it inside its own."""
+    config = getattr(model, "config", None)
+    if not hasattr(config, "get_text_config"):
+        raise WidthPruneError(
+            f"{type(model).__name__} has no transformers config: its width cannot be declared"
+        )
+    return config.get_text_config(decoder=True)
+
+
+def text_fields(model: nn.Module) -> dict:
+    """The fields of `text_config`, as config.json holds them."""
+    return text_config(model).to_dict()
+
+
+def twin(model: nn.Module, changes: Mapping) -> nn.Module:
+    """What transformers builds, without weights, from the model's config with fields changed.
+
+    Raises
+    ------
+    WidthPruneError
+        If it cannot be built.
+    """
+    config = copy.deepcopy(model.config)
+    for field, value in changes.items():
+        setattr(config.get_text_config(decoder=True), field, value)
+    try:
+        with torch.device("meta"):
+            return type(model)(config)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise WidthPruneError(
+            f"{type(model).__name__} cannot be built with {dict(changes)}: {reason}"
+        ) from error

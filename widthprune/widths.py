@@ -1,0 +1,166 @@
+"""Widths and the config: which field holds an MLP's size, and what it says after pruning. No torch.
+
+A model may have several sizes: dense layers, routed experts and shared experts each read a field of
+their own, or a whole multiple of another's (DeepSeek's shared expert is n_shared times a routed one).
+`pruning_pct` applies to each field alike; an expansion ratio needs a single one.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import WidthPruneError
+from .layouts import MLP
+from .sizes import kept_size
+
+# Fields that hold a size, the most special first, as transformers' configs name them.
+FIELDS = {
+    "dense": (
+        "intermediate_size_mlp",  # Llama-4
+        "dense_intermediate_size",
+        "prefix_dense_intermediate_size",
+        "decoder_ffn_dim",
+        "intermediate_size",
+        "ffn_dim",
+        "ffn_hidden_size",
+        "n_inner",
+        "d_inner",
+        "dff",
+        "dim_ff",
+    ),
+    "expert": ("moe_intermediate_size", "expert_ffn_hidden_size", "intermediate_size"),
+    "shared": (
+        "shared_expert_intermediate_size",
+        "moe_shared_expert_intermediate_size",
+        "shared_intermediate_size",
+        "moe_intermediate_size",
+        "intermediate_size",
+    ),
+}
+# Families whose field is not the size until these are set too.
+SETTINGS = {"lfm2": {"block_auto_adjust_ff_dim": False}}
+
+
+@dataclass(frozen=True)
+class Width:
+    """A size in the config: ``config[field]`` (``config[field][index]`` of a list).
+
+    The MLPs that read it have ``unit`` neurons or a whole multiple; so has the field itself.
+    """
+
+    field: str
+    index: int | None
+    unit: int
+
+    def __str__(self):
+        return self.field if self.index is None else f"{self.field}[{self.index}]"
+
+
+def hidden_size(config: Mapping) -> int | None:
+    """Width of the residual stream, by any of the names that configs use."""
+    names = ("hidden_size", "n_embd", "d_model", "emb_dim")
+    return next((config[name] for name in names if isinstance(config.get(name), int)), None)
+
+
+def find_widths(mlps: Sequence[MLP], config: Mapping, owner: str) -> dict[str, Width]:
+    """The config field that each MLP's size comes from, by MLP name.
+
+    Raises
+    ------
+    WidthPruneError
+        If no field of the config explains a size: transformers could not build the pruned model.
+    """
+    widths = {mlp.name: _width(mlp, config, owner) for mlp in mlps}
+    units = defaultdict(set)
+    for width in widths.values():
+        units[width.field, width.index].add(width.unit)
+    for (field, _), several in units.items():
+        if len(several) > 1:
+            raise WidthPruneError(
+                f"{owner}: config.json says {field} {config.get(field)}, and MLPs that read it have sizes "
+                f"{sorted(several)}: it cannot be pruned"
+            )
+    return widths
+
+
+def _width(mlp: MLP, config: Mapping, owner: str) -> Width:
+    fields = [field for field in FIELDS[mlp.kind] if field in config]
+    adjusted = SETTINGS.get(config.get("model_type"), {})
+    if any(config.get(field, value) != value for field, value in adjusted.items()):
+        return Width(fields[0], None, mlp.size)
+    # An equal size before a multiple: several fields may happen to divide one another.
+    for equal in (True, False):
+        for field in fields:
+            value, index = config[field], None
+            if isinstance(value, list):
+                index = mlp.layer[0] if mlp.layer and mlp.layer[0] < len(value) else 0
+                value = value[index]
+            if value is None and mlp.size == 4 * mlp.hidden_size:
+                value = mlp.size  # GPT-2's n_inner and the like: absent means four times the hidden size
+            if not isinstance(value, int) or value < 1:
+                continue
+            small, large = sorted((value, mlp.size))
+            if small == large if equal else large % small == 0 and large <= 16 * small:
+                return Width(field, index, small)
+    sizes = ", ".join(f"{field} {config[field]}" for field in fields) or "no field for a size"
+    raise WidthPruneError(
+        f"{owner}: config.json says {sizes}, but {mlp.name} has {mlp.size} neurons"
+        f"{' in each expert' if mlp.experts else ''}: transformers could not build the pruned model"
+    )
+
+
+def kept_units(
+    mlps: Sequence[MLP],
+    widths: Mapping[str, Width],
+    *,
+    pruning_pct: float | None = None,
+    expansion_ratio: float | None = None,
+    multiple_of: int = 1,
+) -> dict[Width, int]:
+    """What every width becomes: see `kept_size`.
+
+    Raises
+    ------
+    WidthPruneError
+        As `kept_size`; and if an expansion ratio is given for a model with several widths.
+    """
+    hidden = {widths[mlp.name]: mlp.hidden_size for mlp in mlps}
+    sizes = {width.unit for width in hidden}
+    if expansion_ratio is not None and pruning_pct is None and len(sizes) > 1:
+        named = ", ".join(f"{width} {width.unit}" for width in hidden)
+        raise WidthPruneError(
+            f"expansion_ratio needs a model with one intermediate size, and this one has {named}: give pruning_pct"
+        )
+    return {
+        width: kept_size(
+            width.unit,
+            size,
+            pruning_pct=pruning_pct,
+            expansion_ratio=expansion_ratio,
+            multiple_of=multiple_of,
+        )
+        for width, size in hidden.items()
+    }
+
+
+def kept_sizes(
+    mlps: Sequence[MLP], widths: Mapping[str, Width], units: Mapping[Width, int]
+) -> dict[str, int]:
+    """Neurons that each MLP (each of its experts) keeps, by MLP name."""
+    return {mlp.name: mlp.size // widths[mlp.name].unit * units[widths[mlp.name]] for mlp in mlps}
+
+
+def config_changes(config: Mapping, units: Mapping[Width, int]) -> dict:
+    """Fields of the (text) config that the new widths change, with their values."""
+    changes = dict(SETTINGS.get(config.get("model_type"), {}))
+    adjusted = any(config.get(field, value) != value for field, value in changes.items())
+    for width, unit in units.items():
+        value = config[width.field]
+        if width.index is not None:
+            value = changes.get(width.field, list(value))
+            value[width.index] = value[width.index] // width.unit * unit
+            changes[width.field] = value
+        else:
+            scale = 1 if value is None or adjusted else value // width.unit
+            changes[width.field] = scale * unit
+    return changes
