@@ -6,13 +6,15 @@ import logging
 import math
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 from tqdm.auto import tqdm
 
+from .activation_criteria import ALL_CRITERIA, CALIBRATED
+from .calibration import Calibration, calibrate
 from .criteria import check_criterion
 from .errors import WidthPruneError
 from .models import load_model, model_revision, model_shape
@@ -23,6 +25,8 @@ from .sizes import expansion_ratio, kept_size
 from .suites import Benchmark, find_benchmarks
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
+# Written behind the criterion's name where neurons competed across layers.
+GLOBAL = "-GLOBAL"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def grid(
     points = [
         Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
     ]
-    for criterion in dict.fromkeys(check_criterion(name) for name in criteria):
+    for criterion in dict.fromkeys(check_criterion(name, ALL_CRITERIA) for name in criteria):
         for size in sorted(sizes, reverse=True):
             points.append(Point(criterion, sizes[size], size, round(expansion_ratio(size, hidden_size), 4)))
     return points
@@ -79,6 +83,8 @@ def evaluate(
     device: str = "cpu",
     batch_size: int = 8,
     max_length: int | None = None,
+    calibration: Calibration | None = None,
+    global_widths: bool = False,
 ) -> pd.DataFrame:
     """Measure benchmarks on one model at every width asked for.
 
@@ -106,6 +112,11 @@ def evaluate(
         Rows at once in generation and perplexity; the numbers do not depend on it beyond rounding.
     max_length : int, optional
         Longest text in tokens, default the model's own: shortening it raises perplexities.
+    calibration : Calibration, optional
+        What criteria that look at data look at; default the package's own text. Part of a result's
+        settings under those criteria, and of no other's.
+    global_widths : bool
+        As for `prune_model`; the table then says PPM-GLOBAL, and a width is the mean over layers.
 
     Returns
     -------
@@ -124,6 +135,10 @@ def evaluate(
     points = grid(
         size, hidden, pruning_pcts=pruning_pcts, expansion_ratios=expansion_ratios, criteria=criteria
     )
+    if global_widths:
+        points = points[:1] + [replace(p, criterion=p.criterion + GLOBAL) for p in points[1:]]
+    calibration = calibration or Calibration()
+    looks = {p.criterion: calibration.identity() for p in points if _name(p) in CALIBRATED}
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
@@ -132,10 +147,10 @@ def evaluate(
         asked = [(point, b) for point in points for b in benchmarks if not b.missing]
         shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
         shared |= {"dtype": str(dtype), "max_length": max_length}
-        settings = [shared | vars(p) | _task_settings(b) for p, b in asked]
+        settings = [shared | vars(p) | _task_settings(b) | looks.get(p.criterion, {}) for p, b in asked]
         runs = [find_run(results_dir, s) for s in settings]
         todo = [i for i, run in enumerate(runs) if run is None]
-        pruned = _Pruned(model, dtype, device, seed)
+        pruned = _Pruned(model, dtype, device, seed, calibration)
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
@@ -161,12 +176,17 @@ def _task_settings(benchmark: Benchmark) -> dict:
     }
 
 
+def _name(point: Point) -> str:
+    return point.criterion.removesuffix(GLOBAL)
+
+
 class _Pruned:
     """The models of a sweep, each made when it is first needed, from one copy of the weights."""
 
-    def __init__(self, name, dtype, device, seed):
+    def __init__(self, name, dtype, device, seed, calibration):
         self._load = lambda: load_model(name, dtype=dtype, device=device)
         self._seed, self._model, self._scores, self._last = seed, None, {}, (None, None)
+        self._calibration, self._activations = calibration, {}
 
     def at(self, point: Point, batch_size: int, max_length: int | None):
         from .prefix_lm import PrefixLM
@@ -179,12 +199,20 @@ class _Pruned:
                 raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
         model = self._model
         if point.criterion != "none":
-            if point.criterion not in self._scores:
-                self._scores = {point.criterion: score_model(model, point.criterion, seed=self._seed)}
-            scores = self._scores[point.criterion]
+            name = _name(point)
+            looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
+            if name not in self._scores:
+                self._scores = {name: score_model(model, name, seed=self._seed, **looks)}
             # By size, not by percentage: the size is what the settings name.
             ratio = point.intermediate_size / self._hidden
-            model = prune_model(model, expansion_ratio=ratio, scores=scores)
+            model = prune_model(
+                model,
+                name,
+                expansion_ratio=ratio,
+                scores=self._scores[name],
+                global_widths=point.criterion.endswith(GLOBAL),
+                **looks,
+            )
         lm = PrefixLM(
             pretrained=model,
             tokenizer=self._tokenizer,
@@ -194,6 +222,13 @@ class _Pruned:
         )
         self._last = (point, lm)
         return lm
+
+    def _look(self, gradients: bool):
+        if gradients not in self._activations:
+            self._activations[gradients] = calibrate(
+                self._model, self._tokenizer, self._calibration, gradients=gradients
+            )
+        return self._activations[gradients]
 
     @property
     def _hidden(self):

@@ -6,8 +6,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .activation_criteria import ALL_CRITERIA, CALIBRATED, score_activations
+from .calibration import Activations
+from .compensation import add_biases, bias_changes, check_biases, contributions, output_columns
 from .criteria import check_criterion, score_neurons
 from .errors import WidthPruneError
+from .global_widths import check_no_experts, forbid_saving, global_sizes, separate_units
 from .layouts import MLP
 from .mlps import find_mlps, input_weights, part_of, text_config, text_fields, twin
 from .slicing import kept_indices, slice_part, slice_stacked
@@ -15,15 +19,25 @@ from .widths import config_changes, find_widths, kept_sizes, kept_units
 
 
 @torch.no_grad()
-def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> dict[str, Tensor]:
+def score_model(
+    model: nn.Module,
+    criterion: str = "PPM",
+    *,
+    seed: int = 0,
+    activations: Mapping[str, Activations] | None = None,
+) -> dict[str, Tensor]:
     """Scores of every MLP of a model, by module name: ``(d_ff,)``, of experts ``(experts, d_ff)``, float32.
 
     Computed once, they serve a whole sweep of ratios through ``prune_model(..., scores=scores)``.
     Under ``RANDOM`` each layer, and each expert, has a permutation of its own, drawn from (seed, layer).
+    The criteria of `CALIBRATED` look at data: they need ``activations`` from `calibrate` on this model.
     """
-    criterion = check_criterion(criterion)
+    criterion = check_criterion(criterion, ALL_CRITERIA)
+    mlps = find_mlps(model)
+    if criterion in CALIBRATED:
+        return _score_calibrated(model, mlps, criterion, activations)
     scores = {}
-    for layer, mlp in enumerate(find_mlps(model)):
+    for layer, mlp in enumerate(mlps):
         own = []
         for expert in mlp_experts(mlp):
             for part in mlp.of_expert(expert):
@@ -33,6 +47,29 @@ def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> d
             own.append(score_mlp(mlp.name, gate, up, criterion, seed=mlp_seed(seed, layer, expert)))
         scores[mlp.name] = own[0] if mlp.experts is None else torch.stack(own)
     return scores
+
+
+def _score_calibrated(model, mlps, criterion, activations) -> dict[str, Tensor]:
+    check_activations(mlps, criterion, activations)
+    scores = {}
+    for mlp in mlps:
+        columns = output_columns(model, mlp)
+        check_output(f"{mlp.name}.{mlp.layout.output}", columns)
+        inputs = [weight for weight in input_weights(model, mlp) if weight is not None]
+        scores[mlp.name] = score_activations(activations[mlp.name], inputs, columns.T, criterion)
+    return scores
+
+
+def check_activations(mlps: Sequence[MLP], criterion: str, activations) -> None:
+    """Refuse a criterion that looks at data without this model's activations."""
+    if activations is None:
+        raise WidthPruneError(
+            f"criterion {criterion} looks at data: give activations=calibrate(model, tokenizer)"
+        )
+    if wrong := [m.name for m in mlps if m.name not in activations or activations[m.name].d_ff != m.size]:
+        raise WidthPruneError(
+            f"activations must come from calibrate on this model, got none that fit {wrong[0]}"
+        )
 
 
 def mlp_experts(mlp: MLP) -> Sequence[int | None]:
@@ -72,6 +109,8 @@ def prune_model(
     inplace: bool = False,
     seed: int = 0,
     scores: Mapping[str, Tensor] | None = None,
+    activations: Mapping[str, Activations] | None = None,
+    global_widths: bool = False,
 ) -> nn.Module:
     """Remove the least important neurons of every MLP (paper, section 3.2).
 
@@ -83,7 +122,7 @@ def prune_model(
     model : PreTrainedModel
         Any transformers model whose MLPs have one of `layouts.LAYOUTS`.
     criterion : str
-        One of `CRITERIA`; ``PPM`` is the paper's.
+        One of `CRITERIA`, or of `CALIBRATED` with ``activations``; ``PPM`` is the paper's.
     pruning_pct, expansion_ratio, multiple_of
         The size to reach: see `kept_size`. Exactly one of the first two. Where dense layers, experts
         and shared experts have sizes of their own, ``pruning_pct`` applies to each, and
@@ -94,7 +133,15 @@ def prune_model(
     seed : int
         For ``RANDOM`` only.
     scores : mapping of str to Tensor, optional
-        Scores from `score_model` on this model; ``criterion`` and ``seed`` are then not used.
+        Scores from `score_model` on this model; ``criterion`` and ``seed`` then score nothing.
+    activations : mapping of str to Activations, optional
+        From `calibrate` on this model, for the criteria that look at data. Under ``FLAP-BIAS`` their
+        means also become a bias of the output projections; where the model has none, the config's
+        ``mlp_bias`` is set, and a family without that field is refused.
+    global_widths : bool
+        Let neurons compete across layers (`global_sizes`): as many are kept in all as otherwise, but
+        each layer keeps a number of its own. Unless the config lists a size for every layer (Gemma-3n),
+        transformers cannot load such a model, so ``save_pretrained`` of the result refuses.
 
     Returns
     -------
@@ -107,6 +154,7 @@ def prune_model(
         Before anything is changed, if an argument or the model cannot be pruned, or if transformers
         would build another model from the pruned config.
     """
+    criterion = check_criterion(criterion, ALL_CRITERIA)
     mlps = find_mlps(model)
     owner, config = type(model).__name__, text_fields(model)
     widths = find_widths(mlps, config, owner)
@@ -117,18 +165,44 @@ def prune_model(
     changes = config_changes(config, units)
     expected = twin(model, changes)
     check_twin(model, mlps, sizes, expected)
+    if global_widths:
+        check_no_experts(mlps)
+    biases = {}
+    if criterion == "FLAP-BIAS":
+        check_activations(mlps, criterion, activations)
+        biases = bias_changes(model, mlps)
     if scores is None:
-        scores = score_model(model, criterion, seed=seed)
+        scores = score_model(model, criterion, seed=seed, activations=activations)
     elif wrong := [m.name for m in mlps if m.name not in scores or scores[m.name].shape[-1] != m.size]:
         raise WidthPruneError(
             f"scores must come from score_model on this model, got none that fit {wrong[0]}"
         )
+    separate = None
+    if global_widths:
+        sizes = global_sizes({m.name: scores[m.name] for m in mlps}, sum(sizes.values()), multiple_of)
+        separate = separate_units(widths, sizes)
+        if separate:
+            changes = config_changes(config, separate)
+            expected = twin(model, changes)
+            check_twin(model, mlps, sizes, expected)
+    if biases:
+        changes |= biases
+        expected = twin(model, changes)
+        check_biases(model, mlps, expected)
     if not inplace:
         model = _shallow_model(model)
+    kept = {mlp.name: kept_indices(scores[mlp.name], sizes[mlp.name]) for mlp in mlps}
+    added = {}
+    if criterion == "FLAP-BIAS":
+        added = contributions(model, mlps, {name: own.mean for name, own in activations.items()}, kept)
     for mlp in mlps:
-        cut_mlp(model, mlp, kept_indices(scores[mlp.name], sizes[mlp.name]), expected)
+        cut_mlp(model, mlp, kept[mlp.name], expected)
+    if added:
+        add_biases(model, expected, added)
     for field, value in changes.items():
         setattr(text_config(model), field, value)
+    if global_widths and not separate:
+        forbid_saving(model, widths, sizes)
     return model
 
 
