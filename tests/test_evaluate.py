@@ -119,3 +119,40 @@ def test_bad_input_measures_nothing(language_model, tmp_path, options, message):
     with pytest.raises(WidthPruneError, match=message):
         evaluate(language_model, results_dir=tmp_path / "results", **options)
     assert not (tmp_path / "results").exists()
+
+
+def test_draws_of_random_neurons_see_the_same_items(language_model, tmp_path):
+    options = dict(limit=8, pruning_pcts=[50], criteria=["RANDOM", "PPM"], results_dir=tmp_path)
+    first = evaluate(language_model, ["pocket_prose"], **options)
+    table = headline(evaluate(language_model, ["pocket_prose"], neuron_seeds=[0, 1, 2], **options))
+    drawn = table[table["criterion"] == "RANDOM"]
+    assert drawn["neuron_seed"].tolist() == [0, 1, 2] and drawn["value"].nunique() == 3
+    assert (table["seed"] == 0).all() and table[table["criterion"] != "RANDOM"]["neuron_seed"].isna().all()
+    # The draw that the sweep's own seed gives is found, not made again.
+    assert len(first) == 3 and len(load_results(tmp_path)) == 5
+
+
+def test_vllm_is_refused_where_it_is_absent_and_fed_where_it_is_there(language_model, tmp_path, monkeypatch):
+    with pytest.raises(WidthPruneError, match="backend must be hf or vllm, got 'tpu'"):
+        evaluate(language_model, backend="tpu")
+    with pytest.raises(WidthPruneError, match="backend vllm needs the package vllm: pip install vllm"):
+        evaluate(language_model, backend="vllm", results_dir=tmp_path)
+
+    from widthprune.prefix_lm import PrefixLM
+
+    read = []
+
+    def stand_in(pretrained, dtype, batch_size, max_model_len):
+        read.append((dtype, batch_size, max_model_len))
+        options = dict(dtype=dtype, max_length=max_model_len, softmax_dtype="float32", device="cpu")
+        return PrefixLM(pretrained=pretrained, **options)
+
+    monkeypatch.setattr("widthprune.evaluate.find_spec", lambda name: name)
+    monkeypatch.setattr("lm_eval.api.registry.get_model", lambda name: {"vllm": stand_in}[name])
+    options = dict(limit=4, pruning_pcts=[50], results_dir=tmp_path)
+    through = evaluate(language_model, ["pocket_prose"], backend="vllm", max_length=64, **options)
+    assert read == [("auto", "auto", 64)] * 2
+    plain = evaluate(language_model, ["pocket_prose"], max_length=64, **options)
+    # Two settings, two results; the saved model is the pruned one.
+    assert len(load_results(tmp_path)) == 4
+    np.testing.assert_allclose(through["value"], plain["value"], rtol=1e-5)

@@ -28,7 +28,8 @@ def requests():
 @pytest.mark.parametrize("batch_tokens", [64, 16384])
 def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.prefix_lm.BATCH_TOKENS", batch_tokens)
-    window = {"sliding_window": 512} if family == "gemma3" else {}
+    # Some texts fit the window and some do not.
+    window = {"sliding_window": 200} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     options = dict(pretrained=model, tokenizer=tokenizer, batch_size=3, softmax_dtype="float32")
@@ -44,7 +45,9 @@ def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
     )
 
 
-def test_perplexity_is_that_of_hflm(language_model):
+@pytest.mark.parametrize("chunk", [7, 1024])
+def test_perplexity_is_that_of_hflm(chunk, language_model, monkeypatch):
+    monkeypatch.setattr("widthprune.prefix_lm.CHUNK", chunk)
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     model = tiny_model(vocab_size=300, max_position_embeddings=128)
     text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
@@ -70,3 +73,60 @@ def test_groups_by_prefix():
     shared = list(range(MIN_SHARED))
     groups = dict(_by_prefix([(*shared, 1), (*shared, 2), (7, 8)]))
     assert groups == {tuple(shared): [(*shared, 1), (*shared, 2)], (): [(7, 8)]}
+
+
+PROMPTS = [f"{SHOTS}Question: is {thing} old?\nAnswer:" for thing in ("the sun", "a", "tea")]
+PROMPTS += ["alone", "alone", "two", "x" * 1200]  # a duplicate, one that is cut from the left
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
+@pytest.mark.parametrize("slots", [64, 2**17])
+@pytest.mark.parametrize("until", [[], ["e", "zq"]])
+def test_generation_is_that_of_hflm(family, slots, until, language_model, monkeypatch):
+    monkeypatch.setattr("widthprune.decoding.SLOTS", slots)
+    # A window shorter than most prompts: padding inside a row would change what it sees.
+    window = {"sliding_window": 16} if family == "gemma3" else {}
+    model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=1, softmax_dtype="float32")
+    arguments = {"until": until, "max_gen_toks": 40, "do_sample": False}
+    asked = [Instance("generate_until", {}, (p, dict(arguments)), i) for i, p in enumerate(PROMPTS)]
+    expected = HFLM(**options).generate_until(asked, disable_tqdm=True)
+    assert len(set(expected)) > 3
+    assert PrefixLM(**options).generate_until(asked, disable_tqdm=True) == expected
+
+
+def test_generation_ends_at_the_end_token(language_model):
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    model = tiny_model(vocab_size=300, max_position_embeddings=1024)
+    asked = [Instance("generate_until", {}, (p, {"until": [], "max_gen_toks": 30}), 0) for p in PROMPTS[:6]]
+    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=1, softmax_dtype="float32")
+    free = PrefixLM(**options)
+    free._end_tokens = list
+    texts = free.generate_until(asked, disable_tqdm=True)
+    # The token that comes third in one answer ends every answer that has it.
+    model.generation_config.eos_token_id = [tokenizer.encode(texts[0])[2]]
+    ended = PrefixLM(**options).generate_until(asked, disable_tqdm=True)
+    assert ended == HFLM(**options).generate_until(asked, disable_tqdm=True) != texts
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments"),
+    [
+        ({"repetition_penalty": 1.5}, {}),
+        ({"no_repeat_ngram_size": 2}, {}),
+        ({}, {"do_sample": True, "temperature": 0.7}),
+        ({}, {"num_beams": 2}),
+    ],
+)
+def test_what_is_not_plain_greedy_search_goes_through_hflm(change, arguments, language_model):
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    model = tiny_model(vocab_size=300, max_position_embeddings=1024)
+    model.generation_config.update(**change)
+    arguments = {"until": ["zq"], "max_gen_toks": 20, **arguments}
+    asked = [Instance("generate_until", {}, (p, dict(arguments)), i) for i, p in enumerate(PROMPTS[:4])]
+    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=1, softmax_dtype="float32")
+    torch.manual_seed(0)
+    expected = HFLM(**options).generate_until(asked, disable_tqdm=True)
+    torch.manual_seed(0)
+    assert PrefixLM(**options).generate_until(asked, disable_tqdm=True) == expected

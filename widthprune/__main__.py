@@ -71,13 +71,23 @@ def add_evaluate(commands) -> None:
     command.add_argument("--criteria", nargs="+", metavar="NAME", default=("PPM",), help="default PPM")
     command.add_argument("--limit", type=int, help="items per task, a seeded random subset; default all")
     command.add_argument("--seed", type=int, default=0, help="draws the subset and RANDOM's neurons")
+    command.add_argument(
+        "--neuron-seeds",
+        nargs="+",
+        type=int,
+        metavar="SEED",
+        default=(),
+        help="draws of RANDOM, on the same items",
+    )
     command.add_argument("--results-dir", default="results", help="default results")
+    command.add_argument("--save-samples", action="store_true", help="keep the answer to every item as well")
     command.add_argument(
         "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
     )
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     command.add_argument("--batch-size", type=int, default=8)
     command.add_argument("--max-length", type=int, help="longest text in tokens; default the model's own")
+    command.add_argument("--backend", default="hf", help="hf (default) or vllm, where it is installed")
 
 
 def evaluate(options) -> None:
@@ -94,11 +104,14 @@ def evaluate(options) -> None:
         criteria=options.criteria,
         limit=options.limit,
         seed=options.seed,
+        neuron_seeds=options.neuron_seeds,
         results_dir=options.results_dir,
+        save_samples=options.save_samples,
         dtype=options.dtype,
         device=options.device,
         batch_size=options.batch_size,
         max_length=options.max_length,
+        backend=options.backend,
     )
     if len(table):
         columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]

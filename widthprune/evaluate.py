@@ -4,9 +4,12 @@ import contextlib
 import io
 import logging
 import math
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +24,7 @@ from .models import load_model, model_revision, model_shape
 from .provenance import record
 from .pruning import prune_model, score_model
 from .results import METRIC_FIELDS, find_run, run_rows, tidy, write_run
+from .samples import records, samples_path, write_samples
 from .sizes import expansion_ratio, kept_size
 from .suites import Benchmark, find_benchmarks
 
@@ -37,6 +41,7 @@ class Point:
     pruning_pct: float
     intermediate_size: int
     expansion_ratio: float
+    neuron_seed: int | None = None  # for RANDOM, where it is not the seed of the whole sweep
 
 
 def grid(
@@ -46,8 +51,9 @@ def grid(
     pruning_pcts: Iterable[float] = (),
     expansion_ratios: Iterable[float] = (),
     criteria: Iterable[str] = ("PPM",),
+    neuron_seeds: Iterable[int | None] = (None,),
 ) -> list[Point]:
-    """The models of a sweep, the unpruned one first and once, then by criterion and width.
+    """The models of a sweep, the unpruned one first and once, then by criterion, draw and width.
 
     >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
     [('none', 8192), ('PPM', 4916)]
@@ -64,8 +70,10 @@ def grid(
         Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
     ]
     for criterion in dict.fromkeys(check_criterion(name, ALL_CRITERIA) for name in criteria):
-        for size in sorted(sizes, reverse=True):
-            points.append(Point(criterion, sizes[size], size, round(expansion_ratio(size, hidden_size), 4)))
+        for neuron_seed in neuron_seeds if criterion == "RANDOM" else (None,):
+            for size in sorted(sizes, reverse=True):
+                ratio = round(expansion_ratio(size, hidden_size), 4)
+                points.append(Point(criterion, sizes[size], size, ratio, neuron_seed))
     return points
 
 
@@ -78,11 +86,14 @@ def evaluate(
     criteria: Iterable[str] = ("PPM",),
     limit: int | None = None,
     seed: int = 0,
+    neuron_seeds: Iterable[int] = (),
     results_dir: str = "results",
+    save_samples: bool = False,
     dtype: str = "auto",
     device: str = "cpu",
     batch_size: int = 8,
     max_length: int | None = None,
+    backend: str = "hf",
     calibration: Calibration | None = None,
     global_widths: bool = False,
 ) -> pd.DataFrame:
@@ -104,19 +115,27 @@ def evaluate(
         such as MMLU spreads its limit evenly over its tasks, at least one each. None takes all.
     seed : int
         Draws the subset, and the neurons of ``RANDOM``.
+    neuron_seeds : iterable of int, optional
+        Draws of ``RANDOM``'s neurons, each measured on the same items; default ``seed`` alone.
     results_dir : str
         Where the results files are read and written.
+    save_samples : bool
+        Write what the model answered to every item beside each result: see `widthprune.samples`. A
+        result that lacks it is measured again.
     dtype, device
         As for `load_model`. Log-probabilities are taken in float32 whatever the dtype.
     batch_size : int
-        Rows at once in generation and perplexity; the numbers do not depend on it beyond rounding.
+        Rows at once where lm-eval's own code runs; the numbers do not depend on it beyond rounding.
     max_length : int, optional
         Longest text in tokens, default the model's own: shortening it raises perplexities.
+    backend : str
+        "hf", or "vllm" on a machine that has it: each pruned model is then saved to a temporary
+        directory and read by lm-eval's vLLM class.
     calibration : Calibration, optional
-        What criteria that look at data look at; default the package's own text. Part of a result's
+        What the criteria that look at data look at; default the package's own text. Part of a result's
         settings under those criteria, and of no other's.
     global_widths : bool
-        As for `prune_model`; the table then says PPM-GLOBAL, and a width is the mean over layers.
+        As for `prune_model`. The table then says PPM-GLOBAL, and the size is the mean over layers.
 
     Returns
     -------
@@ -131,14 +150,21 @@ def evaluate(
     """
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
+    _check_backend(backend)
     size, hidden = model_shape(model)
     points = grid(
-        size, hidden, pruning_pcts=pruning_pcts, expansion_ratios=expansion_ratios, criteria=criteria
+        size,
+        hidden,
+        pruning_pcts=pruning_pcts,
+        expansion_ratios=expansion_ratios,
+        criteria=criteria,
+        # The seed of the sweep is what RANDOM uses when none is named: one result, not two.
+        neuron_seeds=[None if s == seed else s for s in dict.fromkeys(neuron_seeds)] or [None],
     )
     if global_widths:
         points = points[:1] + [replace(p, criterion=p.criterion + GLOBAL) for p in points[1:]]
     calibration = calibration or Calibration()
-    looks = {p.criterion: calibration.identity() for p in points if _name(p) in CALIBRATED}
+    looked_at = {p: calibration.identity() for p in points if _name(p) in CALIBRATED}
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
@@ -147,24 +173,47 @@ def evaluate(
         asked = [(point, b) for point in points for b in benchmarks if not b.missing]
         shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
         shared |= {"dtype": str(dtype), "max_length": max_length}
-        settings = [shared | vars(p) | _task_settings(b) | looks.get(p.criterion, {}) for p, b in asked]
+        # Named only where they differ from what every earlier result was made with.
+        if backend != "hf":
+            shared["backend"] = backend
+        settings = [
+            shared | _point_settings(p) | _task_settings(b) | looked_at.get(p, {}) for p, b in asked
+        ]
         runs = [find_run(results_dir, s) for s in settings]
-        todo = [i for i, run in enumerate(runs) if run is None]
-        pruned = _Pruned(model, dtype, device, seed, calibration)
+        whole = [
+            run and (not save_samples or samples_path(results_dir, s).exists())
+            for run, s in zip(runs, settings, strict=True)
+        ]
+        todo = [i for i, there in enumerate(whole) if not there]
+        pruned = _Pruned(model, dtype, device, seed, backend, scratch, calibration)
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
             lm = pruned.at(point, batch_size, max_length)
             with record(device) as provenance:
-                metrics = _measure(lm, benchmark, limit, seed)
+                metrics, answered = _measure(lm, benchmark, limit, seed)
             if metrics:
+                # Before the result, which says that all is there.
+                if save_samples:
+                    write_samples(results_dir, settings[i], answered)
                 write_run(results_dir, settings[i], metrics, provenance)
                 runs[i] = find_run(results_dir, settings[i])
     rows = [row for run in runs if run is not None for row in run_rows(run)]
     table = tidy(pd.DataFrame(rows))
     table.attrs["missing"] = missing
     return table
+
+
+def _check_backend(backend: str) -> None:
+    if backend not in ("hf", "vllm"):
+        raise WidthPruneError(f"backend must be hf or vllm, got {backend!r}")
+    if backend == "vllm" and find_spec("vllm") is None:
+        raise WidthPruneError("backend vllm needs the package vllm: pip install vllm, or use backend hf")
+
+
+def _point_settings(point: Point) -> dict:
+    return {name: value for name, value in vars(point).items() if value is not None}
 
 
 def _task_settings(benchmark: Benchmark) -> dict:
@@ -183,60 +232,76 @@ def _name(point: Point) -> str:
 class _Pruned:
     """The models of a sweep, each made when it is first needed, from one copy of the weights."""
 
-    def __init__(self, name, dtype, device, seed, calibration):
+    def __init__(self, name, dtype, device, seed, backend, scratch, calibration):
         self._load = lambda: load_model(name, dtype=dtype, device=device)
-        self._seed, self._model, self._scores, self._last = seed, None, {}, (None, None)
+        self._dtype, self._seed, self._backend, self._scratch = dtype, seed, backend, Path(scratch)
+        self._model, self._scores, self._last = None, {}, (None, None)
         self._calibration, self._activations = calibration, {}
 
     def at(self, point: Point, batch_size: int, max_length: int | None):
-        from .prefix_lm import PrefixLM
+        """The lm-eval model of one point of the grid."""
+        if self._last[0] != point:
+            # The last one goes first, or two pruned models would be in memory.
+            self._last = (None, None)
+            wrap = self._vllm if self._backend == "vllm" else self._prefix_lm
+            self._last = (point, wrap(self._pruned(point), batch_size, max_length))
+        return self._last[1]
 
-        if self._last[0] == point:
-            return self._last[1]
+    def _pruned(self, point: Point):
         if self._model is None:
             self._model, self._tokenizer = self._load()
             if self._tokenizer is None:
                 raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
-        model = self._model
-        if point.criterion != "none":
-            name = _name(point)
-            looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
-            if name not in self._scores:
-                self._scores = {name: score_model(model, name, seed=self._seed, **looks)}
+        if point.criterion == "none":
+            return self._model
+        seed = self._seed if point.neuron_seed is None else point.neuron_seed
+        name = _name(point)
+        looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
+        if (name, seed) not in self._scores:
+            self._scores = {(name, seed): score_model(self._model, name, seed=seed, **looks)}
+        return prune_model(
+            self._model,
+            name,
             # By size, not by percentage: the size is what the settings name.
-            ratio = point.intermediate_size / self._hidden
-            model = prune_model(
-                model,
-                name,
-                expansion_ratio=ratio,
-                scores=self._scores[name],
-                global_widths=point.criterion.endswith(GLOBAL),
-                **looks,
-            )
-        lm = PrefixLM(
-            pretrained=model,
-            tokenizer=self._tokenizer,
-            batch_size=batch_size,
-            max_length=max_length,
-            softmax_dtype="float32",
+            expansion_ratio=point.intermediate_size / self._model.config.get_text_config().hidden_size,
+            scores=self._scores[name, seed],
+            global_widths=point.criterion.endswith(GLOBAL),
+            **looks,
         )
-        self._last = (point, lm)
-        return lm
 
     def _look(self, gradients: bool):
+        """The activations on the calibration text, run once for all criteria and widths."""
         if gradients not in self._activations:
             self._activations[gradients] = calibrate(
                 self._model, self._tokenizer, self._calibration, gradients=gradients
             )
         return self._activations[gradients]
 
-    @property
-    def _hidden(self):
-        return self._model.config.get_text_config().hidden_size
+    def _prefix_lm(self, model, batch_size, max_length):
+        from .prefix_lm import PrefixLM
+
+        return PrefixLM(
+            pretrained=model,
+            tokenizer=self._tokenizer,
+            batch_size=batch_size,
+            max_length=max_length,
+            softmax_dtype="float32",
+        )
+
+    def _vllm(self, model, batch_size, max_length):
+        from lm_eval.api.registry import get_model
+
+        saved = self._scratch / "model"
+        shutil.rmtree(saved, ignore_errors=True)
+        model.save_pretrained(saved)
+        self._tokenizer.save_pretrained(saved)
+        return get_model("vllm")(
+            pretrained=str(saved), dtype=self._dtype, batch_size="auto", max_model_len=max_length
+        )
 
 
-def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> list[dict]:
-    """One task on one model: its metrics as rows for a results file."""
+def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[list[dict], list[dict]]:
+    """One task on one model: its metrics as rows for a results file, and a record for every item."""
     from lm_eval import simple_evaluate
 
     with contextlib.redirect_stderr(io.StringIO()):
@@ -266,7 +331,7 @@ def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> list[dic
         suffix = "" if filtered in ("none", "") else f"_{filtered.split('-')[0]}"
         stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
         rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
-    return rows
+    return rows, records(results["samples"])
 
 
 def _subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:

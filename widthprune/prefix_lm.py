@@ -2,8 +2,8 @@
 
 Multiple choice asks a model for the likelihood of several answers after one question, and few-shot
 tasks put the same examples before every question. lm-eval reads each pair of question and answer in
-full; here the examples are read once per task, a question once, and then only the answers. The
-results are those of `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
+full; here the examples are read once per task, a question once, and then only the answers. Generation
+reads the examples once too, and goes on in large batches (`widthprune.decoding`). The results are those of `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
 """
 
 import copy
@@ -11,36 +11,46 @@ import os
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from .decoding import generate, plain_cache, plain_greedy, read
+
 MIN_SHARED = 32  # tokens; below this a cache of its own costs more than it saves
 BATCH_TOKENS = 16384  # tokens in the cache of one batch, rows times length
+CHUNK = 1024  # tokens of a perplexity window whose logits are held at once
 
 
 class PrefixLM(HFLM):
-    """`HFLM` with prefix sharing for log-likelihoods; generation and perplexity are inherited."""
+    """`HFLM` with prefix sharing for log-likelihoods and greedy generation, and perplexity in chunks.
+
+    A model that remembers more than a cache of keys and values (Mamba, linear or chunked attention),
+    and generation that samples, go through `HFLM` unchanged.
+    """
 
     def _loglikelihood_tokens(self, requests, disable_tqdm=False, override_bs=None):
-        # override_bs is lm-eval's sign for the windows of a perplexity: they share nothing, and one
-        # window's logits fill gigabytes, so they go one by one.
+        if not plain_cache(self.model):
+            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        # override_bs is lm-eval's sign for the windows of a perplexity, which share nothing.
         if override_bs is not None:
-            windows = []
-            for request in requests:
-                windows += super()._loglikelihood_tokens([request], True, 1)
-            return windows
+            return [self._window(context, continuation) for _, context, continuation in requests]
         answers: list = [None] * len(requests)
         questions: dict[tuple[int, ...], list[int]] = {}
         left_over = []
         for i, (_, context, continuation) in enumerate(requests):
-            if len(context) + len(continuation) > self._longest:
+            if len(context) + len(continuation) > self.max_length:
                 left_over.append(i)
             else:
                 questions.setdefault(tuple(context), []).append(i)
         for prefix, group in _by_prefix(list(questions)):
             past = self._read_prefix(prefix)
-            for batch in self._batches(len(prefix), group, questions, requests):
+            for batch in self._batches(group, questions, requests):
                 asked = [(context, requests[i][2], i) for context in batch for i in questions[context]]
                 for (_, _, i), answer in zip(
                     asked, self._answer(len(prefix), past, batch, asked), strict=True
@@ -54,27 +64,97 @@ class PrefixLM(HFLM):
                 self.cache_hook.add_partial("loglikelihood", text, answer)
         return answers
 
-    @property
-    def _longest(self) -> int:
-        """Tokens that one cache without truncation or a sliding window can hold."""
+    def generate_until(self, requests, disable_tqdm=False):
+        answers: list = [None] * len(requests)
+        groups: dict[str, list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(repr(request.args[1]), []).append(i)
+        for members in groups.values():
+            of_group = [requests[i] for i in members]
+            options = normalize_gen_kwargs(of_group[0].args[1], self.max_gen_toks)
+            if self._likeliest_tokens(options):
+                texts = self._generate([request.args[0] for request in of_group], options)
+            else:
+                texts = super().generate_until(of_group, True)
+            for i, text in zip(members, texts, strict=True):
+                answers[i] = text
+                self.cache_hook.add_partial("generate_until", requests[i].args, text)
+        return answers
+
+    def _likeliest_tokens(self, options: dict) -> bool:
+        """Whether these generation options ask for greedy search and nothing else."""
+        known = {"until", "max_gen_toks", "do_sample", "temperature"}
+        greedy = not options.get("do_sample") and not options.get("temperature")
+        room = self.max_length > options["max_gen_toks"]  # else HFLM says what is wrong
+        ours = plain_cache(self.model) and plain_greedy(self.model) and self.think_end_token is None
+        return greedy and room and ours and set(options) <= known
+
+    def _generate(self, contexts: list[str], options: dict) -> list[str]:
+        stop = [term for term in handle_stop_sequences(options.get("until"), eos=None) if term]
+        room = self.max_length - options["max_gen_toks"]
+        prompts = [self._prompt(context, room) for context in contexts]
+        texts: dict[tuple[int, ...], str] = {}
+        for prefix, group in _by_prefix(list(dict.fromkeys(prompts))):
+            found = generate(
+                self.model,
+                group,
+                options["max_gen_toks"],
+                eos=self._end_tokens(),
+                stopped=lambda tokens: any(term in self.tok_decode(tokens) for term in stop),
+                prefix=prefix,
+            )
+            for prompt, tokens in zip(group, found, strict=True):
+                text = self.tok_decode(tokens)
+                texts[prompt] = postprocess_generated_text(text, stop=stop, think_end_token=None)
+        return [texts[prompt] for prompt in prompts]
+
+    def _prompt(self, context: str, room: int) -> tuple[int, ...]:
+        tokens, _ = self.tok_batch_encode([context], left_truncate_len=room, truncation=self.truncation)
+        return tuple(tokens[0].tolist())
+
+    def _end_tokens(self) -> list[int]:
+        ends = self.model.generation_config.eos_token_id
+        ends = ends if isinstance(ends, list) else [ends]
+        # lm-eval stops at the tokenizer's end token too, whatever the generation config says.
+        return [token for token in {*ends, self.eot_token_id} if token is not None]
+
+    @torch.no_grad()
+    def _window(self, context, continuation) -> tuple[float, bool]:
+        """One window of a perplexity, CHUNK tokens at a time: all logits of a long one fill gigabytes."""
+        tokens = torch.tensor([*context, *continuation], device=self.device)[-self.max_length - 1 :]
+        past, total, greedy = DynamicCache(), 0.0, True
+        for start in range(0, len(tokens) - 1, CHUNK):
+            read, targets = tokens[start : start + CHUNK], tokens[start + 1 : start + CHUNK + 1]
+            out = self.model(read[None, : len(targets)], past_key_values=past, use_cache=True)
+            # The context is read and not scored.
+            first = max(len(tokens) - len(continuation) - 1 - start, 0)
+            if first >= len(targets):
+                continue
+            scores = torch.log_softmax(out.logits[0, first:], dim=-1, dtype=self.softmax_dtype)
+            targets = targets[first:]
+            total += float(scores.gather(1, targets[:, None]).double().sum())
+            greedy &= bool((scores.argmax(dim=1) == targets).all())
+        return total, greedy
+
+    def _isolated(self, tokens: int) -> bool:
+        """Whether a text of this length must have a batch to itself.
+
+        In a batch, padding stands between a question and its answers. A sliding window counts it, so a
+        text that might not fit the window with as much padding as itself is read without any.
+        """
         window = getattr(self.config.get_text_config(), "sliding_window", None)
-        # Padding between question and answer takes slots of the window too: half leaves room for it.
-        return min(self.max_length, window // 2 if window else self.max_length)
+        return bool(window) and 2 * tokens > window
 
     def _read_prefix(self, prefix: tuple[int, ...]) -> DynamicCache:
-        past = DynamicCache()
-        if prefix:
-            with torch.no_grad():
-                tokens = torch.tensor([prefix], device=self.device)
-                self.model(tokens, past_key_values=past, use_cache=True, logits_to_keep=1)
-        return past
+        return read(self.model, prefix)[1] if prefix else DynamicCache()
 
-    def _batches(self, shared, group, questions, requests):
+    def _batches(self, group, questions, requests):
         """Questions of like length together, within the token budget."""
         batch, rows, longest = [], 0, 0
         for context in sorted(group, key=len):
             size = max(len(requests[i][2]) for i in questions[context]) + len(context)
-            if batch and (rows + len(questions[context])) * max(longest, size) > BATCH_TOKENS:
+            full = (rows + len(questions[context])) * max(longest, size) > BATCH_TOKENS
+            if batch and (full or self._isolated(size)):
                 yield batch
                 batch, rows, longest = [], 0, 0
             batch.append(context)

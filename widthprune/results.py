@@ -48,6 +48,7 @@ COLUMNS = {
     "limit": "Int64",
     "source": "string",
     "seed": "Int64",
+    "neuron_seed": "Int64",
     "dtype": "string",
     "device": "string",
     "commit": "string",
@@ -154,7 +155,11 @@ def load_results(path: str | Path = "results") -> pd.DataFrame:
 
 def run_rows(run: Mapping) -> list[dict]:
     """One run's numbers as rows for the tidy table."""
-    return [run["provenance"] | run["settings"] | row | {"source": "measured"} for row in run["metrics"]]
+    settings = run["settings"]
+    if settings["criterion"] == "RANDOM":
+        # Unless said otherwise, one seed draws both the items and the neurons.
+        settings = {"neuron_seed": settings["seed"]} | settings
+    return [run["provenance"] | settings | row | {"source": "measured"} for row in run["metrics"]]
 
 
 def tidy(table: pd.DataFrame) -> pd.DataFrame:
@@ -173,8 +178,8 @@ def sweep(table: pd.DataFrame, model: str, criterion: str = "PPM") -> pd.DataFra
 
 
 def most_items(table: pd.DataFrame) -> pd.DataFrame:
-    """For each model, criterion, width and task, only the run over the most items; ties go to the first."""
-    keys = ["model", "criterion", "pruning_pct", "task"]
+    """For each model, criterion, draw of random neurons, width and task, only the run over the most items; ties go to the first."""
+    keys = ["model", "criterion", "neuron_seed", "pruning_pct", "task"]
     # A run is told by its settings; n may be empty where it was not published.
     settings = ["num_fewshot", "limit", "seed", "dtype"]
     runs = table.drop_duplicates([*keys, *settings]).sort_values("n", ascending=False, kind="stable")
@@ -182,14 +187,14 @@ def most_items(table: pd.DataFrame) -> pd.DataFrame:
     return tidy(table.merge(chosen, on=[*keys, *settings]))
 
 
-def write_atomically(path: str | Path, text: str) -> None:
-    """Write a text file so that a reader, or a kill at any moment, sees the old file or the new one."""
+def write_atomically(path: str | Path, text: str | bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, sees the old file or the new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode() if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -40,7 +40,7 @@ TASKS = {
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a results table that hold their task's headline metric, one per model and ratio.
+    """The rows of a results table that hold their task's headline metric, one per model, criterion and ratio.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     if unknown := sorted(set(table["task"]) - set(TASKS)):
         raise WidthPruneError(f"task must be one of {', '.join(TASKS)}, got {', '.join(unknown)}")
     rows = table[table["metric"] == table["task"].map(lambda task: TASKS[task].metric)]
-    once = ["model", "criterion", "pruning_pct", "task"]
+    once = ["model", "criterion", "neuron_seed", "pruning_pct", "task"]
     if (twice := rows.duplicated(once)).any():
         row = rows[twice].iloc[0]
         raise WidthPruneError(

@@ -1,0 +1,197 @@
+"""Greedy generation in large batches: each prompt is read once, without padding, then all go on together.
+
+`transformers` generates a batch until its last row has ended, and copies the whole cache to append a
+token. Here a row leaves the batch when it ends, the cache is allocated once, and what prompts begin
+with in common is read once. The tokens are those of ``model.generate(do_sample=False)`` up to ties
+within rounding: a test compares the two.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationConfig
+from transformers.cache_utils import DynamicLayer
+
+SLOTS = 2**17  # tokens in the cache of one batch, rows times longest prompt and answer
+CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
+# Settings of a model's generation config that make its greedy choice another than the likeliest token.
+CHANGES_GREEDY = (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "bad_words_ids",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "min_length",
+    "min_new_tokens",
+    "sequence_bias",
+    "exponential_decay_length_penalty",
+    "guidance_scale",
+    "num_beams",
+)
+
+
+def plain_cache(model: nn.Module) -> bool:
+    """Whether a cache of keys and values, one slot a token, is all that the model remembers.
+
+    It is not where layers carry a state (Mamba, linear attention) or attend in fixed chunks.
+    """
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    return not kinds and not getattr(model, "_is_stateful", False)
+
+
+def plain_greedy(model: nn.Module) -> bool:
+    """Whether the model's own generation config leaves greedy search at the likeliest token."""
+    default, own = GenerationConfig(), getattr(model, "generation_config", None) or GenerationConfig()
+    neutral = {"num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0}
+    return all(
+        getattr(own, name, None) in (None, neutral.get(name), getattr(default, name, None))
+        for name in CHANGES_GREEDY
+    )
+
+
+@torch.no_grad()
+def read(model: nn.Module, tokens: Sequence[int], past: DynamicCache | None = None):
+    """Read tokens of one text after what ``past`` holds: (logits of the next token (V,), its cache)."""
+    past = DynamicCache() if past is None else past
+    out = model(
+        torch.tensor([tokens], device=model.device), past_key_values=past, use_cache=True, logits_to_keep=1
+    )
+    return out.logits[0, -1], past
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    eos: Sequence[int] = (),
+    stopped: Callable[[list[int]], bool] = lambda tokens: False,
+    prefix: Sequence[int] = (),
+) -> list[list[int]]:
+    """Continue every prompt with the likeliest tokens.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        One for which `plain_cache` holds.
+    prompts : sequence of token sequences
+        Each begins with ``prefix`` and has at least one token after it.
+    max_new_tokens : int
+        Tokens generated at most, at least 1.
+    eos : sequence of int
+        Tokens that end an answer; the one that does is its last token.
+    stopped : callable
+        Tells from the tokens of an answer whether it may end; asked every few tokens, so an answer
+        may be longer than it need be.
+    prefix : token sequence
+        Read once for all prompts.
+
+    Returns
+    -------
+    list of list of int
+        One answer a prompt, in their order.
+    """
+    answers: list[list[int]] = [[] for _ in prompts]
+    if not prompts:
+        return answers
+    ends = torch.tensor(sorted(eos), device=model.device)
+    past = read(model, prefix)[1] if len(prefix) else None
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    while order:
+        rows = max(1, SLOTS // (len(prompts[order[0]]) + max_new_tokens))
+        batch, order = order[:rows], order[rows:]
+        _continue(
+            model, [prompts[i] for i in batch], max_new_tokens, ends, stopped, prefix, past, batch, answers
+        )
+    return answers
+
+
+def _continue(model, prompts, max_new_tokens, ends, stopped, prefix, past, batch, answers):
+    """Decode one batch; writes the answer of row r to ``answers[batch[r]]``."""
+    tokens, cache = _fill(model, prompts, max_new_tokens, prefix, past)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    longest = int(lengths.max())
+    mask = (torch.arange(longest, device=model.device) >= longest - lengths[:, None]).long()
+    written = tokens[:, None]  # (rows, steps)
+    names, ended = list(batch), torch.zeros(len(batch), dtype=torch.bool, device=model.device)
+    for step in range(1, max_new_tokens + 1):
+        ends_now = torch.isin(tokens, ends)
+        if step % CHECK_EVERY == 0:
+            ends_now |= torch.tensor([stopped(text) for text in written.tolist()], device=model.device)
+        if step == max_new_tokens:
+            ends_now[:] = True
+        ends_now &= ~ended
+        for row in ends_now.nonzero().flatten().tolist():
+            answers[names[row]] = written[row].tolist()
+        ended |= ends_now
+        if ended.all():
+            return
+        # Letting rows go copies the cache of the others, so a few are let go at a time.
+        if ended.sum() >= max(1, len(ended) // 8):
+            keep = (~ended).nonzero().flatten()
+            names, ended = [names[row] for row in keep.tolist()], ended[keep]
+            tokens, lengths, mask, written = tokens[keep], lengths[keep], mask[keep], written[keep]
+            cache.batch_select_indices(keep)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        out = model(
+            tokens[:, None],
+            attention_mask=mask,
+            position_ids=(lengths + step - 1)[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        tokens = out.logits[:, -1].argmax(dim=1)
+        written = torch.cat([written, tokens[:, None]], dim=1)
+
+
+def _fill(model, prompts, max_new_tokens, prefix, past) -> tuple[Tensor, DynamicCache]:
+    """Read each prompt by itself; (first tokens (rows,), one cache of all rows, their ends aligned).
+
+    Padding stands before a row, never inside it, so that a sliding window counts true distances.
+    """
+    longest = max(map(len, prompts))
+    first, rows = [], DynamicCache()
+    for row, prompt in enumerate(prompts):
+        logits, own = read(model, prompt[len(prefix) :], copy.deepcopy(past))
+        first.append(logits.argmax())
+        if not rows.layers:
+            shape = len(prompts), longest, longest + max_new_tokens
+            rows.layers = [_Rows(layer.keys, layer.values, *shape) for layer in own.layers]
+        for layer, read_layer in zip(rows.layers, own.layers, strict=True):
+            layer.put(row, read_layer.keys, read_layer.values)
+    return torch.stack(first), rows
+
+
+class _Rows(DynamicLayer):
+    """Keys and values (rows, heads, slots, head size) with room for the tokens to come."""
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, slots: int):
+        super().__init__()
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._all = [t.new_zeros(rows, t.shape[1], slots, t.shape[3]) for t in (keys, values)]
+        self._show(filled)
+
+    def _show(self, filled: int) -> None:
+        self._filled = filled
+        self.keys, self.values = (t[:, :, :filled] for t in self._all)
+
+    def put(self, row: int, keys: Tensor, values: Tensor) -> None:
+        for whole, own in zip((self.keys, self.values), (keys, values), strict=True):
+            whole[row, :, whole.shape[2] - own.shape[2] :] = own[0]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+        end = self._filled + key_states.shape[2]
+        for whole, new in zip(self._all, (key_states, value_states), strict=True):
+            whole[:, :, self._filled : end] = new
+        self._show(end)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._all = [t[indices] for t in self._all]
+        self._show(self._filled)
