@@ -200,7 +200,9 @@ def test_activations_that_overflow(language_model):
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight.mul_(1e38)
         model.model.layers[1].mlp.gate_proj.weight.mul_(1e38)
-    refused("model.layers.1.mlp: activations on the calibration text are NaN or infinite", TEXT, tokenizer, model)
+    refused(
+        "model.layers.1.mlp: activations on the calibration text are NaN or infinite", TEXT, tokenizer, model
+    )
 
 
 def test_experts_are_refused_by_name(language_model):

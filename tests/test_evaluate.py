@@ -8,6 +8,7 @@ import pytest
 
 from widthprune import WidthPruneError, load_results
 from widthprune import evaluate as evaluate_module
+from widthprune.calibration import Calibration
 from widthprune.evaluate import _perplexity_stderr, _subset, evaluate, grid
 from widthprune.tasks import headline
 
@@ -111,7 +112,10 @@ def test_missing_data_is_reported_and_the_rest_measured(language_model, tmp_path
             dict(expansion_ratios=[5]),
             r"expansion_ratio must be in \(0, 2.7500\], the model's own ratio, got 5",
         ),
-        (dict(criteria=["best"]), "criterion must be one of MAW, PPM, VOW, PON, L2, RANDOM, got 'best'"),
+        (
+            dict(criteria=["best"]),
+            "criterion must be one of MAW, PPM, VOW, PON, L2, RANDOM, ACT, .*, got 'best'",
+        ),
         (dict(tasks="exam"), r"tasks must be a suite .* got exam"),
     ],
 )
@@ -156,3 +160,31 @@ def test_vllm_is_refused_where_it_is_absent_and_fed_where_it_is_there(language_m
     # Two settings, two results; the saved model is the pruned one.
     assert len(load_results(tmp_path)) == 4
     np.testing.assert_allclose(through["value"], plain["value"], rtol=1e-5)
+
+
+def test_calibration_is_part_of_a_calibrated_result_and_of_no_other(language_model, tmp_path):
+    options = dict(tasks=["pocket_facts"], pruning_pcts=[50], limit=2, results_dir=tmp_path)
+
+    def files(criterion, text):
+        before = set(tmp_path.rglob("*.json"))
+        calibration = text and Calibration([text])
+        evaluate(language_model, criteria=[criterion], calibration=calibration, **options)
+        return [json.loads(path.read_text()) for path in set(tmp_path.rglob("*.json")) - before]
+
+    free = files("PPM", None)
+    assert len(free) == 2 and all("calibration" not in str(run["settings"]) for run in free)
+    assert files("PPM", "another text") == []
+    (first,) = files("ACT", "the question and the answer")
+    assert first["settings"] | Calibration(["the question and the answer"]).identity() == first["settings"]
+    (second,) = files("ACT", "another text")
+    assert second["settings"]["calibration"] != first["settings"]["calibration"]
+    assert files("ACT", "another text") == []
+
+
+def test_global_widths_are_results_of_their_own(language_model, tmp_path):
+    options = dict(tasks=["pocket_facts"], pruning_pcts=[0, 50], limit=2, results_dir=tmp_path)
+    evaluate(language_model, **options)
+    table = evaluate(language_model, criteria=["PPM", "FLAP-BIAS"], global_widths=True, **options)
+    assert table["criterion"].unique().tolist() == ["none", "PPM-GLOBAL", "FLAP-BIAS-GLOBAL"]
+    assert table["intermediate_size"].unique().tolist() == [88, 44]
+    assert len(list(tmp_path.rglob("*.json"))) == 4

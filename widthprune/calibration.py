@@ -117,7 +117,9 @@ class Calibration:
         else:
             name, found = "the list", list(self.text)
         if not all(isinstance(document, str) for document in found):
-            raise WidthPruneError(f'calibration text {name} must hold strings, or objects with "text" or "page"')
+            raise WidthPruneError(
+                f'calibration text {name} must hold strings, or objects with "text" or "page"'
+            )
         found = [document for document in found if document.strip()]
         if not found:
             raise WidthPruneError(f"calibration text {name} is empty: give at least one document")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .calibration import Activations
 from .errors import WidthPruneError
 from .layouts import MLP
 from .mlps import output_module, part_of, text_fields
@@ -76,16 +77,14 @@ def _output_path(mlp: MLP) -> str:
     return part.tensor.rpartition(".")[0]
 
 
-def contributions(model: nn.Module, mlps: Sequence[MLP], means, kept) -> dict[str, Tensor]:
-    """`mean_contribution` of every MLP, by the path of its output projection; before slicing.
-
-    Parameters
-    ----------
-    means, kept : mapping of str to Tensor
-        By MLP name.
-    """
+def contributions(
+    model: nn.Module, mlps: Sequence[MLP], activations: Mapping[str, Activations], kept: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """`mean_contribution` of every MLP, by the path of its output projection; before slicing."""
     return {
-        _output_path(mlp): mean_contribution(output_columns(model, mlp), means[mlp.name], kept[mlp.name])
+        _output_path(mlp): mean_contribution(
+            output_columns(model, mlp), activations[mlp.name].mean, kept[mlp.name]
+        )
         for mlp in mlps
     }
 

@@ -176,9 +176,7 @@ def evaluate(
         # Named only where they differ from what every earlier result was made with.
         if backend != "hf":
             shared["backend"] = backend
-        settings = [
-            shared | _point_settings(p) | _task_settings(b) | looked_at.get(p, {}) for p, b in asked
-        ]
+        settings = [shared | _point_settings(p) | _task_settings(b) | looked_at.get(p, {}) for p, b in asked]
         runs = [find_run(results_dir, s) for s in settings]
         whole = [
             run and (not save_samples or samples_path(results_dir, s).exists())

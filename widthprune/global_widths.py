@@ -67,7 +67,7 @@ def check_no_experts(mlps: Sequence[MLP]) -> None:
         )
 
 
-def separate_units(widths: Mapping[str, Width], sizes: Mapping[str, int]) -> dict[Width, int] | None:
+def listed_units(widths: Mapping[str, Width], sizes: Mapping[str, int]) -> dict[Width, int] | None:
     """What every width becomes when the config holds a list, one size a layer; None if it does not."""
     units = {widths[name]: size for name, size in sizes.items()}
     listed = len(units) == len(sizes) and all(width.index is not None for width in units)

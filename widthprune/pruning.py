@@ -11,7 +11,7 @@ from .calibration import Activations
 from .compensation import add_biases, bias_changes, check_biases, contributions, output_columns
 from .criteria import check_criterion, score_neurons
 from .errors import WidthPruneError
-from .global_widths import check_no_experts, forbid_saving, global_sizes, separate_units
+from .global_widths import check_no_experts, forbid_saving, global_sizes, listed_units
 from .layouts import MLP
 from .mlps import find_mlps, input_weights, part_of, text_config, text_fields, twin
 from .slicing import kept_indices, slice_part, slice_stacked
@@ -155,55 +155,57 @@ def prune_model(
         would build another model from the pruned config.
     """
     criterion = check_criterion(criterion, ALL_CRITERIA)
+    compensate = criterion == "FLAP-BIAS"
     mlps = find_mlps(model)
-    owner, config = type(model).__name__, text_fields(model)
-    widths = find_widths(mlps, config, owner)
+    widths = find_widths(mlps, text_fields(model), type(model).__name__)
     units = kept_units(
         mlps, widths, pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, multiple_of=multiple_of
     )
     sizes = kept_sizes(mlps, widths, units)
-    changes = config_changes(config, units)
-    expected = twin(model, changes)
-    check_twin(model, mlps, sizes, expected)
+    changes, expected = _declared(model, mlps, units, sizes)
     if global_widths:
         check_no_experts(mlps)
-    biases = {}
-    if criterion == "FLAP-BIAS":
+    if compensate:
         check_activations(mlps, criterion, activations)
-        biases = bias_changes(model, mlps)
+        changes |= bias_changes(model, mlps)
     if scores is None:
         scores = score_model(model, criterion, seed=seed, activations=activations)
     elif wrong := [m.name for m in mlps if m.name not in scores or scores[m.name].shape[-1] != m.size]:
         raise WidthPruneError(
             f"scores must come from score_model on this model, got none that fit {wrong[0]}"
         )
-    separate = None
+    listed = None
     if global_widths:
         sizes = global_sizes({m.name: scores[m.name] for m in mlps}, sum(sizes.values()), multiple_of)
-        separate = separate_units(widths, sizes)
-        if separate:
-            changes = config_changes(config, separate)
-            expected = twin(model, changes)
-            check_twin(model, mlps, sizes, expected)
-    if biases:
-        changes |= biases
+        listed = listed_units(widths, sizes)
+        if listed:
+            own, expected = _declared(model, mlps, listed, sizes)
+            changes |= own
+    if compensate:
         expected = twin(model, changes)
         check_biases(model, mlps, expected)
+
     if not inplace:
         model = _shallow_model(model)
     kept = {mlp.name: kept_indices(scores[mlp.name], sizes[mlp.name]) for mlp in mlps}
-    added = {}
-    if criterion == "FLAP-BIAS":
-        added = contributions(model, mlps, {name: own.mean for name, own in activations.items()}, kept)
+    added = contributions(model, mlps, activations, kept) if compensate else {}
     for mlp in mlps:
         cut_mlp(model, mlp, kept[mlp.name], expected)
-    if added:
+    if compensate:
         add_biases(model, expected, added)
     for field, value in changes.items():
         setattr(text_config(model), field, value)
-    if global_widths and not separate:
+    if global_widths and not listed:
         forbid_saving(model, widths, sizes)
     return model
+
+
+def _declared(model, mlps, units, sizes) -> tuple[dict, nn.Module]:
+    """What the config will say, and the model that transformers would build from it; checked."""
+    changes = config_changes(text_fields(model), units)
+    expected = twin(model, changes)
+    check_twin(model, mlps, sizes, expected)
+    return changes, expected
 
 
 def check_twin(model: nn.Module, mlps: Sequence[MLP], sizes: Mapping[str, int], expected: nn.Module) -> None:
