@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from .criteria import CRITERIA
 from .errors import WidthPruneError
+from .layouts import MLP
 from .mlps import find_mlps, output_module
 
 # Written for this repository and apart from the prose that the pocket suite measures.
@@ -210,12 +211,7 @@ def calibrate(
         tokenizer, the model cannot be pruned, or an activation is NaN or infinite.
     """
     mlps = find_mlps(model)
-    for mlp in mlps:
-        if mlp.experts is not None:
-            raise WidthPruneError(
-                f"{mlp.name} is a mixture of experts, whose neurons cannot be listened to: "
-                f"choose a criterion that needs no data ({', '.join(CRITERIA)})"
-            )
+    check_dense(mlps)
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
     _check_length(model, max(map(len, sequences)))
     found = {mlp.name: Activations.zeros(mlp.size, gradients) for mlp in mlps}
@@ -230,6 +226,15 @@ def calibrate(
                 f"{name}: activations on the calibration text are NaN or infinite: load the model in float32"
             )
     return found
+
+
+def check_dense(mlps: Sequence[MLP]) -> None:
+    """Refuse mixtures of experts: their neurons' activations pass through no module of their own."""
+    if mixed := [mlp.name for mlp in mlps if mlp.experts is not None]:
+        raise WidthPruneError(
+            f"{mixed[0]} is a mixture of experts, whose neurons cannot be listened to: "
+            f"choose a criterion that needs no data ({', '.join(CRITERIA)})"
+        )
 
 
 def _check_length(model: nn.Module, longest: int) -> None:

@@ -1,0 +1,112 @@
+"""Prune a checkpoint by way of the model in memory: for what a pass over the weights cannot know.
+
+Criteria that look at data must run the model, and widths of its own for each layer need all scores before
+the first cut. Everything else goes through `prune_checkpoint`, in a few layers' memory.
+"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from .activation_criteria import ALL_CRITERIA, CALIBRATED
+from .calibration import Calibration, calibrate, check_dense
+from .cards import model_card
+from .checkpoint import check_disk, moved_into_place, not_copied, prune_checkpoint
+from .compensation import bias_changes
+from .criteria import check_criterion
+from .errors import WidthPruneError
+from .global_widths import check_no_experts, listed_units, unsaveable
+from .mlps import check_layout, text_fields
+from .models import load_model, local_directory, meta_model_of
+from .plans import Plan
+from .pruning import prune_model
+from .widths import find_widths
+
+
+def prune_loaded(
+    src: str | Path,
+    dst: str | Path,
+    criterion: str,
+    *,
+    pruning_pct: float | None = None,
+    expansion_ratio: float | None = None,
+    multiple_of: int = 1,
+    seed: int = 0,
+    calibration: Calibration | None = None,
+    global_widths: bool = False,
+    dry_run: bool = False,
+    progress: bool = True,
+) -> Plan:
+    """Load a model, prune it, and write it to a new directory, whole or not at all.
+
+    Parameters
+    ----------
+    src, dst, dry_run, progress
+        As for `prune_checkpoint`.
+    criterion, pruning_pct, expansion_ratio, multiple_of, seed, global_widths
+        As for `prune_model`.
+    calibration : Calibration, optional
+        The text for criteria that look at data; default the package's own.
+
+    Returns
+    -------
+    Plan
+        Sizes, parameters and bytes, before and after.
+
+    Raises
+    ------
+    WidthPruneError
+        As `prune_checkpoint`; if the model would not load again (a bias or widths that its config cannot
+        declare); if the text or the tokenizer is at fault. Nothing is left behind.
+    """
+    criterion, calibration = check_criterion(criterion, ALL_CRITERIA), calibration or Calibration()
+    options = dict(pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, multiple_of=multiple_of)
+    # Every check of the other way holds for this one; its criterion is not looked at.
+    plan = prune_checkpoint(src, dst, "PPM", **options, seed=seed, dry_run=True)
+    if isinstance(plan, list):
+        raise WidthPruneError(
+            f"criterion {criterion} or global widths write one model at a time: give one pruning_pct or ratio"
+        )
+    if criterion in CALIBRATED:
+        calibration.documents()
+    source = Path(local_directory(str(src)))
+    _check_saveable(meta_model_of(source), criterion, global_widths)
+    plan = replace(plan, criterion=criterion, target=plan.target + " --global" * global_widths)
+    if dry_run:
+        return plan
+    check_disk(Path(dst), [plan])
+    model, tokenizer = load_model(str(src))
+    looks = {}
+    if criterion in CALIBRATED:
+        gradients = criterion == "TAYLOR"
+        looks["activations"] = calibrate(
+            model, tokenizer, calibration, gradients=gradients, progress=progress
+        )
+    prune_model(model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks)
+    parameters = list(model.parameters())
+    plan = replace(
+        plan,
+        parameters_after=sum(p.numel() for p in parameters),
+        bytes_after=sum(p.nbytes for p in parameters),
+    )
+    with moved_into_place(Path(dst)) as partial:
+        model.save_pretrained(partial)
+        for file in sorted(source.iterdir()):
+            if file.is_file() and not not_copied(file) and not (partial / file.name).exists():
+                shutil.copyfile(file, partial / file.name)
+        (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
+    return plan
+
+
+def _check_saveable(model, criterion: str, global_widths: bool) -> None:
+    """Refuse, before any weight is read, what could not be loaded again."""
+    mlps = check_layout(model)
+    if criterion in CALIBRATED:
+        check_dense(mlps)
+    if criterion == "FLAP-BIAS":
+        bias_changes(model, mlps)
+    if global_widths:
+        check_no_experts(mlps)
+        widths = find_widths(mlps, text_fields(model), type(model).__name__)
+        if listed_units(widths, {mlp.name: mlp.size for mlp in mlps}) is None:
+            raise WidthPruneError(unsaveable(model, widths))
