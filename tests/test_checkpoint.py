@@ -10,9 +10,9 @@ import time
 
 import pytest
 import torch
-from conftest import CONFIGS, logits, tiny_model
+from conftest import CONFIGS, SMALL, logits, tiny_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig
 
 from widthprune import WidthPruneError, models, prune_model
 from widthprune.architectures import meta_model
@@ -66,14 +66,25 @@ def test_a_layer_may_lie_in_several_shards(tmp_path):
     torch.testing.assert_close(logits(loaded), logits(prune_model(model, pruning_pct=20)))
 
 
-def test_a_text_config_inside_another(tmp_path):
-    tiny_model().save_pretrained(tmp_path / "source")
-    file = tmp_path / "source" / "config.json"
-    config = json.loads(file.read_text())
-    file.write_text(json.dumps({"model_type": "llama", "text_config": config}))
-    prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=50, progress=False)
-    written = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert written["text_config"]["intermediate_size"] == 44 and "intermediate_size" not in written
+def test_a_multimodal_model_loses_neurons_of_its_language_model_only(tmp_path):
+    vision = dict(
+        hidden_size=16, intermediate_size=88, num_hidden_layers=1, num_attention_heads=2, image_size=28,
+        patch_size=14,
+    )  # fmt: skip
+    config = Gemma3Config(
+        text_config={**SMALL, "sliding_window": 8}, vision_config=vision, mm_tokens_per_image=4
+    )
+    torch.manual_seed(0)
+    model = Gemma3ForConditionalGeneration(config).eval()
+    streamed, memory = prune_both_ways(model, tmp_path, pruning_pct=50)
+    found, expected = tensors_of(streamed), tensors_of(memory)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    written = json.loads((streamed / "config.json").read_text())
+    assert written["text_config"]["intermediate_size"] == 44
+    assert written["vision_config"]["intermediate_size"] == 88 and "intermediate_size" not in written
+    loaded = Gemma3ForConditionalGeneration.from_pretrained(streamed)
+    torch.testing.assert_close(logits(loaded), logits(prune_model(model, pruning_pct=50)))
 
 
 def test_the_card_and_the_other_files(language_model, tmp_path):
@@ -235,11 +246,11 @@ BROKEN = {
     truncated_shard: "is a damaged safetensors file",
     empty_shard: "is a damaged safetensors file",
     index_names_absent: "names ghost.weight, which no file holds",
-    config_disagrees: "config.json says intermediate_size 96",
+    config_disagrees: "config.json says intermediate_size 96, but model.layers.0.mlp has 88 neurons",
     no_config: "has no config.json",
     int8_weights: "holds I8 weights: prune the unquantized model",
     gptq: r"is quantized \(gptq\)",
-    up_is_gone: "has model.layers.1.mlp.gate_proj without model.layers.1.mlp.up_proj",
+    up_is_gone: "has model.layers.1.mlp.down_proj without model.layers.1.mlp.up_proj",
 }
 
 
@@ -276,10 +287,10 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
 def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch):
     tiny_model().save_pretrained(tmp_path / "source")
 
-    def full(out, data):
+    def full(stored, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("widthprune.checkpoint._write_all", full)
+    monkeypatch.setattr("widthprune.checkpoint.write_from", full)
     with pytest.raises(WidthPruneError, match="No space left on device"):
         prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -1,11 +1,8 @@
 """Width pruning of GLU MLPs: a reproduction of arXiv 2512.22671."""
 
-from .activation_criteria import CALIBRATED
-from .calibration import Calibration, calibrate
-from .criteria import CRITERIA, score_neurons
+import importlib
+
 from .errors import WidthPruneError
-from .models import load_model
-from .pruning import prune_model, score_model
 from .published import published
 from .results import load_results
 from .sizes import expansion_ratio, kept_size
@@ -22,8 +19,28 @@ __all__ = [
     "kept_size",
     "load_model",
     "load_results",
+    "prune_checkpoint",
     "prune_model",
     "published",
     "score_model",
     "score_neurons",
 ]
+
+# Imported when they are first asked for: they need torch, which takes longer to import than a plan to make.
+_LATER = {
+    "CALIBRATED": "activation_criteria",
+    "CRITERIA": "criteria",
+    "Calibration": "calibration",
+    "calibrate": "calibration",
+    "load_model": "models",
+    "prune_checkpoint": "checkpoint",
+    "prune_model": "pruning",
+    "score_model": "pruning",
+    "score_neurons": "criteria",
+}
+
+
+def __getattr__(name):
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)

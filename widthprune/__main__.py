@@ -33,8 +33,21 @@ def add_prune(commands) -> None:
     _add_model(command)
     command.add_argument("--out", type=Path, required=True, help="directory to write; must not exist yet")
     command.add_argument("--criterion", default="PPM", help="default PPM")
-    command.add_argument("--pruning-pct", type=float, help="percentage of neurons to remove")
-    command.add_argument("--expansion-ratio", type=float, help="intermediate size / hidden size to reach")
+    several = "; several values write OUT/NAME for each, in one pass"
+    command.add_argument(
+        "--pruning-pct",
+        type=float,
+        nargs="+",
+        metavar="PCT",
+        help=f"percentage of neurons to remove{several}",
+    )
+    command.add_argument(
+        "--expansion-ratio",
+        type=float,
+        nargs="+",
+        metavar="RATIO",
+        help=f"intermediate size / hidden size to reach{several}",
+    )
     command.add_argument("--multiple-of", type=int, default=1, help="round the kept size up to a multiple")
     command.add_argument("--seed", type=int, default=0, help="for the criterion RANDOM")
     command.add_argument("--dry-run", action="store_true", help="check, print the plan, write nothing")
@@ -44,17 +57,23 @@ def prune(options) -> None:
     # Imported here, so that --help and a misspelt option answer at once.
     from .checkpoint import prune_checkpoint
 
-    plan = prune_checkpoint(
+    # One value names one model, which is OUT itself.
+    pct, ratio = (
+        value[0] if value and len(value) == 1 else value
+        for value in (options.pruning_pct, options.expansion_ratio)
+    )
+    plans = prune_checkpoint(
         options.model,
         options.out,
         options.criterion,
-        pruning_pct=options.pruning_pct,
-        expansion_ratio=options.expansion_ratio,
+        pruning_pct=pct,
+        expansion_ratio=ratio,
         multiple_of=options.multiple_of,
         seed=options.seed,
         dry_run=options.dry_run,
     )
-    print(plan)
+    for plan in plans if isinstance(plans, list) else [plans]:
+        print(plan)
     print("nothing was written" if options.dry_run else options.out)
 
 

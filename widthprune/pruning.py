@@ -126,7 +126,8 @@ def prune_model(
     pruning_pct, expansion_ratio, multiple_of
         The size to reach: see `kept_size`. Exactly one of the first two. Where dense layers, experts
         and shared experts have sizes of their own, ``pruning_pct`` applies to each, and
-        ``expansion_ratio`` is refused.
+        ``expansion_ratio`` is refused. Experts keep a multiple of 8 neurons at least, rounded up, as
+        transformers' grouped matrix multiplication needs.
     inplace : bool
         If False, the model is left as it is, and the result shares with it every tensor that pruning
         does not touch: embeddings, attention and norms exist once, so do not train one of the two.

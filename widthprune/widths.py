@@ -5,6 +5,7 @@ their own, or a whole multiple of another's (DeepSeek's shared expert is n_share
 `pruning_pct` applies to each field alike; an expansion ratio needs a single one.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ FIELDS = {
         "intermediate_size",
     ),
 }
+# Grouped matrix multiplication, which transformers runs experts with, wants rows of a multiple of 16 bytes.
+EXPERT_MULTIPLE = 8
 # Families whose field is not the size until these are set too.
 SETTINGS = {"lfm2": {"block_auto_adjust_ff_dim": False}}
 
@@ -117,7 +120,7 @@ def kept_units(
     expansion_ratio: float | None = None,
     multiple_of: int = 1,
 ) -> dict[Width, int]:
-    """What every width becomes: see `kept_size`.
+    """What every width becomes: see `kept_size`. An expert's is a multiple of `EXPERT_MULTIPLE` too.
 
     Raises
     ------
@@ -131,16 +134,15 @@ def kept_units(
         raise WidthPruneError(
             f"expansion_ratio needs a model with one intermediate size, and this one has {named}: give pruning_pct"
         )
-    return {
-        width: kept_size(
-            width.unit,
-            size,
-            pruning_pct=pruning_pct,
-            expansion_ratio=expansion_ratio,
-            multiple_of=multiple_of,
-        )
-        for width, size in hidden.items()
-    }
+    target = dict(pruning_pct=pruning_pct, expansion_ratio=expansion_ratio)
+    units = {}
+    for width, size in hidden.items():
+        units[width] = kept_size(width.unit, size, multiple_of=multiple_of, **target)
+        multiple = math.lcm(multiple_of, EXPERT_MULTIPLE)
+        kinds = {mlp.kind for mlp in mlps if widths[mlp.name] == width}
+        if "expert" in kinds and width.unit % EXPERT_MULTIPLE == 0:
+            units[width] = min(-(-units[width] // multiple) * multiple, width.unit)
+    return units
 
 
 def kept_sizes(
