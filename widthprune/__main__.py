@@ -49,20 +49,22 @@ def add_prune(commands) -> None:
         help=f"intermediate size / hidden size to reach{several}",
     )
     command.add_argument("--multiple-of", type=int, default=1, help="round the kept size up to a multiple")
-    command.add_argument("--seed", type=int, default=0, help="for the criterion RANDOM")
+    command.add_argument(
+        "--seed", type=int, default=0, help="for RANDOM, and for drawing from a long calibration text"
+    )
+    _add_calibration(command)
     command.add_argument("--dry-run", action="store_true", help="check, print the plan, write nothing")
 
 
 def prune(options) -> None:
     # Imported here, so that --help and a misspelt option answer at once.
-    from .checkpoint import prune_checkpoint
-
+    prune_by, looks = _way_to_prune(options)
     # One value names one model, which is OUT itself.
     pct, ratio = (
         value[0] if value and len(value) == 1 else value
         for value in (options.pruning_pct, options.expansion_ratio)
     )
-    plans = prune_checkpoint(
+    plans = prune_by(
         options.model,
         options.out,
         options.criterion,
@@ -71,10 +73,27 @@ def prune(options) -> None:
         multiple_of=options.multiple_of,
         seed=options.seed,
         dry_run=options.dry_run,
+        **looks,
     )
     for plan in plans if isinstance(plans, list) else [plans]:
         print(plan)
     print("nothing was written" if options.dry_run else options.out)
+
+
+def _way_to_prune(options):
+    """The function that prunes, and its own arguments: tensor by tensor unless the whole model is needed."""
+    if options.global_widths or options.criterion.upper() != "PPM":
+        from .activation_criteria import CALIBRATED
+        from .saving import prune_loaded
+
+        if options.global_widths or options.criterion.upper() in CALIBRATED:
+            looks = {"calibration": _calibration(options), "global_widths": options.global_widths}
+            return prune_loaded, looks
+    if options.calibration is not None:
+        raise WidthPruneError(f"criterion {options.criterion} looks at no data: leave out --calibration")
+    from .checkpoint import prune_checkpoint
+
+    return prune_checkpoint, {}
 
 
 def add_evaluate(commands) -> None:
@@ -89,7 +108,9 @@ def add_evaluate(commands) -> None:
     command.add_argument("--expansion-ratios", nargs="*", type=float, metavar="RATIO", default=())
     command.add_argument("--criteria", nargs="+", metavar="NAME", default=("PPM",), help="default PPM")
     command.add_argument("--limit", type=int, help="items per task, a seeded random subset; default all")
-    command.add_argument("--seed", type=int, default=0, help="draws the subset and RANDOM's neurons")
+    command.add_argument(
+        "--seed", type=int, default=0, help="draws the subset, RANDOM's neurons, calibration text"
+    )
     command.add_argument(
         "--neuron-seeds",
         nargs="+",
@@ -107,6 +128,7 @@ def add_evaluate(commands) -> None:
     command.add_argument("--batch-size", type=int, default=8)
     command.add_argument("--max-length", type=int, help="longest text in tokens; default the model's own")
     command.add_argument("--backend", default="hf", help="hf (default) or vllm, where it is installed")
+    _add_calibration(command)
 
 
 def evaluate(options) -> None:
@@ -131,12 +153,41 @@ def evaluate(options) -> None:
         batch_size=options.batch_size,
         max_length=options.max_length,
         backend=options.backend,
+        calibration=_calibration(options),
+        global_widths=options.global_widths,
     )
     if len(table):
         columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]
         print(headline(table)[columns].to_string(index=False, float_format="{:.4g}".format))
     for task, reason in table.attrs["missing"].items():
         print(f"missing: {task}: {reason}")
+
+
+def _add_calibration(command) -> None:
+    command.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="text or JSON Lines for criteria that look at data; default the package's own",
+    )
+    command.add_argument(
+        "--calibration-sequences", type=int, default=128, metavar="N", help="at most; default 128"
+    )
+    command.add_argument(
+        "--calibration-length", type=int, default=256, metavar="TOKENS", help="of a sequence; default 256"
+    )
+    command.add_argument(
+        "--global",
+        dest="global_widths",
+        action="store_true",
+        help="let neurons compete across layers, each of which then has a width of its own",
+    )
+
+
+def _calibration(options):
+    from .calibration import Calibration
+
+    lengths = (options.calibration_sequences, options.calibration_length)
+    return Calibration(options.calibration, *lengths, options.seed)
 
 
 def _add_model(command) -> None:

@@ -136,15 +136,28 @@ class Calibration:
             "calibration_seed": self.seed,
         }
 
+    def options(self) -> list[str]:
+        """The options of the command line that lead here; a file by its bare name."""
+        default = Calibration()
+        options = []
+        if self.text is not None:
+            options.append(
+                f"--calibration {Path(self.text).name if isinstance(self.text, str | Path) else 'FILE'}"
+            )
+        for name in ("sequences", "length"):
+            if getattr(self, name) != getattr(default, name):
+                options.append(f"--calibration-{name} {getattr(self, name)}")
+        return options + [f"--seed {self.seed}"] * (self.seed != default.seed)
+
     def token_sequences(self, tokenizer) -> list[Tensor]:
         """Token ids, (tokens,) int64 each, between 2 and ``length`` of them.
 
         A tokenizer that opens every text with a token of its own (Gemma's, Llama-3's) opens every
         sequence with it.
         """
+        documents = self.documents()
         if tokenizer is None:
             raise WidthPruneError("calibrating needs a tokenizer, and the model's directory holds none")
-        documents = self.documents()
         opening = [tokenizer.bos_token_id] if tokenizer.bos_token_id is not None else []
         if tokenizer("a").input_ids[:1] != opening:
             opening = []

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +83,15 @@ def prune_checkpoint(
         Nothing is left behind and the source is never written to.
     """
     if criterion.upper() != "PPM":  # the default needs no check, and torch takes a second to import
+        from .activation_criteria import ALL_CRITERIA, CALIBRATED
         from .criteria import check_criterion
 
-        criterion = check_criterion(criterion)
+        criterion = check_criterion(criterion, ALL_CRITERIA)
+        if criterion in CALIBRATED:
+            raise WidthPruneError(
+                f"criterion {criterion} looks at data, and passing over the weights shows none: use "
+                "saving.prune_loaded or `widthprune prune`, which load the model"
+            )
     dst, source = Path(dst), _local(src)
     if dst.exists():
         raise WidthPruneError(f"destination {dst} exists already: name a new directory")
@@ -98,13 +105,10 @@ def prune_checkpoint(
     planned = [make_plan(checkpoint, criterion.upper(), **options, **target) for target in wanted]
     plans = [plan for plan, _, _ in planned]
     if not dry_run:
-        _check_disk(dst, plans)
+        check_disk(dst, plans)
         _check_config(checkpoint, planned)
-        # The dot and the missing config keep loaders away from what is not whole yet.
-        partial = dst.parent / f".{dst.name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        directories = [partial / _name(target) if several else partial for target in wanted]
-        try:
+        with moved_into_place(dst) as partial:
+            directories = [partial / _name(target) if several else partial for target in wanted]
             targets = [
                 _start(checkpoint, directory, *plan)
                 for directory, plan in zip(directories, planned, strict=True)
@@ -112,14 +116,25 @@ def prune_checkpoint(
             _write_weights(checkpoint, targets, criterion, seed, progress)
             for target in targets:
                 _write_rest(checkpoint, target, str(src))
-            os.rename(partial, dst)
-        except OSError as error:
-            raise WidthPruneError(
-                f"{dst} cannot be written ({error.strerror or error}): nothing is left of it"
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return plans if several else plans[0]
+
+
+@contextmanager
+def moved_into_place(dst: Path):
+    """Give a directory beside ``dst`` to write into, and rename it to ``dst`` if the block ends well."""
+    # The dot and the missing config keep loaders away from what is not whole yet.
+    partial = dst.parent / f".{dst.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.rename(partial, dst)
+    except OSError as error:
+        raise WidthPruneError(
+            f"{dst} cannot be written ({error.strerror or error}): nothing is left of it"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _local(src: str | Path) -> Path:
@@ -170,7 +185,7 @@ def _check_config(checkpoint: Checkpoint, planned) -> None:
 
 def _start(checkpoint: Checkpoint, directory: Path, plan: Plan, sizes, changes) -> Target:
     """The directory of one result, with the headers of its files."""
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     shapes = pruned_shapes(checkpoint, sizes)
     places = {}
     for file in dict.fromkeys(stored.file for stored in checkpoint.tensors.values()):
@@ -262,12 +277,7 @@ def _read(stored: Stored):
 
 def _write_rest(checkpoint: Checkpoint, target: Target, name: str) -> None:
     source, directory = checkpoint.directory, target.directory
-    for file in sorted(source.iterdir()):
-        written = (
-            file.name in (INDEX, "config.json") or file.suffix in NOT_COPIED or file.name.startswith(".")
-        )
-        if file.is_file() and not written:
-            shutil.copyfile(file, directory / file.name)
+    copy_beside(source, directory)
     if (source / INDEX).exists():
         index = json.loads((source / INDEX).read_text(encoding="utf-8"))
         plan = target.plan
@@ -279,6 +289,16 @@ def _write_rest(checkpoint: Checkpoint, target: Target, name: str) -> None:
     _write_json(directory / "config.json", config)
 
 
+def copy_beside(source: Path, directory: Path) -> None:
+    """Copy what lies beside a model's weights and config: tokenizer, generation config and the like."""
+    for file in sorted(source.iterdir()):
+        written = (
+            file.name in (INDEX, "config.json") or file.suffix in NOT_COPIED or file.name.startswith(".")
+        )
+        if file.is_file() and not written:
+            shutil.copyfile(file, directory / file.name)
+
+
 def _write_json(file: Path, content: dict) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -287,7 +307,7 @@ def _existing(dst: Path) -> Path:
     return next(parent for parent in dst.resolve().parents if parent.exists())
 
 
-def _check_disk(dst: Path, plans: list[Plan]) -> None:
+def check_disk(dst: Path, plans: list[Plan]) -> None:
     free, needed = plans[0].bytes_free, sum(plan.bytes_after for plan in plans)
     if free < needed:
         raise WidthPruneError(

@@ -132,8 +132,8 @@ def evaluate(
         "hf", or "vllm" on a machine that has it: each pruned model is then saved to a temporary
         directory and read by lm-eval's vLLM class.
     calibration : Calibration, optional
-        What the criteria that look at data look at; default the package's own text. Part of a result's
-        settings under those criteria, and of no other's.
+        What the criteria that look at data look at; default the package's own text, drawn from
+        with ``seed``. Part of a result's settings under those criteria, and of no other's.
     global_widths : bool
         As for `prune_model`. The table then says PPM-GLOBAL, and the size is the mean over layers.
 
@@ -163,7 +163,7 @@ def evaluate(
     )
     if global_widths:
         points = points[:1] + [replace(p, criterion=p.criterion + GLOBAL) for p in points[1:]]
-    calibration = calibration or Calibration()
+    calibration = calibration or Calibration(seed=seed)
     looked_at = {p: calibration.identity() for p in points if _name(p) in CALIBRATED}
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

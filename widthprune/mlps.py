@@ -147,9 +147,9 @@ def twin(model: nn.Module, changes: Mapping) -> nn.Module:
         If it cannot be built.
     """
     config = copy.deepcopy(model.config)
-    for field, value in changes.items():
-        setattr(config.get_text_config(), field, value)
     try:
+        for field, value in changes.items():
+            setattr(config.get_text_config(), field, value)
         with torch.device("meta"):
             return type(model)(config)
     except Exception as error:

@@ -62,7 +62,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
-    return model.to(device).eval(), _load_tokenizer(source)
+    return model.to(device).eval(), load_tokenizer(source)
 
 
 def _check_placement(dtype, device) -> None:
@@ -143,7 +143,8 @@ def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
         return own(config) if own else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
 
 
-def _load_tokenizer(source: str | Path):
+def load_tokenizer(source: str | Path):
+    """The tokenizer of a directory or hub id; None if a local directory holds none."""
     if Path(source).is_dir() and not any(Path(source).glob("*token*")):
         return None
     try:

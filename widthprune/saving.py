@@ -4,20 +4,19 @@ Criteria that look at data must run the model, and widths of its own for each la
 the first cut. Everything else goes through `prune_checkpoint`, in a few layers' memory.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from .activation_criteria import ALL_CRITERIA, CALIBRATED
 from .calibration import Calibration, calibrate, check_dense
 from .cards import model_card
-from .checkpoint import check_disk, moved_into_place, not_copied, prune_checkpoint
+from .checkpoint import check_disk, copy_beside, moved_into_place, prune_checkpoint
 from .compensation import bias_changes
 from .criteria import check_criterion
 from .errors import WidthPruneError
 from .global_widths import check_no_experts, listed_units, unsaveable
-from .mlps import check_layout, text_fields
-from .models import load_model, local_directory, meta_model_of
+from .mlps import check_layout, find_mlps, text_fields
+from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
 from .pruning import prune_model
 from .widths import find_widths
@@ -67,11 +66,14 @@ def prune_loaded(
         raise WidthPruneError(
             f"criterion {criterion} or global widths write one model at a time: give one pruning_pct or ratio"
         )
-    if criterion in CALIBRATED:
-        calibration.documents()
     source = Path(local_directory(str(src)))
     _check_saveable(meta_model_of(source), criterion, global_widths)
-    plan = replace(plan, criterion=criterion, target=plan.target + " --global" * global_widths)
+    if criterion in CALIBRATED:
+        calibration.token_sequences(load_tokenizer(source))
+    extra = (calibration.options() if criterion in CALIBRATED else []) + ["--global"] * global_widths
+    plan = replace(plan, criterion=criterion, target=" ".join([plan.target, *extra]))
+    if criterion == "FLAP-BIAS":
+        plan = _with_biases(plan, source)
     if dry_run:
         return plan
     check_disk(Path(dst), [plan])
@@ -83,19 +85,37 @@ def prune_loaded(
             model, tokenizer, calibration, gradients=gradients, progress=progress
         )
     prune_model(model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks)
+    plan = _measured(plan, model, global_widths)
+    with moved_into_place(Path(dst)) as partial:
+        model.save_pretrained(partial)
+        copy_beside(source, partial)
+        (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
+    return plan
+
+
+def _with_biases(plan: Plan, source: Path) -> Plan:
+    """The plan with the parameters of the biases that ``mlp_bias`` brings, where the model has none."""
+    changes = {name: after for name, (_, after) in plan.sizes.items()}
+    if "mlp_bias" in text_fields(meta_model_of(source)):
+        changes["mlp_bias"] = True
+    parameters = sum(p.numel() for p in meta_model_of(source, changes).parameters())
+    nbytes = plan.bytes_after * parameters // plan.parameters_after
+    return replace(plan, parameters_after=parameters, bytes_after=nbytes)
+
+
+def _measured(plan: Plan, model, global_widths: bool) -> Plan:
+    """The plan with what came of it: a bias adds parameters, and global widths differ from the mean."""
     parameters = list(model.parameters())
-    plan = replace(
+    if global_widths:
+        mlps = find_mlps(model)
+        widths = find_widths(mlps, text_fields(model), type(model).__name__)
+        after = {str(widths[mlp.name]): mlp.size for mlp in mlps}
+        plan = replace(plan, sizes={name: (plan.sizes[name][0], size) for name, size in after.items()})
+    return replace(
         plan,
         parameters_after=sum(p.numel() for p in parameters),
         bytes_after=sum(p.nbytes for p in parameters),
     )
-    with moved_into_place(Path(dst)) as partial:
-        model.save_pretrained(partial)
-        for file in sorted(source.iterdir()):
-            if file.is_file() and not not_copied(file) and not (partial / file.name).exists():
-                shutil.copyfile(file, partial / file.name)
-        (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
-    return plan
 
 
 def _check_saveable(model, criterion: str, global_widths: bool) -> None:
