@@ -52,7 +52,7 @@ INTERLEAVED = ("gpt_oss",)
 # Nor (in, out) from (out, in) if the two are equal: these store (in, out), as transformers' Conv1D does.
 TRANSPOSED = ("gpt2", "openai-gpt")
 # Parts of a model that have projections of these names and are not its MLPs.
-NOT_MLP = re.compile(r"attn|attention|vision|visual|image|img|audio|speech|router|^gate$")
+NOT_MLP = re.compile(r"norm|attn|attention|vision|visual|image|img|audio|speech|router|^gate$")
 
 
 @dataclass(frozen=True)
