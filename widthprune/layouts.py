@@ -52,7 +52,7 @@ INTERLEAVED = ("gpt_oss",)
 # Nor (in, out) from (out, in) if the two are equal: these store (in, out), as transformers' Conv1D does.
 TRANSPOSED = ("gpt2", "openai-gpt")
 # Parts of a model that have projections of these names and are not its MLPs.
-NOT_MLP = re.compile(r"norm|attn|attention|vision|visual|image|img|audio|speech|router|^gate$")
+NOT_MLP = re.compile(r"attn|attention|vision|visual|image|img|audio|speech|router|^gate$")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _match(shapes: Shapes) -> dict[str, Layout]:
     found = {}
     for tensor in shapes:
         base = tensor.removesuffix(".weight")
-        if _excluded(tensor):
+        if _excluded(tensor, "norm"):
             continue
         for layout in LAYOUTS:
             if base != layout.output and not base.endswith(f".{layout.output}"):
@@ -171,8 +171,10 @@ def _match(shapes: Shapes) -> dict[str, Layout]:
     return found
 
 
-def _excluded(tensor: str) -> bool:
-    return any(NOT_MLP.search(segment) for segment in tensor.split("."))
+def _excluded(tensor: str, *others: str) -> bool:
+    """Whether a tensor lies in a part of the model that is no MLP, or in one named like ``others``."""
+    segments = tensor.split(".")
+    return any(NOT_MLP.search(s) or any(other in s for other in others) for s in segments)
 
 
 def _weight(base: str, shapes: Shapes) -> str | None:
@@ -189,7 +191,9 @@ def _check_complete(found: dict[str, Layout], shapes: Shapes, owner: str) -> Non
         for tensor in shapes:
             base = tensor.removesuffix(".weight")
             for name in (*layout.inputs, layout.output):
-                if base != name and not base.endswith(f".{name}") or _excluded(tensor):
+                if base != name and not base.endswith(f".{name}"):
+                    continue
+                if _excluded(tensor, "norm"):
                     continue
                 prefix = base.removesuffix(name)
                 own = found.get(prefix)
