@@ -1,9 +1,10 @@
 """Streaming: the same checkpoint as the in-memory path, in pieces, and never half of one."""
 
 import json
+import multiprocessing
 import os
+import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from conftest import CONFIGS, SMALL, logits, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig
 
-from widthprune import WidthPruneError, models, prune_model
+from widthprune import WidthPruneError, models, prune_model, shards
 from widthprune.architectures import meta_model
 from widthprune.checkpoint import INDEX, prune_checkpoint
 
@@ -160,33 +161,83 @@ def test_the_plan_of_llama_3_2_3b_is_that_of_the_paper(tmp_path):
     assert (plan.parameters_before, plan.parameters_after) == (3212749824, 2367384576)
 
 
-def test_killed_at_any_moment_the_destination_is_absent_or_complete(tmp_path):
-    model = tiny_model(hidden_size=128, intermediate_size=512, num_hidden_layers=40, vocab_size=20000)
+def test_killed_at_20_random_moments_the_destination_is_absent_or_complete(tmp_path):
+    model = tiny_model(hidden_size=128, intermediate_size=512, num_hidden_layers=30, vocab_size=20000)
     model.save_pretrained(tmp_path / "source", max_shard_size="2MB")
-    out = tmp_path / "out"
-    code = (
-        "import sys, torch; from widthprune.checkpoint import prune_checkpoint; print('ready', flush=True); "
-        "prune_checkpoint(sys.argv[1], sys.argv[2], pruning_pct=40, progress=False)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "source"), str(out)]
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "source").iterdir()}
+    source, out = tmp_path / "source", tmp_path / "out"
+    before = {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in source.iterdir()}
+    # Forked from a process that has imported everything, so that the moment falls into the work itself.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["widthprune.models", "transformers.models.llama.modeling_llama"])
+    options = dict(pruning_pct=40, progress=False)
+    for _ in range(2):  # the first starts the server, the second shows how long a run takes
+        shutil.rmtree(out, ignore_errors=True)
+        start = time.perf_counter()
+        child = context.Process(target=prune_checkpoint, args=(source, out), kwargs=options)
+        child.start()
+        child.join()
+        duration = time.perf_counter() - start
+    whole = {name: tensor.shape for name, tensor in tensors_of(out).items()}
+    shutil.rmtree(out)
+
+    moments = random.Random(0)
     absent = 0
-    for delay in (0.0, 0.01, 0.02, 0.04, 0.08, 0.12, 0.2, 0.3):
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        run.stdout.readline()
-        time.sleep(delay)
-        run.send_signal(signal.SIGKILL)
-        run.communicate()
+    for _ in range(20):
+        child = context.Process(target=prune_checkpoint, args=(source, out), kwargs=options)
+        child.start()
+        time.sleep(moments.uniform(0, 1.2 * duration))
+        child.kill()  # SIGKILL
+        child.join()
         if out.exists():
-            assert len(tensors_of(out)) == len(tensors_of(tmp_path / "source"))
+            assert {name: tensor.shape for name, tensor in tensors_of(out).items()} == whole
             shutil.rmtree(out)
         else:
             absent += 1
+    print(f"{absent} of 20 runs were killed before they ended")
     assert absent, "every run ended before it was killed: the test saw nothing"
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    prune_checkpoint(source, out, **options)
     AutoModelForCausalLM.from_pretrained(out)
     assert {path.name for path in tmp_path.iterdir()} == {"source", "out"}
-    assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "source").iterdir()}
+    assert before == {path.name: (path.stat().st_mtime_ns, path.stat().st_size) for path in source.iterdir()}
+
+
+def test_several_ratios_in_one_pass(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    plans = prune_checkpoint(
+        tmp_path / "source", tmp_path / "out", expansion_ratio=[2.4, 1.5], progress=False
+    )
+    assert [plan.size_after for plan in plans] == [77, 48]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "expansion-ratio-2.4",
+        "expansion-ratio-1.5",
+    }
+    for ratio in (2.4, 1.5):
+        own = tmp_path / "out" / f"expansion-ratio-{ratio}"
+        prune_checkpoint(tmp_path / "source", tmp_path / "one", expansion_ratio=ratio, progress=False)
+        for file in (tmp_path / "one").iterdir():
+            assert file.read_bytes() == (own / file.name).read_bytes(), file.name
+        shutil.rmtree(tmp_path / "one")
+
+
+def test_each_tensor_is_read_once_for_all_ratios(tmp_path, monkeypatch):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "source")
+    reads = []
+
+    def read_into(stored, buffer):
+        reads.append(stored.nbytes)
+        shards.read_into(stored, buffer)
+
+    monkeypatch.setattr("widthprune.checkpoint.read_into", read_into)
+    prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=[10, 20, 30], progress=False)
+    assert sum(reads) == sum(p.nbytes for n, p in model.named_parameters() if ".mlp." in n)
+
+
+def test_targets_that_are_the_same(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "source")
+    for targets in ([], [20, 20.0]):
+        with pytest.raises(WidthPruneError, match="pruning_pct must list values that differ"):
+            prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=targets)
 
 
 def _index(source):
@@ -231,8 +282,35 @@ def int8_weights(source):
         save_file({n: t.to(torch.int8) if "gate" in n else t for n, t in load_file(file).items()}, file)
 
 
+def fp8_weights(source):
+    for file in source.glob("*-of-*"):
+        save_file(
+            {n: t.to(torch.float8_e4m3fn) if "gate" in n else t for n, t in load_file(file).items()}, file
+        )
+
+
+def _quantized_by(source, method):
+    _edit(source / "config.json", lambda config: config.update(quantization_config={"quant_method": method}))
+
+
 def gptq(source):
-    _edit(source / "config.json", lambda config: config.update(quantization_config={"quant_method": "gptq"}))
+    _quantized_by(source, "gptq")
+
+
+def awq(source):
+    _quantized_by(source, "awq")
+
+
+def index_is_cut(source):
+    _index(source).write_text(_index(source).read_text()[:100])
+
+
+def other_layer_count(source):
+    _edit(source / "config.json", lambda config: config.update(num_hidden_layers=4))
+
+
+def other_hidden_size(source):
+    _edit(source / "config.json", lambda config: config.update(hidden_size=64))
 
 
 def up_is_gone(source):
@@ -249,6 +327,11 @@ BROKEN = {
     config_disagrees: "config.json says intermediate_size 96, but model.layers.0.mlp has 88 neurons",
     no_config: "has no config.json",
     int8_weights: "holds I8 weights: prune the unquantized model",
+    fp8_weights: "holds F8_E4M3 weights: prune the unquantized model",
+    index_is_cut: "index.json is damaged: copy it again",
+    other_layer_count: "builds model.layers.3.mlp with 53 neurons, and no tensors of the checkpoint fit it",
+    other_hidden_size: "builds model.layers.0.mlp with 53 neurons, and no tensors of the checkpoint fit it",
+    awq: r"is quantized \(awq\)",
     gptq: r"is quantized \(gptq\)",
     up_is_gone: "has model.layers.1.mlp.down_proj without model.layers.1.mlp.up_proj",
 }
@@ -258,10 +341,12 @@ BROKEN = {
 def test_a_broken_source(damage, tmp_path):
     tiny_model().save_pretrained(tmp_path / "source", max_shard_size="12KB")
     damage(tmp_path / "source")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
     with pytest.raises(WidthPruneError, match=BROKEN[damage]) as caught:
         prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, progress=False)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "source").iterdir()}
 
 
 def test_a_bad_destination(tmp_path):
@@ -294,3 +379,50 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch):
     with pytest.raises(WidthPruneError, match="No space left on device"):
         prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+FULL_DISK = """
+import os, shutil, sys
+from widthprune import WidthPruneError, prune_checkpoint
+source, small, room = sys.argv[1:]
+if room == "limit":
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))
+if room != "known":
+    # Room enough when it is checked: the disk fills up afterwards.
+    shutil.disk_usage = lambda place: shutil._ntuple_diskusage(10**12, 0, 10**12)
+try:
+    prune_checkpoint(source, small + "/out", pruning_pct=40, progress=False)
+except WidthPruneError as error:
+    print(error, os.listdir(small), sep="|")
+"""
+
+
+@pytest.mark.parametrize("room", ["known", "filled up"])
+def test_a_small_disk(room, tmp_path):
+    """A tmpfs of 1 MB in a mount namespace. Where none may be made, the kernel refuses by a limit instead."""
+    source, small = tmp_path / "source", tmp_path / "small"
+    tiny_model(vocab_size=20000).save_pretrained(source)
+    small.mkdir()
+    python = [sys.executable, "-c", FULL_DISK, str(source), str(small)]
+    mount = 'mount -t tmpfs -o size=1m tmpfs "$0" && exec "$@"'
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        mount,
+        str(small),
+        *python,
+        room,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        done = subprocess.run([*python, "limit"], capture_output=True, text=True, check=True)
+        expected = "cannot be written (File too large)"
+    else:
+        expected = "make room" if room == "known" else "cannot be written (No space left on device)"
+    message, left = done.stdout.strip().split("|")
+    assert expected in message and left == "[]"

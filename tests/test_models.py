@@ -11,6 +11,7 @@ from transformers import AutoConfig, MambaConfig, MambaForCausalLM
 from widthprune import WidthPruneError, load_model, models
 from widthprune.architectures import meta_model, paper_config
 from widthprune.mlps import check_layout
+from widthprune.packaged import PackagedModel
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_a_missing_package(monkeypatch):
     monkeypatch.setattr(
         models,
         "PACKAGED",
-        {"x": models.PackagedModel("no-such-package", "pip install no-such-package", None)},
+        {"x": PackagedModel("no-such-package", "pip install no-such-package", None)},
     )
     refused("x", "x needs the package no-such-package: pip install no-such-package")
 

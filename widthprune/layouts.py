@@ -159,7 +159,7 @@ def _match(shapes: Shapes) -> dict[str, Layout]:
     found = {}
     for tensor in shapes:
         base = tensor.removesuffix(".weight")
-        if _excluded(tensor):
+        if _excluded(tensor) or _in_norm(tensor):
             continue
         for layout in LAYOUTS:
             if base != layout.output and not base.endswith(f".{layout.output}"):
@@ -172,7 +172,13 @@ def _match(shapes: Shapes) -> dict[str, Layout]:
 
 
 def _excluded(tensor: str) -> bool:
+    """Whether a tensor lies in a part of the model that is none of its MLPs."""
     return any(NOT_MLP.search(segment) for segment in tensor.split("."))
+
+
+def _in_norm(tensor: str) -> bool:
+    # The first segment may be a model's name, roberta_prelayernorm.
+    return any(segment.endswith("norm") for segment in tensor.split(".")[1:])
 
 
 def _weight(base: str, shapes: Shapes) -> str | None:
@@ -189,7 +195,9 @@ def _check_complete(found: dict[str, Layout], shapes: Shapes, owner: str) -> Non
         for tensor in shapes:
             base = tensor.removesuffix(".weight")
             for name in (*layout.inputs, layout.output):
-                if base != name and not base.endswith(f".{name}") or _excluded(tensor):
+                if base != name and not base.endswith(f".{name}"):
+                    continue
+                if _excluded(tensor) or _in_norm(tensor):
                     continue
                 prefix = base.removesuffix(name)
                 own = found.get(prefix)
