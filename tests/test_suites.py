@@ -42,10 +42,11 @@ def test_facts_are_balanced_and_have_one_right_answer():
 
 def test_misconceptions_have_true_and_false_answers_best_first():
     items = rows("misconceptions.jsonl")
-    assert len({item["question"] for item in items}) == len(items) == 80
+    assert len({item["question"] for item in items}) == len(items) == 104
     for item in items:
         assert len(item["choices"]) == len(item["labels"]) == len(set(item["choices"]))
-        assert item["labels"][0] == 1 and 0 in item["labels"]
+        assert item["labels"][0] == 1 and item["labels"] == sorted(item["labels"], reverse=True)
+        assert item["labels"].count(1) in (2, 3) and item["labels"].count(0) in (2, 3, 4)
         assert scoring.mc1_choices(item)[0] == item["choices"][0]
         assert len(scoring.mc1_choices(item)) == 1 + item["labels"].count(0)
 
@@ -56,6 +57,7 @@ def test_the_readme_of_the_suite_states_its_sizes():
     words = sum(len(page["page"].split()) for page in prose)
     assert f"{len(prose)} documents, {words:,} words" in readme
     assert f"{len(rows('facts.jsonl'))} questions" in readme
+    assert f"{len(rows('misconceptions.jsonl'))} questions" in readme
 
 
 def test_pocket_needs_no_data_and_no_hub(tmp_path, monkeypatch):
