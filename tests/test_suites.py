@@ -1,6 +1,7 @@
 """Suites: the pocket data is sound, official task files stay untouched, missing data is named."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -51,6 +52,22 @@ def test_misconceptions_have_true_and_false_answers_best_first():
         assert len(scoring.mc1_choices(item)) == 1 + item["labels"].count(0)
 
 
+def test_the_last_word_stands_earlier_in_most_passages_and_not_in_its_own_sentence():
+    texts = [row["text"] for row in rows("last_words.jsonl")]
+    assert len(set(texts)) == len(texts) == 120
+    seen = 0
+    for text in texts:
+        # Split as the task splits: one space between words, so that the target is the whole last word.
+        *context, last = text.split(" ")
+        assert last.isalpha() and 30 <= len(context) + 1 <= 60
+        sentences = re.split(r"(?<=[.!?]) (?=[A-Z])", " ".join(context).replace("Mr ", "Mr_"))
+        assert 2 <= len(sentences) <= 4
+        *before, own = (set(re.findall(r"\w+", sentence.lower())) for sentence in sentences)
+        assert last.lower() not in own
+        seen += any(last.lower() in words for words in before)
+    assert seen >= 90
+
+
 def test_the_readme_of_the_suite_states_its_sizes():
     readme = (POCKET / "README.md").read_text(encoding="utf-8")
     prose = rows("prose.jsonl")
@@ -58,6 +75,7 @@ def test_the_readme_of_the_suite_states_its_sizes():
     assert f"{len(prose)} documents, {words:,} words" in readme
     assert f"{len(rows('facts.jsonl'))} questions" in readme
     assert f"{len(rows('misconceptions.jsonl'))} questions" in readme
+    assert f"{len(rows('last_words.jsonl'))} passages" in readme
 
 
 def test_pocket_needs_no_data_and_no_hub(tmp_path, monkeypatch):
