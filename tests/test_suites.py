@@ -52,6 +52,14 @@ def test_misconceptions_have_true_and_false_answers_best_first():
         assert len(scoring.mc1_choices(item)) == 1 + item["labels"].count(0)
 
 
+def test_prose_is_a_hundred_different_documents():
+    pages = [row["page"] for row in rows("prose.jsonl")]
+    assert len(set(pages)) == len(pages) == 100
+    assert all(page == " ".join(page.split()) and len(page.split()) >= 45 for page in pages)
+    sentences = [s for page in pages for s in re.split(r"(?<=[.!?]) ", page) if len(s.split()) > 5]
+    assert len(set(sentences)) == len(sentences)
+
+
 def test_the_last_word_stands_earlier_in_most_passages_and_not_in_its_own_sentence():
     texts = [row["text"] for row in rows("last_words.jsonl")]
     assert len(set(texts)) == len(texts) == 120
