@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -187,6 +188,13 @@ def evaluate(
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
+            if benchmark.task in missing:
+                continue
+            try:
+                _ = benchmark.loaded
+            except WidthPruneError as error:
+                missing[benchmark.task] = str(error)
+                continue
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
             lm = pruned.at(point, batch_size, max_length)
             with record(device) as provenance:
@@ -302,8 +310,13 @@ def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[li
     """One task on one model: its metrics as rows for a results file, and a record for every item."""
     from lm_eval import simple_evaluate
 
-    with contextlib.redirect_stderr(io.StringIO()):
-        loaded = benchmark.manager.load([benchmark.task])
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+        # It asks pip, git and the operating system about the machine, for two seconds at every call.
+        mock.patch("lm_eval.evaluator.add_env_info"),
+    ):
+        loaded = benchmark.loaded
         leaves = loaded["tasks"]
         results = simple_evaluate(
             lm,
