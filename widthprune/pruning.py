@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from .slicing import kept_indices, slice_part, slice_stacked
 from .widths import config_changes, find_widths, kept_sizes, kept_units
 
 
-@torch.no_grad()
 def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> dict[str, Tensor]:
     """Scores of every MLP of a model, by module name: ``(d_ff,)``, of experts ``(experts, d_ff)``, float32.
 
@@ -22,8 +22,8 @@ def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> d
     Under ``RANDOM`` each layer, and each expert, has a permutation of its own, drawn from (seed, layer).
     """
     criterion = check_criterion(criterion)
-    scores = {}
-    for layer, mlp in enumerate(find_mlps(model)):
+
+    def score(layer: int, mlp: MLP) -> Tensor:
         own = []
         for expert in mlp_experts(mlp):
             for part in mlp.of_expert(expert):
@@ -31,8 +31,16 @@ def score_model(model: nn.Module, criterion: str = "PPM", *, seed: int = 0) -> d
                     check_output(part.tensor, part_of(model, part, expert))
             gate, up = input_weights(model, mlp, expert)
             own.append(score_mlp(mlp.name, gate, up, criterion, seed=mlp_seed(seed, layer, expert)))
-        scores[mlp.name] = own[0] if mlp.experts is None else torch.stack(own)
-    return scores
+        return own[0] if mlp.experts is None else torch.stack(own)
+
+    mlps = find_mlps(model)
+    with _threads() as pool:
+        return dict(zip((mlp.name for mlp in mlps), pool.map(score, range(len(mlps)), mlps), strict=True))
+
+
+def _threads(count: int | None = None) -> ThreadPoolExecutor:
+    # numpy and much of torch's indexing use one thread each: several MLPs at a time use the others.
+    return ThreadPoolExecutor(count or torch.get_num_threads())
 
 
 def mlp_experts(mlp: MLP) -> Sequence[int | None]:
@@ -61,7 +69,6 @@ def check_output(name: str, weight: Tensor) -> None:
         )
 
 
-@torch.no_grad()
 def prune_model(
     model: nn.Module,
     criterion: str = "PPM",
@@ -126,8 +133,13 @@ def prune_model(
         )
     if not inplace:
         model = _shallow_model(model)
-    for mlp in mlps:
+
+    def cut(mlp: MLP) -> None:
         cut_mlp(model, mlp, kept_indices(scores[mlp.name], sizes[mlp.name]), expected)
+
+    # In place, one after another: never more than one MLP is in memory twice.
+    with _threads(1 if inplace else None) as pool:
+        list(pool.map(cut, mlps))
     for field, value in changes.items():
         setattr(text_config(model), field, value)
     return model
