@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widthprune import CRITERIA, WidthPruneError, score_neurons
-from widthprune.criteria import random_scores
+from widthprune.criteria import _extremes, random_scores
 
 GATE = torch.tensor([[1.0, -3.0, 0.0], [2.0, 2.0, 2.0]])
 UP = torch.tensor([[0.5, 0.5, -1.0], [-4.0, 1.0, 0.0]])
@@ -17,6 +17,9 @@ BY_HAND = {
     "PON": [4 * 2, 6 * 5],
     "L2": [10**0.5 + 1.5**0.5, 12**0.5 + 17**0.5],
 }
+
+
+BY_HAND_UNGATED = {"MAW": [3.0, 2.0], "PPM": [4.0, 4.0], "VOW": [13 / 3, 0.0], "PON": [4.0, 6.0]}
 
 
 @pytest.mark.parametrize("criterion", BY_HAND)
@@ -96,3 +99,24 @@ def test_weights_that_are_not_finite(criterion, bad):
 def test_integer_weights():
     with pytest.raises(WidthPruneError, match="torch.int8"):
         score_neurons(GATE.to(torch.int8), UP.to(torch.int8))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    dtype=st.sampled_from([torch.bfloat16, torch.float16]),
+    bits=st.lists(st.integers(-(2**15), 2**15 - 1), min_size=12, max_size=12),
+)
+def test_extremes_of_16_bit_rows_are_those_of_torch(dtype, bits):
+    """Any bits: signed zeros, infinities, NaN, rows of one sign."""
+    weight = torch.tensor(bits, dtype=torch.int16).view(dtype).reshape(4, 3)
+    largest, smallest = _extremes(weight)
+    finite = weight.isfinite().all(dim=1)
+    assert torch.equal(largest[finite], weight[finite].amax(dim=1).float())
+    assert torch.equal(smallest[finite], weight[finite].amin(dim=1).float())
+    # What is not finite reaches the scores, where it is refused.
+    assert not (largest[~finite] + smallest[~finite].abs()).isfinite().any()
+
+
+def test_without_a_gate_a_criterion_has_one_term():
+    for name, scores in BY_HAND_UNGATED.items():
+        torch.testing.assert_close(score_neurons(GATE, None, name), torch.tensor(scores))

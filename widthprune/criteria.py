@@ -16,6 +16,7 @@ from torch import Tensor
 from .errors import WidthPruneError
 
 Criterion = Callable[..., Tensor]
+BLOCK = 128  # rows reduced at a time: half a megabyte at d_model 2048
 
 
 def maw(*inputs: Tensor) -> Tensor:
@@ -28,7 +29,32 @@ def maw(*inputs: Tensor) -> Tensor:
 
 
 def _peak(weight: Tensor) -> Tensor:
-    return torch.maximum(weight.amax(dim=1), -weight.amin(dim=1)).float()
+    largest, smallest = _extremes(weight)
+    return torch.maximum(largest, -smallest)
+
+
+def _extremes(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest and smallest entry of every row, float32; no float32 copy of the matrix."""
+    if weight.dtype not in (torch.bfloat16, torch.float16) or weight.device.type != "cpu":
+        # Two reductions: torch's aminmax over rows was measured to take seven times as long.
+        return weight.amax(dim=1).float(), weight.amin(dim=1).float()
+    # A 16-bit float is a sign bit and a magnitude that orders like an integer: as int16 the largest entry
+    # is the largest number, as uint16 the negative one farthest from zero. Integers reduce twice as fast,
+    # and blocks that fit in the cache are read from memory once.
+    bits = weight.detach().view(torch.int16).numpy()
+    signed, unsigned = np.empty(len(bits), np.int16), np.empty(len(bits), np.uint16)
+    for start in range(0, len(bits), BLOCK):
+        rows = slice(start, start + BLOCK)
+        bits[rows].max(axis=1, out=signed[rows])
+        bits[rows].view(np.uint16).max(axis=1, out=unsigned[rows])
+    largest = torch.from_numpy(signed).view(weight.dtype).float()
+    smallest = torch.from_numpy(unsigned.view(np.int16)).view(weight.dtype).float()
+    # Not so in a row whose entries all have one sign.
+    one_sign = torch.from_numpy((signed < 0) | (unsigned < 2**15)).nonzero().flatten()
+    if len(one_sign):
+        largest[one_sign] = weight[one_sign].amax(dim=1).float()
+        smallest[one_sign] = weight[one_sign].amin(dim=1).float()
+    return largest, smallest
 
 
 def ppm(*inputs: Tensor) -> Tensor:
@@ -45,9 +71,9 @@ def ppm(*inputs: Tensor) -> Tensor:
 
 def peak_to_peak(weight: Tensor) -> Tensor:
     """max w + |min w| of every row: (n, m) in any floating dtype to (n,) float32."""
-    # The extremes of a 16-bit row are exact, so only their sum needs float32: no copy of the matrix.
-    # Two reductions: torch's aminmax over rows was measured to take seven times as long.
-    return weight.amax(dim=1).float() + weight.amin(dim=1).float().abs()
+    # The extremes of a 16-bit row are exact, so only their sum needs float32.
+    largest, smallest = _extremes(weight)
+    return largest + smallest.abs()
 
 
 def vow(*inputs: Tensor) -> Tensor:

@@ -117,8 +117,8 @@ def input_weights(model: nn.Module, mlp: MLP, expert: int | None = None) -> tupl
 
 
 def part_of(model: nn.Module, part: Part, expert: int | None = None) -> Tensor:
-    """The tensor of a part, or one expert's slab of it."""
-    tensor = model.get_parameter(part.tensor)
+    """The tensor of a part, or one expert's slab of it, outside of autograd."""
+    tensor = model.get_parameter(part.tensor).detach()
     return tensor[expert] if part.stacked else tensor
 
 

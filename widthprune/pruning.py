@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,6 @@ from .slicing import kept_indices, slice_part, slice_stacked
 from .widths import config_changes, find_widths, kept_sizes, kept_units
 
 
-@torch.no_grad()
 def score_model(
     model: nn.Module,
     criterion: str = "PPM",
@@ -36,8 +36,8 @@ def score_model(
     mlps = find_mlps(model)
     if criterion in CALIBRATED:
         return _score_calibrated(model, mlps, criterion, activations)
-    scores = {}
-    for layer, mlp in enumerate(mlps):
+
+    def score(layer: int, mlp: MLP) -> Tensor:
         own = []
         for expert in mlp_experts(mlp):
             for part in mlp.of_expert(expert):
@@ -45,8 +45,15 @@ def score_model(
                     check_output(part.tensor, part_of(model, part, expert))
             gate, up = input_weights(model, mlp, expert)
             own.append(score_mlp(mlp.name, gate, up, criterion, seed=mlp_seed(seed, layer, expert)))
-        scores[mlp.name] = own[0] if mlp.experts is None else torch.stack(own)
-    return scores
+        return own[0] if mlp.experts is None else torch.stack(own)
+
+    with _threads() as pool:
+        return dict(zip((mlp.name for mlp in mlps), pool.map(score, range(len(mlps)), mlps), strict=True))
+
+
+def _threads(count: int | None = None) -> ThreadPoolExecutor:
+    # numpy and much of torch's indexing use one thread each: several MLPs at a time use the others.
+    return ThreadPoolExecutor(count or torch.get_num_threads())
 
 
 def _score_calibrated(model, mlps, criterion, activations) -> dict[str, Tensor]:
@@ -98,7 +105,6 @@ def check_output(name: str, weight: Tensor) -> None:
         )
 
 
-@torch.no_grad()
 def prune_model(
     model: nn.Module,
     criterion: str = "PPM",
@@ -190,8 +196,13 @@ def prune_model(
         model = _shallow_model(model)
     kept = {mlp.name: kept_indices(scores[mlp.name], sizes[mlp.name]) for mlp in mlps}
     added = contributions(model, mlps, activations, kept) if compensate else {}
-    for mlp in mlps:
+
+    def cut(mlp: MLP) -> None:
         cut_mlp(model, mlp, kept[mlp.name], expected)
+
+    # In place, one after another: never more than one MLP is in memory twice.
+    with _threads(1 if inplace else None) as pool:
+        list(pool.map(cut, mlps))
     if compensate:
         add_biases(model, expected, added)
     for field, value in changes.items():

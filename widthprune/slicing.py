@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,8 +53,16 @@ def slice_part(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
         kept = torch.cat([kept, kept + size])
     elif part.packing == "alternating":
         kept = torch.stack([2 * kept, 2 * kept + 1], dim=1).flatten()
-    # Columns by indexing: on a CPU, index_select took twice as long on a (2048, 8192) bfloat16 matrix.
-    return tensor.index_select(0, kept) if part.axis == 0 else tensor[:, kept].contiguous()
+    return tensor.index_select(0, kept) if part.axis == 0 else _columns(tensor, kept)
+
+
+def _columns(tensor: Tensor, kept: Tensor) -> Tensor:
+    if tensor.device.type != "cpu":
+        return tensor[:, kept].contiguous()
+    # numpy took a third of the processor time that torch's indexing and index_select did.
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+    taken = np.take(tensor.view(integers).numpy(), kept.numpy(), axis=1)
+    return torch.from_numpy(taken).view(tensor.dtype)
 
 
 def slice_stacked(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
