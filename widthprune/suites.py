@@ -48,7 +48,10 @@ SUITES = {
         "pocket_misconceptions_mc1": 0,
         "pocket_misconceptions_mc2": 0,
     },
+    # Apart from the others, because it generates text.
+    "pocket-instructions": {"pocket_instructions": 0},
 }
+_POCKET = SUITES["pocket"] | SUITES["pocket-instructions"]
 
 # Where lm-eval keeps the official task files: reading these folders alone saves reading all 11,000.
 _OFFICIAL = {
@@ -112,7 +115,7 @@ def resolve(tasks: str | Sequence[str]) -> dict[str, int]:
         if tasks in SUITES:
             return dict(SUITES[tasks])
         tasks = [tasks]
-    known = SUITES["paper"] | SUITES["pocket"]
+    known = SUITES["paper"] | _POCKET
     if unknown := [task for task in tasks if task not in known]:
         raise WidthPruneError(
             f"tasks must be a suite ({', '.join(SUITES)}) or of {', '.join(known)}, got {', '.join(unknown)}"
@@ -147,7 +150,7 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
         leaves = _leaves(index, name)
         # MuSR's group has no version of its own.
         version = str((_config(index, name).get("metadata") or {}).get("version", ""))
-        root = POCKET / "data" if name in SUITES["pocket"] else Path(data_dir) if data_dir else None
+        root = POCKET / "data" if name in _POCKET else Path(data_dir) if data_dir else None
         if root is None:
             found.append(Benchmark(name, num_fewshot, version))
             continue
@@ -182,7 +185,7 @@ def _leaves(index, name: str) -> list[str]:
 
 
 def _files(index, leaf: str) -> dict[str, str]:
-    if leaf in SUITES["pocket"]:
+    if leaf in _POCKET:
         return {"test": _POCKET_DATA.get(leaf, f"{leaf.removeprefix('pocket_')}.jsonl")}
     if leaf.startswith("mmlu_"):
         subject = _config(index, leaf)["dataset_name"]

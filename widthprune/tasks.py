@@ -34,6 +34,7 @@ TASKS = {
     # The small suite that ships with the package, each beside the benchmark that it stands in for.
     "pocket_facts": Task("pocket facts", "acc", "fragile"),
     "pocket_prose": Task("pocket prose perplexity", "word_perplexity", "fragile", higher_is_better=False),
+    "pocket_instructions": Task("pocket instructions", "prompt_level_strict_acc", "robust"),
     "pocket_misconceptions_mc1": Task("pocket misconceptions MC1", "acc", "robust"),
     "pocket_misconceptions_mc2": Task("pocket misconceptions MC2", "acc", "robust"),
 }

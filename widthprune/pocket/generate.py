@@ -1,7 +1,8 @@
-"""Make ``data/facts.jsonl``: ``python -m widthprune.pocket.generate``.
+"""Make ``data/facts.jsonl`` and ``data/instructions.jsonl``: ``python -m widthprune.pocket.generate``.
 
 The questions come from tables of facts and one seed, so anyone can rebuild the same file, or draw
-another. Wrong answers are right answers to other questions of the same kind.
+another. Wrong answers are right answers to other questions of the same kind. The instructions are
+checkable ones in IFEval's format, each put to every topic.
 """
 
 import json
@@ -88,10 +89,53 @@ def facts(seed: int = 0) -> list[dict]:
     ]
 
 
+TOPICS = """
+the sea in winter; a market on a Saturday; how bread is made; a journey by train; the smell of rain;
+keeping bees
+"""
+# IFEval's name of an instruction, what it is told to check, and how the prompt says it.
+INSTRUCTIONS = [
+    ("punctuation:no_comma", {}, "Do not use any commas."),
+    ("keywords:forbidden_words", {"forbidden_words": ["the", "very"]}, "Leave out the words the and very."),
+    ("keywords:existence", {"keywords": ["lantern", "seven"]}, "Use the words lantern and seven."),
+    ("keywords:frequency", {"keyword": "slowly", "frequency": 3, "relation": "at least"},
+     "Use the word slowly at least three times."),
+    ("length_constraints:number_words", {"num_words": 60, "relation": "less than"},
+     "Use fewer than 60 words."),
+    ("length_constraints:number_words", {"num_words": 40, "relation": "at least"},
+     "Use at least 40 words."),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 3},
+     "Answer with exactly three bullet points, each beginning with an asterisk and a space."),
+    ("detectable_format:title", {}, "Give it a title in double angular brackets, as in <<title>>."),
+    ("change_case:english_lowercase", {}, "Answer in English, in small letters only."),
+    ("startend:quotation", {}, "Put the whole answer in double quotation marks."),
+]  # fmt: skip
+
+
+def instructions() -> list[dict]:
+    """Prompts with one or two checkable instructions: ``{key, prompt, instruction_id_list, kwargs}``."""
+    prompts = []
+    for topic in (topic.strip() for topic in TOPICS.split(";")):
+        singles = [(entry,) for entry in INSTRUCTIONS]
+        # A pair of neighbours, so that some prompts ask for two things, as IFEval's do.
+        pairs = [(INSTRUCTIONS[i], INSTRUCTIONS[i + 2]) for i in (0, 4)]
+        prompts += [(topic, chosen) for chosen in singles + pairs]
+    return [
+        {
+            "key": key,
+            "prompt": f"Write about {topic}. " + " ".join(told for _, _, told in chosen),
+            "instruction_id_list": [name for name, _, _ in chosen],
+            "kwargs": [checked for _, checked, _ in chosen],
+        }
+        for key, (topic, chosen) in enumerate(prompts)
+    ]
+
+
 def to_lines(rows: list[dict]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 if __name__ == "__main__":
     (DATA / "facts.jsonl").write_text(to_lines(facts()), encoding="utf-8")
-    sys.stderr.write(f"{DATA / 'facts.jsonl'}: {N_FACTS} questions\n")
+    (DATA / "instructions.jsonl").write_text(to_lines(instructions()), encoding="utf-8")
+    sys.stderr.write(f"{DATA}: {N_FACTS} questions, {len(instructions())} instructions\n")

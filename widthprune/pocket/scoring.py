@@ -30,3 +30,18 @@ def mc2(doc: dict, results: list) -> dict:
     loglikelihoods = np.array([loglikelihood for loglikelihood, _ in results])
     true = np.array(doc["labels"]) == 1
     return {"acc": float(np.exp(logsumexp(loglikelihoods[true]) - logsumexp(loglikelihoods)))}
+
+
+def follows_instructions(doc: dict, results: list) -> dict:
+    """IFEval's own checks of a response, strict: every instruction of the prompt, and all of them."""
+    # Imported here: this module of lm-eval looks for NLTK's tables when it is imported.
+    from lm_eval.tasks.ifeval.utils import process_results
+
+    found = process_results(doc, results)
+    return {name: found[name] for name in ("prompt_level_strict_acc", "inst_level_strict_acc")}
+
+
+def mean_of_instructions(items: list[list[bool]]) -> float:
+    """Share of instructions followed, over all prompts together."""
+    followed = [one for prompt in items for one in prompt]
+    return sum(followed) / len(followed)
