@@ -51,16 +51,38 @@ class Evidence:
 
     def names(self) -> dict:
         """What an expression may use: the methods below, and Python's own arithmetic of collections."""
-        own = ("value", "change", "kept", "floor", "p_change", "pair", "criterion", "criteria", "gap")
-        own += ("energy", "tokens", "ttlt", "per_token", "throughput", "throughput_sd", "joules", "joules_true")
+        own = (
+            "value",
+            "change",
+            "kept",
+            "floor",
+            "p_change",
+            "error",
+            "pair",
+            "criterion",
+            "criteria",
+            "gap",
+        )
+        own += (
+            "energy",
+            "tokens",
+            "ttlt",
+            "per_token",
+            "throughput",
+            "throughput_sd",
+            "joules",
+            "joules_true",
+        )
         own += ("workloads", "parameters_follow", "neurons", "measured", "measured_change", "falls", "rises")
-        return {name: getattr(self, name) for name in own} | PLAIN | {"log": np.log, "PCTS": range(10, 70, 10)}
+        return (
+            {name: getattr(self, name) for name in own} | PLAIN | {"log": np.log, "PCTS": range(10, 70, 10)}
+        )
 
     # Published benchmarks.
 
     def value(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
         """A published score."""
-        rows = self.capabilities.query("model == @LLAMA[@model] and task == @task and pruning_pct == @pct")
+        rows = _where(self.capabilities, model=LLAMA[model], task=task, pruning_pct=pct)
         return _only(rows[rows["metric"] == (metric or TASKS[task].metric)], f"{task} of {model} at {pct}%")
 
     def change(self, model: str, task: str, pct: float) -> float:
@@ -82,33 +104,38 @@ class Evidence:
             if task not in self._headline_floors:
                 raise NoEvidence(f"no floor of {task}")
             return self._headline_floors[task]
-        rows = self.floor_table.query("task == @task and responder == @responder")
+        rows = _where(self.floor_table, task=task, responder=responder)
         return _only(rows[rows["metric"] == TASKS[task].metric], f"{task} of {responder}")
 
     def p_change(self, model: str, task: str, pct: float) -> float:
         """p of two proportions, the published score against the unpruned one, for the official number of items."""
-        rows = self._tested.query("model == @LLAMA[@model] and task == @task and pruning_pct == @pct")
+        rows = _where(self._tested, model=LLAMA[model], task=task, pruning_pct=pct)
         return _only(rows, f"{task} of {model} at {pct}%", "p")
+
+    def error(self, model: str, task: str, pct: float) -> float:
+        """Binomial standard error of a published score, for the official number of items."""
+        rows = _where(self._tested, model=LLAMA[model], task=task, pruning_pct=pct)
+        return _only(rows, f"{task} of {model} at {pct}%", "binomial_se")
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.association.associations` on the published table."""
-        rows = self._pairs.query("model == @LLAMA[@model] and knowledge == @knowledge")
-        return _only(rows[rows["behaviour"] == behaviour], f"{knowledge} and {behaviour} of {model}", column)
+        rows = _where(self._pairs, model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
+        return _only(rows, f"{knowledge} and {behaviour} of {model}", column)
 
     # Published criteria and shapes.
 
     def criterion(self, version: str, name: str, task: str) -> float:
         """A published score of Llama-3.2-1B at 10% under a criterion; "none" is the unpruned model."""
-        rows = self.criteria_table.query("paper_version == @version and criterion == @name and task == @task")
+        rows = _where(self.criteria_table, paper_version=version, criterion=name, task=task)
         return _only(rows, f"{task} under {name} in {version}")
 
     def criteria(self, version: str) -> set:
         """Names of the criteria in a version's table."""
-        return set(self.criteria_table.query("paper_version == @version")["criterion"])
+        return set(_where(self.criteria_table, paper_version=version)["criterion"])
 
     def neurons(self, model: str, pct: float) -> int:
         """Neurons left in each layer."""
-        rows = self.shapes.query("model == @LLAMA[@model] and pruning_pct == @pct")
+        rows = _where(self.shapes, model=LLAMA[model], pruning_pct=pct)
         return int(_only(rows, f"{model} at {pct}%", "intermediate_size_after"))
 
     def parameters_follow(self) -> int:
@@ -144,16 +171,15 @@ class Evidence:
 
     def throughput_sd(self, model: str, workload: str, pct: float) -> float:
         """Standard deviation of that over seeds, in % of the unpruned value, both runs' taken together."""
-        rows = self._summary.query("model == @LLAMA[@model] and workload == @workload")
+        rows = _where(self._summary, model=LLAMA[model], workload=workload)
         rows = rows[rows["pruning_pct"].isin([0, pct])]
         whole = rows.loc[rows["pruning_pct"] == 0, "throughput_tok_s"].iloc[0]
         return float(100 * np.hypot.reduce(rows["throughput_tok_s_sd"]) / whole)
 
     def per_token(self, model: str, workload: str, pct: float) -> float:
         """Change of the time to the last token divided by tokens generated; single requests only."""
-        rows = decompose(self._summary).query("model == @LLAMA[@model] and workload == @workload")
-        found = rows[rows["pruning_pct"] == pct]
-        return 100 * (_only(found, workload, "time_per_token_factor") - 1)
+        rows = _where(decompose(self._summary), model=LLAMA[model], workload=workload, pruning_pct=pct)
+        return 100 * (_only(rows, f"{workload} of {model} at {pct}%", "time_per_token_factor") - 1)
 
     def joules(self, model: str, workload: str, pct: float) -> float:
         """Joules per token as printed."""
@@ -165,7 +191,7 @@ class Evidence:
 
     def workloads(self, batch_size: int) -> list[str]:
         """Names of the published workloads with this batch size."""
-        return sorted(self._summary.query("batch_size == @batch_size")["workload"].unique())
+        return sorted(_where(self._summary, batch_size=batch_size)["workload"].unique())
 
     # Measured here.
 
@@ -196,9 +222,8 @@ class Evidence:
         return difference / error * (1 if TASKS[task].higher_is_better else -1)
 
     def _measured(self, model, task, criterion, pct, metric):
-        rows = self._best_measured
-        rows = rows[(rows["model"] == model) & (rows["task"] == task) & (rows["criterion"] == criterion)]
-        rows = rows[(rows["pruning_pct"] == pct) & (rows["metric"] == (metric or TASKS[task].metric))]
+        asked = {"model": model, "task": task, "criterion": criterion, "pruning_pct": pct}
+        rows = _where(self._best_measured, **asked, metric=metric or TASKS[task].metric)
         if rows.empty:
             raise NoEvidence(f"not measured: {metric or task} of {model} at {pct:g}% {criterion}")
         return rows
@@ -231,8 +256,14 @@ class Evidence:
         return table
 
     def _efficiency(self, model, workload, pct, column):
-        rows = self._summary.query("model == @LLAMA[@model] and workload == @workload")
-        return _only(rows[rows["pruning_pct"] == pct], f"{workload} of {model} at {pct}%", column)
+        rows = _where(self._summary, model=LLAMA[model], workload=workload)
+        return _only(_where(rows, pruning_pct=pct), f"{workload} of {model} at {pct}%", column)
+
+
+def _where(rows: pd.DataFrame, **equal) -> pd.DataFrame:
+    for column, wanted in equal.items():
+        rows = rows[rows[column] == wanted]
+    return rows
 
 
 def _only(rows: pd.DataFrame, what: str, column: str = "value") -> float:

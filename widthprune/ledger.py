@@ -100,7 +100,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     if x is not None:
         answers.append(_agrees(claim, x))
         found = _text(claim, x)
-        reasons.append(f"recomputed {found}" + ("" if claim.printed is None else f", printed {_printed(claim)}"))
+        reasons.append(
+            f"recomputed {found}" + ("" if claim.printed is None else f", printed {_printed(claim)}")
+        )
     elif claim.recompute:
         reasons.append(why_not)
     if measured is not None:
@@ -115,7 +117,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
         explained, unknown = _evaluate(claim, "explained", names)
         if explained and all(answers):
             outcome = OUTCOMES[1]
-        state = "not measured yet" if explained is None else "it explains this" if explained else "it does not"
+        state = (
+            "not measured yet" if explained is None else "it explains this" if explained else "it does not"
+        )
         reasons.append(f"control, {claim.control}: {state}")
     shown = "" if not claim.measured else "not yet" if measured is None else "yes" if measured else "no"
     return Judged(claim, outcome, found, shown, "; ".join(reasons))
@@ -167,7 +171,11 @@ def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
         body.append(
             f"<tr id='{claim.id}' data-outcome='{one.outcome}' data-group='{html.escape(claim.group)}'>{row}</tr>"
         )
-    return f"<table class='ledger'><thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(body) + "\n</tbody></table>"
+    return (
+        f"<table class='ledger'><thead><tr>{head}</tr></thead><tbody>\n"
+        + "\n".join(body)
+        + "\n</tbody></table>"
+    )
 
 
 def _evaluate(claim: Claim, field: str, names: dict):
@@ -190,7 +198,9 @@ def _agrees(claim: Claim, x) -> bool:
 def _text(claim: Claim, x) -> str:
     if claim.printed is None:
         return "yes" if x else "no"
-    return f"{x:+.{_digits(claim)}f}{claim.unit}" if claim.unit == "%" else f"{x:.{_digits(claim)}f}{claim.unit}"
+    return (
+        f"{x:+.{_digits(claim)}f}{claim.unit}" if claim.unit == "%" else f"{x:.{_digits(claim)}f}{claim.unit}"
+    )
 
 
 def _printed(claim: Claim) -> str:
