@@ -6,6 +6,7 @@ aggregation do the rest. A score is only worth what it has above the best of the
 
 import contextlib
 import io
+import logging
 import re
 import tempfile
 from collections import Counter
@@ -57,6 +58,8 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
         perplexities have "uniform words" and "word frequencies", from the text's own words; generation has
         `NULL_RESPONDERS`, and "most frequent answer" where a task has one.
     """
+    # lm-eval logs a line for every task whose data lies elsewhere.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
