@@ -102,6 +102,19 @@ def test_missing_data_is_reported_and_the_rest_measured(language_model, tmp_path
     assert table.attrs["missing"] == {"gsm8k": "no file gsm8k/test.jsonl under WIDTHPRUNE_DATA"}
 
 
+def test_a_hub_that_is_not_there_leaves_its_tasks_missing(language_model, tmp_path, monkeypatch):
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def unreachable(self, names):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr("lm_eval.tasks.TaskManager.load", unreachable)
+    table = evaluate(language_model, ["boolq"], pruning_pcts=[0, 50], results_dir=tmp_path)
+    assert table.empty and list(table.attrs["missing"]) == ["boolq"]
+    assert "cannot be had from the hub (offline)" in table.attrs["missing"]["boolq"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

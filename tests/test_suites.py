@@ -1,7 +1,10 @@
 """Suites: the pocket data is sound, official task files stay untouched, missing data is named."""
 
 import json
+import re
+from collections import Counter
 
+import nltk
 import numpy as np
 import pytest
 
@@ -28,9 +31,54 @@ def test_words_are_split_at_white_space():
     assert scoring.count_words({"page": " two\n words "}, (-3.0,)) == {"word_perplexity": (-3.0, 2)}
 
 
-def test_facts_are_what_the_generator_makes():
-    text = (POCKET / "data" / "facts.jsonl").read_text(encoding="utf-8")
-    assert text == generate.to_lines(generate.facts())
+@pytest.mark.parametrize("name", generate.GENERATED)
+def test_generated_files_are_what_the_generator_makes(name):
+    text = (POCKET / "data" / f"{name}.jsonl").read_text(encoding="utf-8")
+    assert text == generate.to_lines(generate.GENERATED[name]())
+
+
+def test_arithmetic_is_right_and_takes_two_steps():
+    items = rows("arithmetic.jsonl")
+    assert len({item["question"] for item in items}) == len(items) == 120
+    for item in items:
+        steps = re.findall(r"(\d+) ([+*-]) (\d+) = (\d+)", item["steps"])
+        assert len(steps) == 2 and int(steps[1][3]) == item["answer"] >= 0
+        for left, sign, right, result in steps:
+            assert {"+": int.__add__, "-": int.__sub__, "*": int.__mul__}[sign](int(left), int(right)) == int(
+                result
+            )
+        assert steps[1][0] == steps[0][3]
+        numbers = re.findall(r"\d+", item["question"])
+        assert sorted(numbers, key=int) == sorted([steps[0][0], steps[0][2], steps[1][2]], key=int)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [(" 3 + 4 = 7. The answer is 1,234.", 1), ("1234 is it, or 12", 0), ("none", 0), ("-1234", 0), ("", 0)],
+)
+def test_the_last_number_counts(text, right):
+    assert scoring.right_number({"answer": 1234}, [text]) == {"exact_match": right}
+
+
+def test_instructions_are_scored_by_the_classes_of_ifeval():
+    items = rows("instructions.jsonl")
+    assert len(items) == 120
+    # Every request and its instructions can be worded and scored.
+    prompts = [scoring.instructed_prompt(item) for item in items]
+    assert len(set(prompts)) == len(items)
+    kinds = Counter(name for item in items for name in item["instruction_id_list"])
+    assert len(kinds) == 14 and min(kinds.values()) >= 8
+    for item in items:
+        assert not any(scoring.instructions_followed(item, [""])["inst_level_strict_acc"])
+    item = {
+        "topic": "Say it.",
+        "instruction_id_list": ["punctuation:no_comma", "startend:quotation"],
+        "kwargs": "[{}, {}]",
+    }
+    found = scoring.instructions_followed(item, ['"one, two"'])
+    assert found["inst_level_strict_acc"] == [False, True] and not found["prompt_level_strict_acc"]
+    assert scoring.instructions_followed(item, ['"one two"'])["prompt_level_strict_acc"]
+    assert scoring.share_followed([[False, True], [True]]) == pytest.approx(2 / 3)
 
 
 def test_facts_are_balanced_and_have_one_right_answer():
@@ -89,3 +137,34 @@ def test_every_task_of_the_paper_is_known_with_its_shots():
 def test_an_unknown_task():
     with pytest.raises(WidthPruneError, match=r"tasks must be a suite \(paper.*got mmmlu$"):
         resolve(["mmlu", "mmmlu"])
+
+
+def test_data_that_the_hub_does_not_give_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    (benchmark,) = find_benchmarks(["boolq"], tmp_path)
+    assert benchmark.data == "hub" and not benchmark.missing
+
+    def unreachable(*names):
+        raise ConnectionError("no route to the hub\nwith details")
+
+    monkeypatch.setattr(benchmark.manager, "load", unreachable)
+    with pytest.raises(
+        WidthPruneError, match=r"cannot be had from the hub \(no route to the hub\): check the"
+    ):
+        benchmark.loaded  # noqa: B018
+
+
+def test_without_sentence_tables_ifeval_is_missing_and_pocket_is_not(tmp_path, monkeypatch):
+    def absent(name, *paths):
+        raise LookupError
+
+    monkeypatch.setattr(nltk.data, "find", absent)
+    monkeypatch.setattr(nltk, "download", lambda *a, **k: False)
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    found = find_benchmarks(["ifeval", "pocket_instructions"], tmp_path)
+    assert found[0].missing.startswith("NLTK's punkt_tab cannot be fetched") and not found[1].missing
+    (tmp_path / "ifeval").mkdir()
+    (tmp_path / "ifeval" / "train.jsonl").write_text("{}\n")
+    monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
+    (found,) = find_benchmarks(["ifeval"], tmp_path)
+    assert found.missing == "no nltk_data/tokenizers/punkt_tab under WIDTHPRUNE_DATA"

@@ -123,7 +123,7 @@ def evaluate(options) -> None:
 def add_floors(commands) -> None:
     command = commands.add_parser("floors", help="what a responder that knows nothing scores")
     command.set_defaults(run=floors)
-    command.add_argument("--suite", nargs="+", default=["pocket", "pocket-instructions"], metavar="SUITE")
+    command.add_argument("--suite", nargs="+", default=["pocket"], metavar="SUITE")
     command.add_argument("--out", type=Path, required=True, help="CSV file to write")
 
 

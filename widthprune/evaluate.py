@@ -172,6 +172,13 @@ def evaluate(
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
+            if benchmark.task in missing:
+                continue
+            try:
+                _ = benchmark.loaded
+            except WidthPruneError as error:
+                missing[benchmark.task] = str(error)
+                continue
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
             lm = pruned.at(point, batch_size, max_length)
             with record(device) as provenance:
@@ -268,7 +275,7 @@ def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[li
     from lm_eval import simple_evaluate
 
     with contextlib.redirect_stderr(io.StringIO()):
-        loaded = benchmark.manager.load([benchmark.task])
+        loaded = benchmark.loaded
         leaves = loaded["tasks"]
         results = simple_evaluate(
             lm,

@@ -184,16 +184,15 @@ class PrefixLM(HFLM):
         greedy = logits.argmax(dim=1)[rows] == first
 
         longer = [r for r, continuation in enumerate(continuations) if len(continuation) > 1]
-        if longer:
-            own = [continuations[r][:-1] for r in longer]
-            lengths_a = torch.tensor([len(tokens) for tokens in own])
-            tokens, mask_a = self._padded(own, lengths_a)  # (A, M)
-            past.batch_select_indices(rows[longer].to(self.device))
-            start = (shared + lengths[rows[longer]]).to(self.device)
+        for part in _like_lengths(longer, [len(continuation) for continuation in continuations]):
+            own = [continuations[r][:-1] for r in part]
+            tokens, mask_a = self._padded(own, torch.tensor([len(tokens) for tokens in own]))  # (A, M)
+            asked_of = rows[part].to(self.device)
+            start = (shared + lengths[rows[part]]).to(self.device)
             positions = start[:, None] + torch.arange(tokens.shape[1], device=self.device)
-            mask = torch.cat([mask[rows[longer].to(self.device)], mask_a], dim=1)
-            logits = self._forward(tokens, mask, positions, past, 0)  # (A, M, V)
-            for row, r in enumerate(longer):
+            mask_both = torch.cat([mask[asked_of], mask_a], dim=1)
+            logits = self._forward(tokens, mask_both, positions, _rows_of(past, asked_of), 0)  # (A, M, V)
+            for row, r in enumerate(part):
                 targets = continuations[r][1:]
                 scores = logits[row, : len(targets)]
                 totals[r] += scores.gather(1, targets[:, None]).double().sum()
@@ -219,6 +218,26 @@ class PrefixLM(HFLM):
             logits_to_keep=keep,
         )
         return torch.log_softmax(out.logits, dim=-1, dtype=self.softmax_dtype).cpu()
+
+
+def _rows_of(past: DynamicCache, rows: Tensor) -> DynamicCache:
+    """The cache of some of its rows, each as often as it is named; ``past`` stays as it is."""
+    chosen = copy.copy(past)
+    chosen.layers = [copy.copy(layer) for layer in past.layers]
+    chosen.batch_select_indices(rows)
+    return chosen
+
+
+def _like_lengths(rows: list[int], lengths: list[int]):
+    """Split rows into batches whose padding costs less than another call of the model would."""
+    part: list[int] = []
+    for row in sorted(rows, key=lambda row: -lengths[row]):
+        if len(part) >= 8 and lengths[row] < 0.75 * lengths[part[0]]:
+            yield part
+            part = []
+        part.append(row)
+    if part:
+        yield part
 
 
 def _by_prefix(contexts: list[tuple[int, ...]]):

@@ -4,10 +4,13 @@ Every task is lm-eval's own or ships with this package in lm-eval's format; here
 its data is overridden, never its prompt, its metrics or its processing.
 """
 
+import contextlib
 import hashlib
+import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -47,11 +50,11 @@ SUITES = {
         "pocket_facts": 0,
         "pocket_misconceptions_mc1": 0,
         "pocket_misconceptions_mc2": 0,
+        "pocket_last_words": 0,
+        "pocket_arithmetic": 3,
+        "pocket_instructions": 0,
     },
-    # Apart from the others, because it generates text.
-    "pocket-instructions": {"pocket_instructions": 0},
 }
-_POCKET = SUITES["pocket"] | SUITES["pocket-instructions"]
 
 # Where lm-eval keeps the official task files: reading these folders alone saves reading all 11,000.
 _OFFICIAL = {
@@ -104,6 +107,27 @@ class Benchmark:
     manager: object = None  # the lm_eval.tasks.TaskManager that knows it
     missing: str = ""
 
+    @cached_property
+    def loaded(self) -> dict:
+        """lm-eval's own objects, with the data read: ``tasks`` by name, and ``groups``.
+
+        Raises
+        ------
+        WidthPruneError
+            If the data has to come from the hub and does not.
+        """
+        # datasets draws a bar for every file; the sweep's own is enough.
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
+                return self.manager.load([self.task])
+            except Exception as error:
+                if self.data != "hub":
+                    raise
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise WidthPruneError(
+                    f"its data cannot be had from the hub ({reason}): check the network, or set WIDTHPRUNE_DATA"
+                ) from error
+
 
 def resolve(tasks: str | Sequence[str]) -> dict[str, int]:
     """Task names with their number of examples, from a suite's name or a list of tasks.
@@ -115,7 +139,7 @@ def resolve(tasks: str | Sequence[str]) -> dict[str, int]:
         if tasks in SUITES:
             return dict(SUITES[tasks])
         tasks = [tasks]
-    known = SUITES["paper"] | _POCKET
+    known = SUITES["paper"] | SUITES["pocket"]
     if unknown := [task for task in tasks if task not in known]:
         raise WidthPruneError(
             f"tasks must be a suite ({', '.join(SUITES)}) or of {', '.join(known)}, got {', '.join(unknown)}"
@@ -150,7 +174,7 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
         leaves = _leaves(index, name)
         # MuSR's group has no version of its own.
         version = str((_config(index, name).get("metadata") or {}).get("version", ""))
-        root = POCKET / "data" if name in _POCKET else Path(data_dir) if data_dir else None
+        root = POCKET / "data" if name in SUITES["pocket"] else Path(data_dir) if data_dir else None
         if root is None:
             found.append(Benchmark(name, num_fewshot, version))
             continue
@@ -164,7 +188,24 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
             _stage(staged / f"{leaf}.yaml", index, leaf, files[leaf])
         found.append(Benchmark(name, num_fewshot, version, data=_hash(every)))
     manager = TaskManager(include_path=[*sorted(folders), POCKET, staged], include_defaults=False)
-    return [b if b.missing else Benchmark(**{**vars(b), "manager": manager}) for b in found]
+    found = [replace(b, missing=b.missing or _sentence_tables_missing(b.task)) for b in found]
+    return [b if b.missing else replace(b, manager=manager) for b in found]
+
+
+def _sentence_tables_missing(task: str) -> str:
+    """Why IFEval cannot count sentences; "" if it can, or for any other task."""
+    if task != "ifeval":
+        return ""
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        if os.environ.get("WIDTHPRUNE_DATA"):
+            return "no nltk_data/tokenizers/punkt_tab under WIDTHPRUNE_DATA"
+        if not nltk.download("punkt_tab", quiet=True):
+            return "NLTK's punkt_tab cannot be fetched: check the network, or set NLTK_DATA to a directory that has it"
+    return ""
 
 
 def _config(index, name: str) -> dict:
@@ -185,7 +226,7 @@ def _leaves(index, name: str) -> list[str]:
 
 
 def _files(index, leaf: str) -> dict[str, str]:
-    if leaf in _POCKET:
+    if leaf in SUITES["pocket"]:
         return {"test": _POCKET_DATA.get(leaf, f"{leaf.removeprefix('pocket_')}.jsonl")}
     if leaf.startswith("mmlu_"):
         subject = _config(index, leaf)["dataset_name"]

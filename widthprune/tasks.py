@@ -34,9 +34,11 @@ TASKS = {
     # The small suite that ships with the package, each beside the benchmark that it stands in for.
     "pocket_facts": Task("pocket facts", "acc", "fragile"),
     "pocket_prose": Task("pocket prose perplexity", "word_perplexity", "fragile", higher_is_better=False),
-    "pocket_instructions": Task("pocket instructions", "prompt_level_strict_acc", "robust"),
     "pocket_misconceptions_mc1": Task("pocket misconceptions MC1", "acc", "robust"),
     "pocket_misconceptions_mc2": Task("pocket misconceptions MC2", "acc", "robust"),
+    "pocket_last_words": Task("pocket last-word perplexity", "perplexity", "fragile", higher_is_better=False),
+    "pocket_arithmetic": Task("pocket arithmetic", "exact_match", "fragile"),
+    "pocket_instructions": Task("pocket instructions", "prompt_level_strict_acc", "robust"),
 }
 
 

@@ -1,8 +1,6 @@
-"""Make ``data/facts.jsonl`` and ``data/instructions.jsonl``: ``python -m widthprune.pocket.generate``.
+"""Make ``facts``, ``arithmetic`` and ``instructions``: ``python -m widthprune.pocket.generate``.
 
-The questions come from tables of facts and one seed, so anyone can rebuild the same file, or draw
-another. Wrong answers are right answers to other questions of the same kind. The instructions are
-checkable ones in IFEval's format, each put to every topic.
+The items come from the tables below and one seed, so anyone can rebuild the same files, or draw others.
 """
 
 import json
@@ -69,6 +67,91 @@ KINDS = {
     "Which language do most people in {} speak?": LANGUAGES,
 }
 N_FACTS = 192  # a multiple of 4, so that each position holds the right answer equally often
+N_ARITHMETIC = 120
+N_INSTRUCTIONS = 120
+
+# Two steps with small numbers: a start, what it gains, and what is done with the sum.
+STORIES = """
+{name} has {a} {things}, finds {b} more and gives away {c}. How many {things} does {name} have now?
+A shop has {a} {things}, receives {b} more and sells {c}. How many {things} are left in the shop?
+There are {a} {things} in a box and {b} on a table. {name} takes {c} of them. How many {things} are left?
+{name} buys {a} {things} on Monday and {b} on Tuesday, and loses {c}. How many {things} does {name} have?
+"""
+TIMES_STORIES = """
+{name} has {c} bags with {a} red and {b} green {things} in each. How many {things} is that in all?
+A box holds {a} large and {b} small {things}. How many {things} do {c} boxes hold?
+{name} packs {a} {things} in the morning and {b} in the evening of each day. How many {things} in {c} days?
+"""
+NAMES = [
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Emma",
+    "Felix",
+    "Grace",
+    "Hugo",
+    "Ida",
+    "Jonas",
+    "Karim",
+    "Lena",
+    "Maya",
+    "Noah",
+    "Olga",
+    "Peter",
+]
+THINGS = [
+    "apples",
+    "stamps",
+    "marbles",
+    "books",
+    "candles",
+    "coins",
+    "pencils",
+    "shells",
+    "buttons",
+    "tickets",
+    "cups",
+    "cards",
+]
+
+TOPICS = """
+Describe a walk along a river in spring.
+Explain why leaves change colour in autumn.
+Write a letter to a friend who has moved to another city.
+Give advice to someone who is learning to cook.
+Describe a busy market in a small town.
+Explain how bread is made.
+Write about a day at the sea.
+Describe your idea of a perfect library.
+Explain why sleep is important.
+Write a short review of an imaginary restaurant.
+Describe a train journey through the mountains.
+Explain how to take care of a houseplant.
+Write a speech for the opening of a new bridge.
+Describe the first snow of the winter.
+Explain how a bicycle stays upright.
+Write a note to the neighbours about a party.
+Describe an old house and the people who live in it.
+Explain the rules of a simple game.
+Write about a lost dog that finds its way home.
+Explain why people travel.
+"""
+WORDS = [
+    "window",
+    "garden",
+    "river",
+    "music",
+    "morning",
+    "letter",
+    "bridge",
+    "winter",
+    "teacher",
+    "market",
+    "silver",
+    "kitchen",
+]
+LAST_WORDS = ("That is all I have to say.", "Thank you for reading.", "I hope this helps.")
 
 
 def facts(seed: int = 0) -> list[dict]:
@@ -89,46 +172,81 @@ def facts(seed: int = 0) -> list[dict]:
     ]
 
 
-TOPICS = """
-the sea in winter; a market on a Saturday; how bread is made; a journey by train; the smell of rain;
-keeping bees
-"""
-# IFEval's name of an instruction, what it is told to check, and how the prompt says it.
-INSTRUCTIONS = [
-    ("punctuation:no_comma", {}, "Do not use any commas."),
-    ("keywords:forbidden_words", {"forbidden_words": ["the", "very"]}, "Leave out the words the and very."),
-    ("keywords:existence", {"keywords": ["lantern", "seven"]}, "Use the words lantern and seven."),
-    ("keywords:frequency", {"keyword": "slowly", "frequency": 3, "relation": "at least"},
-     "Use the word slowly at least three times."),
-    ("length_constraints:number_words", {"num_words": 60, "relation": "less than"},
-     "Use fewer than 60 words."),
-    ("length_constraints:number_words", {"num_words": 40, "relation": "at least"},
-     "Use at least 40 words."),
-    ("detectable_format:number_bullet_lists", {"num_bullets": 3},
-     "Answer with exactly three bullet points, each beginning with an asterisk and a space."),
-    ("detectable_format:title", {}, "Give it a title in double angular brackets, as in <<title>>."),
-    ("change_case:english_lowercase", {}, "Answer in English, in small letters only."),
-    ("startend:quotation", {}, "Put the whole answer in double quotation marks."),
-]  # fmt: skip
-
-
-def instructions() -> list[dict]:
-    """Prompts with one or two checkable instructions: ``{key, prompt, instruction_id_list, kwargs}``."""
-    prompts = []
-    for topic in (topic.strip() for topic in TOPICS.split(";")):
-        singles = [(entry,) for entry in INSTRUCTIONS]
-        # A pair of neighbours, so that some prompts ask for two things, as IFEval's do.
-        pairs = [(INSTRUCTIONS[i], INSTRUCTIONS[i + 2]) for i in (0, 4)]
-        prompts += [(topic, chosen) for chosen in singles + pairs]
-    return [
-        {
-            "key": key,
-            "prompt": f"Write about {topic}. " + " ".join(told for _, _, told in chosen),
-            "instruction_id_list": [name for name, _, _ in chosen],
-            "kwargs": [checked for _, checked, _ in chosen],
+def arithmetic(seed: int = 0) -> list[dict]:
+    """Word problems of two steps: ``{question, steps, answer}``, half of them a sum less a number, half a product."""
+    random = np.random.default_rng(seed)
+    less, times = (text.strip().split("\n") for text in (STORIES, TIMES_STORIES))
+    items: dict[str, dict] = {}
+    while len(items) < N_ARITHMETIC:
+        a, b = (int(number) for number in random.integers(2, 20, 2))
+        product = len(items) % 2 == 1
+        c = int(random.integers(2, 6) if product else random.integers(2, a + b - 1))
+        story = str(random.choice(times if product else less))
+        words = {"name": random.choice(NAMES), "things": random.choice(THINGS)}
+        answer = (a + b) * c if product else a + b - c
+        step = f"{a + b} * {c} = {answer}" if product else f"{a + b} - {c} = {answer}"
+        question = story.format(a=a, b=b, c=c, **words)
+        items[question] = {
+            "question": question,
+            "steps": f"{a} + {b} = {a + b}. {step}.",
+            "answer": answer,
         }
-        for key, (topic, chosen) in enumerate(prompts)
-    ]
+    return list(items.values())
+
+
+def instructions(seed: int = 0) -> list[dict]:
+    """Requests with one or two checkable instructions: ``{topic, instruction_id_list, kwargs}``.
+
+    The wording of an instruction is lm-eval's and is made when the task runs; here stands which one.
+    Left out are those that need NLTK's tables or guess a language.
+    """
+    random = np.random.default_rng(seed)
+
+    def words(n):
+        return random.choice(WORDS, n, replace=False).tolist()
+
+    kinds = {
+        "keywords:existence": lambda: {"keywords": words(2)},
+        "keywords:forbidden_words": lambda: {"forbidden_words": words(3)},
+        "keywords:frequency": lambda: {
+            "keyword": words(1)[0], "frequency": 2, "relation": "at least"
+        },
+        "length_constraints:number_words": lambda: {
+            "num_words": int(random.choice([30, 50, 70])), "relation": str(random.choice(["less than", "at least"]))
+        },
+        "length_constraints:number_paragraphs": lambda: {"num_paragraphs": int(random.integers(2, 4))},
+        "detectable_content:number_placeholders": lambda: {"num_placeholders": int(random.integers(1, 3))},
+        "detectable_content:postscript": lambda: {"postscript_marker": "P.S."},
+        "detectable_format:number_bullet_lists": lambda: {"num_bullets": int(random.integers(2, 5))},
+        "detectable_format:number_highlighted_sections": lambda: {"num_highlights": int(random.integers(1, 3))},
+        "detectable_format:title": dict,
+        "detectable_format:json_format": dict,
+        "startend:end_checker": lambda: {"end_phrase": str(random.choice(LAST_WORDS))},
+        "startend:quotation": dict,
+        "punctuation:no_comma": dict,
+    }  # fmt: skip
+    topics, names = TOPICS.strip().split("\n"), list(kinds)
+    items = []
+    for i in range(N_INSTRUCTIONS):
+        # Every kind comes first equally often; the second, in every other item, may not contradict it.
+        chosen = [names[i % len(names)]]
+        if i % 2:
+            other = str(random.choice(names))
+            together = {chosen[0], other}
+            closed = {"detectable_format:json_format", "startend:quotation", "startend:end_checker"}
+            if len(together) == 2 and not together & closed and len({n.split(":")[0] for n in together}) == 2:
+                chosen.append(other)
+        items.append(
+            {
+                "topic": topics[i % len(topics)],
+                "instruction_id_list": chosen,
+                "kwargs": json.dumps([kinds[name]() for name in chosen]),
+            }
+        )
+    return items
+
+
+GENERATED = {"facts": facts, "arithmetic": arithmetic, "instructions": instructions}
 
 
 def to_lines(rows: list[dict]) -> str:
@@ -136,6 +254,6 @@ def to_lines(rows: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    (DATA / "facts.jsonl").write_text(to_lines(facts()), encoding="utf-8")
-    (DATA / "instructions.jsonl").write_text(to_lines(instructions()), encoding="utf-8")
-    sys.stderr.write(f"{DATA}: {N_FACTS} questions, {len(instructions())} instructions\n")
+    for name, make in GENERATED.items():
+        (DATA / f"{name}.jsonl").write_text(to_lines(make()), encoding="utf-8")
+        sys.stderr.write(f"{DATA / name}.jsonl\n")

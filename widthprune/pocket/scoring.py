@@ -1,6 +1,9 @@
 """Scoring that the pocket tasks' YAML files call."""
 
+import json
+import os
 import re
+from unittest import mock
 
 import numpy as np
 from scipy.special import logsumexp
@@ -32,16 +35,36 @@ def mc2(doc: dict, results: list) -> dict:
     return {"acc": float(np.exp(logsumexp(loglikelihoods[true]) - logsumexp(loglikelihoods)))}
 
 
-def follows_instructions(doc: dict, results: list) -> dict:
-    """IFEval's own checks of a response, strict: every instruction of the prompt, and all of them."""
-    # Imported here: this module of lm-eval looks for NLTK's tables when it is imported.
-    from lm_eval.tasks.ifeval.utils import process_results
-
-    found = process_results(doc, results)
-    return {name: found[name] for name in ("prompt_level_strict_acc", "inst_level_strict_acc")}
+def right_number(doc: dict, results: list) -> dict:
+    """Whether the last number of the answer is the right one (GSM8K's flexible match)."""
+    numbers = re.findall(r"-?\d+", results[0].replace(",", ""))
+    return {"exact_match": float(bool(numbers) and int(numbers[-1]) == doc["answer"])}
 
 
-def mean_of_instructions(items: list[list[bool]]) -> float:
-    """Share of instructions followed, over all prompts together."""
-    followed = [one for prompt in items for one in prompt]
-    return sum(followed) / len(followed)
+def instructed_prompt(doc: dict) -> str:
+    """A request followed by its instructions, worded by lm-eval's IFEval classes."""
+    registry = _ifeval().instructions_registry.INSTRUCTION_DICT
+    wordings = [
+        registry[name](name).build_description(**options)
+        for name, options in zip(doc["instruction_id_list"], json.loads(doc["kwargs"]), strict=True)
+    ]
+    return " ".join([doc["topic"], *wordings])
+
+
+def instructions_followed(doc: dict, results: list) -> dict:
+    """IFEval's four scores of one response, by lm-eval's own code."""
+    item = {"key": 0, "prompt": instructed_prompt(doc), "instruction_id_list": doc["instruction_id_list"]}
+    return _ifeval().process_results(item | {"kwargs": json.loads(doc["kwargs"])}, results)
+
+
+def share_followed(items: list) -> float:
+    """Instructions followed over instructions given, from one list of booleans an item."""
+    return _ifeval().agg_inst_level_acc(items)
+
+
+def _ifeval():
+    # Where NLTK's sentence tables are absent, importing lm-eval's module fetches them unless it believes
+    # to be a second process. No instruction here needs them.
+    with mock.patch.dict(os.environ, {"LOCAL_RANK": "1"}):
+        from lm_eval.tasks.ifeval import utils
+    return utils

@@ -1,0 +1,82 @@
+"""A sweep of benchmarks against lm-eval's own HFLM on the same pruned models, tasks and items.
+
+    WIDTHPRUNE_DATA=... python benchmarks/evaluation.py [--model smollm2-135m-instruct]
+        [--tasks truthfulqa_mc2 ...] [--limit 50] [--pruning-pcts 0 40] [--batch-size 8]
+
+Both sides run in this process, task by task in turn, on models pruned beforehand; the stock side is
+given each model in memory, so loading counts for neither. Prints seconds, their ratio and the largest
+difference between the scores, in standard errors too, for every task and in all.
+"""
+
+import argparse
+import contextlib
+import io
+import logging
+import tempfile
+import time
+
+from lm_eval.models.huggingface import HFLM
+
+from widthprune.evaluate import _measure, grid
+from widthprune.models import load_model, model_shape
+from widthprune.prefix_lm import PrefixLM
+from widthprune.pruning import prune_model, score_model
+from widthprune.suites import find_benchmarks
+from widthprune.tasks import TASKS
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--tasks", nargs="+", default="paper", help="tasks or one suite, default paper")
+    parser.add_argument("--limit", type=int, default=50)
+    parser.add_argument("--pruning-pcts", nargs="+", type=float, default=[0, 40])
+    parser.add_argument("--batch-size", type=int, default=8, help="of the stock side")
+    options = parser.parse_args()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    tasks = options.tasks[0] if options.tasks == ["paper"] else options.tasks
+    model, tokenizer = load_model(options.model)
+    points = grid(*model_shape(options.model), pruning_pcts=options.pruning_pcts)
+    scores = score_model(model)
+    models = [
+        model if p.criterion == "none" else prune_model(model, pruning_pct=p.pruning_pct, scores=scores)
+        for p in points
+    ]
+    print(f"{'task':26}{'stock, s':>10}{'ours, s':>10}{'ratio':>8}{'largest difference':>20}{'in s.e.':>9}")
+    total = {HFLM: 0.0, PrefixLM: 0.0}
+    with tempfile.TemporaryDirectory() as scratch:
+        for benchmark in find_benchmarks(tasks, scratch):
+            if benchmark.missing:
+                print(f"{benchmark.task:26} missing: {benchmark.missing}")
+                continue
+            benchmark.loaded  # noqa: B018
+            seconds, found = {}, {}
+            for kind in (HFLM, PrefixLM):
+                seconds[kind], found[kind] = run(kind, models, tokenizer, benchmark, options)
+                total[kind] += seconds[kind]
+            pairs = list(zip(found[HFLM], found[PrefixLM], strict=True))
+            largest = max(abs(a["value"] - b["value"]) for a, b in pairs)
+            errors = [abs(a["value"] - b["value"]) / a["stderr"] for a, b in pairs if a["stderr"]]
+            print(
+                f"{benchmark.task:26}{seconds[HFLM]:10.1f}{seconds[PrefixLM]:10.1f}"
+                f"{seconds[HFLM] / seconds[PrefixLM]:8.1f}{largest:20.4g}{max(errors, default=0):9.2f}",
+                flush=True,
+            )
+    print(f"{'all':26}{total[HFLM]:10.1f}{total[PrefixLM]:10.1f}{total[HFLM] / total[PrefixLM]:8.1f}")
+
+
+def run(kind, models, tokenizer, benchmark, options):
+    """(seconds, headline rows) of one task on every model, through one kind of lm-eval model."""
+    rows, start = [], time.perf_counter()
+    for model in models:
+        with contextlib.redirect_stderr(io.StringIO()):
+            lm = kind(
+                pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size, softmax_dtype="float32"
+            )
+        measured, _ = _measure(lm, benchmark, options.limit, seed=0)
+        rows += [row for row in measured if row["metric"] == TASKS[benchmark.task].metric]
+    return time.perf_counter() - start, rows
+
+
+if __name__ == "__main__":
+    main()
