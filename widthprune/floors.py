@@ -141,9 +141,9 @@ def _responders(leaf) -> dict[str, list[list]]:
     if kind == "generate_until":
         prompts = [leaf.doc_to_text(doc) for doc in docs]
         answers = {name: [[say(p)] for p in prompts] for name, say in NULL_RESPONDERS.items()}
-        final = [re.search(r"#### (.+)$", str(leaf.doc_to_target(doc))) for doc in docs]
-        if all(final):
-            common = Counter(found[1] for found in final).most_common(1)[0][0]
+        numbers = [re.search(r"(-?[\d,.]*\d)\D*$", str(leaf.doc_to_target(doc))) for doc in docs]
+        if all(numbers) and len(set(found[1] for found in numbers)) > 1:
+            common = Counter(found[1] for found in numbers).most_common(1)[0][0]
             answers["most frequent answer"] = [[f"#### {common}"]] * len(docs)
         return answers
     # LAMBADA scores the last word of a text, a rolling perplexity all of them.
