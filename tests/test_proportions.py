@@ -42,7 +42,9 @@ def test_what_the_ledger_says_of_the_rise_in_instructions():
 def test_holm_corrects_within_a_model():
     found = against_unpruned(table({0: 0.5, 10: 0.4, 20: 0.39}, n=200))
     tested = found.dropna(subset=["p"])
-    assert tested["p_holm"].tolist() == pytest.approx([tested["p"].max(), 2 * tested["p"].min()])
+    # Twice the smaller, and the larger never below that.
+    twice = 2 * tested["p"].min()
+    assert tested["p_holm"].tolist() == pytest.approx([max(tested["p"].max(), twice), twice])
 
 
 def test_all_wrong_both_times_is_no_difference():

@@ -53,7 +53,7 @@ def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
     hits = rows["value"] * rows["items"]
     rows["low"], rows["high"] = proportion_confint(hits, rows["items"], method="wilson")
     whole = rows[rows["pruning_pct"] == 0].set_index(["model", "task"])[["value", "items"]]
-    rows = rows.join(whole, on=["model", "task"], rsuffix="_0")
+    rows = rows.join(whole, on=["model", "task"], suffixes=("", "_0"))
     tested = [_test(row) for row in rows.itertuples()]
     rows["z"], rows["p"] = zip(*tested, strict=True)
     rows["p_holm"] = np.nan
