@@ -90,12 +90,37 @@ def test_facts_are_balanced_and_have_one_right_answer():
 
 def test_misconceptions_have_true_and_false_answers_best_first():
     items = rows("misconceptions.jsonl")
-    assert len({item["question"] for item in items}) == len(items) == 80
+    assert len({item["question"] for item in items}) == len(items) == 104
     for item in items:
         assert len(item["choices"]) == len(item["labels"]) == len(set(item["choices"]))
-        assert item["labels"][0] == 1 and 0 in item["labels"]
+        assert item["labels"][0] == 1 and item["labels"] == sorted(item["labels"], reverse=True)
+        assert item["labels"].count(1) in (2, 3) and item["labels"].count(0) in (2, 3, 4)
         assert scoring.mc1_choices(item)[0] == item["choices"][0]
         assert len(scoring.mc1_choices(item)) == 1 + item["labels"].count(0)
+
+
+def test_prose_is_a_hundred_different_documents():
+    pages = [row["page"] for row in rows("prose.jsonl")]
+    assert len(set(pages)) == len(pages) == 100
+    assert all(page == " ".join(page.split()) and len(page.split()) >= 45 for page in pages)
+    sentences = [s for page in pages for s in re.split(r"(?<=[.!?]) ", page) if len(s.split()) > 5]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_the_last_word_stands_earlier_in_most_passages_and_not_in_its_own_sentence():
+    texts = [row["text"] for row in rows("last_words.jsonl")]
+    assert len(set(texts)) == len(texts) == 120
+    seen = 0
+    for text in texts:
+        # Split as the task splits: one space between words, so that the target is the whole last word.
+        *context, last = text.split(" ")
+        assert last.isalpha() and 30 <= len(context) + 1 <= 60
+        sentences = re.split(r"(?<=[.!?]) (?=[A-Z])", " ".join(context).replace("Mr ", "Mr_"))
+        assert 2 <= len(sentences) <= 4
+        *before, own = (set(re.findall(r"\w+", sentence.lower())) for sentence in sentences)
+        assert last.lower() not in own
+        seen += any(last.lower() in words for words in before)
+    assert seen >= 90
 
 
 def test_the_readme_of_the_suite_states_its_sizes():
@@ -104,6 +129,8 @@ def test_the_readme_of_the_suite_states_its_sizes():
     words = sum(len(page["page"].split()) for page in prose)
     assert f"{len(prose)} documents, {words:,} words" in readme
     assert f"{len(rows('facts.jsonl'))} questions" in readme
+    assert f"{len(rows('misconceptions.jsonl'))} questions" in readme
+    assert f"{len(rows('last_words.jsonl'))} passages" in readme
 
 
 def test_pocket_needs_no_data_and_no_hub(tmp_path, monkeypatch):

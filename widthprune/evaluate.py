@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -274,7 +275,12 @@ def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[li
     """One task on one model: its metrics as rows for a results file, and a record for every item."""
     from lm_eval import simple_evaluate
 
-    with contextlib.redirect_stderr(io.StringIO()):
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+        # It asks pip, git and the operating system about the machine, for two seconds at every call.
+        mock.patch("lm_eval.evaluator.add_env_info"),
+    ):
         loaded = benchmark.loaded
         leaves = loaded["tasks"]
         results = simple_evaluate(
