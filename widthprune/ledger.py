@@ -100,9 +100,8 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     if x is not None:
         answers.append(_agrees(claim, x))
         found = _text(claim, x)
-        reasons.append(
-            f"recomputed {found}" + ("" if claim.printed is None else f", printed {_printed(claim)}")
-        )
+        said = "holds in the published tables: " if claim.printed is None else "recomputed "
+        reasons.append(f"{said}{found}" + ("" if claim.printed is None else f", printed {_printed(claim)}"))
     elif claim.recompute:
         reasons.append(why_not)
     if measured is not None:
