@@ -1,0 +1,31 @@
+"""The scores of a real model are those of lm-eval's own class, task by task."""
+
+import pytest
+from lm_eval.models.huggingface import HFLM
+
+from widthprune import load_model
+from widthprune.evaluate import _measure
+from widthprune.prefix_lm import PrefixLM
+from widthprune.suites import SUITES, find_benchmarks
+from widthprune.tasks import TASKS
+
+LIMIT = 4
+
+
+@pytest.fixture(scope="module")
+def models():
+    model, tokenizer = load_model("smollm2-135m-instruct")
+    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=4, softmax_dtype="float32")
+    return HFLM(**options), PrefixLM(**options)
+
+
+@pytest.mark.parametrize("task", SUITES["pocket"])
+def test_within_two_standard_errors_of_stock(task, models, tmp_path):
+    (benchmark,) = find_benchmarks([task], tmp_path)
+    stock, ours = (
+        next(row for row in _measure(lm, benchmark, LIMIT, seed=0)[0] if row["metric"] == TASKS[task].metric)
+        for lm in models
+    )
+    assert stock["n"] == ours["n"] == LIMIT
+    # Four items that all agree have no spread; then the scores must be equal.
+    assert abs(stock["value"] - ours["value"]) <= 2 * (stock["stderr"] or 0)
