@@ -62,10 +62,11 @@ def test_null_responders_are_named_lines(paper):
         ("ifeval", "prompt echoed", "prompt_level_strict_acc", 0.25),
         ("truthfulqa_mc2", "uniform", "acc", 0.45),
     ]
-    floors = pd.DataFrame(rows, columns=["task", "responder", "metric", "value"])
+    floors = pd.DataFrame(rows, columns=["task", "responder", "metric", "value"]).assign(n=500)
     ifeval, mc2 = plot_explained(paper, floors)
     assert [text.get_text() for text in ifeval.texts] == ["prompt echoed"]
     assert [text.get_text() for text in mc2.texts] == ["equal probabilities"]
+    assert "100% of the rise" in ifeval.get_legend().texts[0].get_text()
     assert 0.25 in [line.get_ydata()[0] for line in ifeval.lines]
 
 

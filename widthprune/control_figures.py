@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from .errors import WidthPruneError
 from .figures import MARKERS, PALETTE, SIDES, Floors
+from .floors import headline_floors
 from .tasks import TASKS, headline
 
 
@@ -76,27 +77,44 @@ def plot_explained(
     """What rises, and what responders that know nothing score: one panel a benchmark, a line a model.
 
     ``floors`` is the whole table of `widthprune.floors.compute_floors`; each null responder, or the fair
-    die in multiple choice, is a named dotted line.
+    die in multiple choice, is a named dotted line. The legend says how much of a model's largest rise lies
+    below the floor, as `explained_by_floor` computes it.
     """
     if axes is None:
         _, axes = plt.subplots(1, len(tasks), figsize=(5.6 * len(tasks), 4.4), layout="constrained")
     rows = headline(table[table["task"].isin(tasks)])
+    explained = explained_by_floor(table, headline_floors(floors), tasks).set_index(["model", "task"])
     for ax, task in zip(np.atleast_1d(axes), tasks, strict=True):
         for i, (model, line) in enumerate(rows[rows["task"] == task].groupby("model")):
-            line = line.sort_values("pruning_pct")
-            ax.errorbar(line["pruning_pct"], line["value"], yerr=line["stderr"].astype(float), label=model,
+            line, label = line.sort_values("pruning_pct"), model
+            if (model, task) in explained.index:
+                label += (
+                    f": {explained.loc[(model, task), 'explained_pct']:.0f}% of the rise is below the floor"
+                )
+            ax.errorbar(line["pruning_pct"], line["value"], yerr=line["stderr"].astype(float), label=label,
                         color=PALETTE[i], marker=MARKERS[i], markersize=5, capsize=2)  # fmt: skip
         known = floors[(floors["task"] == task) & (floors["metric"] == TASKS[task].metric)]
         known = known.set_index("responder")["value"].sort_values()
-        shown = known[["uniform"]] if "uniform" in known else known
-        for responder, value in shown.items():
-            ax.axhline(value, color="0.5", linestyle=":", linewidth=1)
-            name = "equal probabilities" if responder == "uniform" else responder
-            ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small",
-                        xytext=(-3, 2), textcoords="offset points", ha="right", color="0.35")  # fmt: skip
+        _name_lines(ax, {"equal probabilities": known["uniform"]} if "uniform" in known else known.to_dict())
         ax.set(title=TASKS[task].label, xlabel="neurons pruned, %", ylabel=TASKS[task].metric)
-        ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+        ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return np.atleast_1d(axes)
+
+
+def _name_lines(ax, values):
+    """Dotted lines with their names; lines too close for two names share one."""
+    for value in values.values():
+        ax.axhline(value, color="0.5", linestyle=":", linewidth=1)
+    apart = 0.04 * np.ptp(ax.get_ylim())
+    groups = []
+    for name, value in sorted(values.items(), key=lambda pair: pair[1]):
+        if groups and value - groups[-1][1] < apart:
+            groups[-1] = (f"{groups[-1][0]}, {name}", value)
+        else:
+            groups.append((name, value))
+    for name, value in groups:
+        ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small",
+                    xytext=(-3, 2), textcoords="offset points", ha="right", color="0.35")  # fmt: skip
 
 
 def plot_pairs(
