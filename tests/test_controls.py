@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from widthprune import WidthPruneError, load_model
-from widthprune.controls import different_neurons, random_initialised, same_damage
+from widthprune.controls import comparable, different_neurons, random_initialised, same_damage
 from widthprune.results import tidy
 
 
@@ -36,7 +36,7 @@ def test_different_neurons_of_a_tiny_model(language_model):
     assert different_neurons(language_model, [50], "L2", "L2")["shared"].tolist() == [1]
 
 
-def rows(criterion, points, seed=None):
+def rows(criterion, points, seed=None, n=17):
     """Two tasks of one model at each (percentage, perplexity, score)."""
     return [
         dict(
@@ -47,6 +47,10 @@ def rows(criterion, points, seed=None):
             task=task,
             metric=metric,
             value=v,
+            n=n,
+            seed=0,
+            num_fewshot=0,
+            dtype="auto",
         )
         for pct, perplexity, score in points
         for task, metric, v in (
@@ -74,6 +78,13 @@ def test_the_common_range_ends_where_the_first_criterion_ends():
     found = same_damage(tidy(pd.DataFrame(table)), "pocket_facts")
     assert found["perplexity"].min() == 10 and found["perplexity"].max() == pytest.approx(50)
     assert found["value"].notna().all()
+
+
+def test_results_over_other_items_are_left_out():
+    table = WHOLE + rows("PPM", [(10, 1000.0, 0.2)]) + rows("L2", [(10, 900.0, 0.3)], n=9)
+    found = comparable(tidy(pd.DataFrame(table)))
+    assert set(found["criterion"]) == {"none", "PPM"}
+    assert set(same_damage(tidy(pd.DataFrame(table)), "pocket_facts")["criterion"]) == {"PPM"}
 
 
 def test_what_cannot_be_compared():

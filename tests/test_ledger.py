@@ -86,10 +86,10 @@ def test_a_changed_floor_changes_the_verdict(evidence):
 def measured(**perplexities):
     """Measured perplexities of the prose at 10% under each criterion, the same for both models."""
     rows = [
-        dict(model=model, criterion=name, pruning_pct=10, task="pocket_prose", metric="word_perplexity",
+        dict(model=model, criterion=name, pruning_pct=0 if name == "none" else 10, task="pocket_prose", metric="word_perplexity",
              value=value, stderr=1.0, n=17, seed=0, num_fewshot=0, dtype="auto")
         for model in ("smollm2-135m-instruct", "gemma3-270m")
-        for name, value in perplexities.items()
+        for name, value in ({"none": 20.0} | perplexities).items()
     ]  # fmt: skip
     return tidy(pd.DataFrame(rows))
 

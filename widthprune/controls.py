@@ -42,6 +42,19 @@ def different_neurons(model: str, pruning_pcts, first: str = "PPM", second: str 
     return pd.DataFrame(rows).assign(model=model, first=first, second=second)
 
 
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """Of measured rows, those over as many items as the unpruned model's largest run of the same task.
+
+    Results on an older, smaller set of items may lie in the same directory; they are left out.
+    """
+    rows = most_items(table)
+    whole = (
+        rows[rows["criterion"] == "none"].groupby(["model", "task"])["n"].max().rename("n_0").reset_index()
+    )
+    merged = rows.merge(whole, how="left", on=["model", "task"])
+    return merged[(merged["n"] == merged["n_0"]).fillna(False)].drop(columns="n_0").reset_index(drop=True)
+
+
 def same_damage(
     table: pd.DataFrame,
     task: str,
@@ -70,7 +83,7 @@ def same_damage(
     DataFrame
         One row a criterion, draw and perplexity: ``criterion``, ``neuron_seed``, ``perplexity``, ``value``.
     """
-    rows = most_items(table)
+    rows = comparable(table)
     curves = {}
     whole = _curve(rows[rows["criterion"] == "none"], task, damage)
     if len(whole) != 1:
