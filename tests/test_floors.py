@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,6 @@ from widthprune.floors import (
     score_texts,
 )
 from widthprune.suites import POCKET, SUITES, find_benchmarks
-
-COMMITTED = Path(__file__).parent.parent / "results" / "floors.csv"
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +117,7 @@ def test_a_majority_counts_only_beyond_noise(n, floor):
 
 def test_the_committed_floors_are_those_of_todays_scorers(pocket):
     keys = ["task", "responder", "metric"]
-    both = pocket.merge(load_floors(COMMITTED), on=[*keys, "data"], suffixes=("", "_committed"))
+    both = pocket.merge(load_floors(), on=[*keys, "data"], suffixes=("", "_committed"))
     assert len(both) == len(pocket)
     np.testing.assert_allclose(both["value_committed"], both["value"], rtol=1e-5)
 
@@ -129,13 +126,13 @@ def test_the_committed_floors_are_those_of_todays_scorers(pocket):
 def test_the_committed_floors_of_the_papers_benchmarks():
     found = compute_floors("paper")
     keys = ["task", "responder", "metric"]
-    both = found.merge(load_floors(COMMITTED), on=[*keys, "data"], suffixes=("", "_committed"))
+    both = found.merge(load_floors(), on=[*keys, "data"], suffixes=("", "_committed"))
     assert len(both) == len(found)
     np.testing.assert_allclose(both["value_committed"], both["value"], rtol=1e-5)
 
 
 def test_what_the_front_page_says_of_instructions():
-    floors = load_floors(COMMITTED)
+    floors = load_floors()
     strict = "prompt_level_strict_acc"
     assert of(floors, "ifeval", "prompt echoed 8 times", strict) > 0.1811  # the best pruned model
     assert of(floors, "ifeval", "one word repeated", strict) > 0.1035  # the better of the unpruned ones

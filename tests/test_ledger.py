@@ -21,7 +21,7 @@ CLAIMS = {claim.id: claim for claim in load_claims()}
 
 @pytest.fixture(scope="module")
 def evidence():
-    return Evidence(load_results(ROOT / "results"), load_floors(ROOT / "results" / "floors.csv"))
+    return Evidence(load_results(ROOT / "results"), load_floors())
 
 
 @pytest.fixture(scope="module")

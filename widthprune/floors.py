@@ -93,9 +93,9 @@ def _repeatable():
         DetectorFactory.seed = seed
 
 
-def load_floors(path: str | Path) -> pd.DataFrame:
-    """Floors written earlier by `save_floors`."""
-    path = Path(path)
+def load_floors(path: str | Path | None = None) -> pd.DataFrame:
+    """Floors written earlier by `save_floors`; default those that ship with the package, of every task."""
+    path = Path(__file__).with_name("floors.csv") if path is None else Path(path)
     if not path.is_file():
         raise WidthPruneError(f"no floors at {path}: make them with `widthprune floors --out {path}`")
     table = pd.read_csv(path)

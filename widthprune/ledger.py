@@ -124,10 +124,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     return Judged(claim, outcome, found, shown, "; ".join(reasons))
 
 
-def judge_all(results_dir: str | Path = "results", floors: str | Path | None = None) -> list[Judged]:
-    """Verdicts on every claim from the published tables and a results directory with its ``floors.csv``."""
-    floors = Path(results_dir) / "floors.csv" if floors is None else floors
-    evidence = Evidence(load_results(results_dir), load_floors(floors))
+def judge_all(results_dir: str | Path = "results") -> list[Judged]:
+    """Verdicts on every claim, from the published tables, the floors, and a results directory."""
+    evidence = Evidence(load_results(results_dir), load_floors())
     return [judge(claim, evidence) for claim in load_claims()]
 
 
