@@ -154,10 +154,7 @@ def test_a_book_is_built_and_only_what_changed_runs_again(small_book):
     assert first.returncode == 0 and page.exists(), first.stderr
     assert first.stdout.strip().endswith(str(page)) and "running tiny" in first.stdout
     # The front page holds the ledger, and its data lie beside the pages.
-    assert (
-        "class='ledger'"
-        in (page.parent / "start.html").read_text() + (page.parent / "book" / "start.html").read_text()
-    )
+    assert "class='ledger'" in (page.parent / "book" / "start.html").read_text()
     assert len(json.loads((page.parent / "claims.json").read_text())) >= 30
     assert "tiny is up to date" in build(root=small_book).stdout
     write_tiny(small_book, "x = 2")
