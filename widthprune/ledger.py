@@ -112,9 +112,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     if not answers:
         return Judged(claim, OUTCOMES[3], found, "", claim.needs or "; ".join(reasons))
     outcome = OUTCOMES[0] if all(answers) else OUTCOMES[2]
-    if claim.explained:
+    if claim.explained and all(answers):
         explained, unknown = _evaluate(claim, "explained", names)
-        if explained and all(answers):
+        if explained:
             outcome = OUTCOMES[1]
         state = (
             "not measured yet" if explained is None else "it explains this" if explained else "it does not"
