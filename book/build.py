@@ -19,16 +19,10 @@ import nbformat
 import papermill
 import yaml
 
-from widthprune.verdicts import collect
+from widthprune.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
-BADGES = {
-    "reproduced": "success",
-    "partly": "warning",
-    "not reproduced": "danger",
-    "not testable": "secondary",
-}
 
 
 def main() -> int:
@@ -53,7 +47,9 @@ def main() -> int:
     if failed:
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
-    (stage / "book" / "verdicts.md").write_text(verdict_table(stage, notebooks), encoding="utf-8")
+    ledger = judge_all(ROOT / "results")
+    (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
+    save_ledger(ledger, stage / "data")
     if render(stage, options.output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
@@ -131,17 +127,12 @@ def execute(source: Path, parameters: dict, stage: Path) -> bool:
     return True
 
 
-def verdict_table(stage: Path, notebooks: list[Path]) -> str:
-    """The table of the front page: every verdict that the notebooks reached, with a link to its chapter."""
-    lines = ["| Claim | Published | Measured or recomputed | Verdict | Chapter |", "|---|---|---|---|---|"]
-    for path in notebooks:
-        notebook = json.loads((stage / "notebooks" / path.name).read_text(encoding="utf-8"))
-        for found in collect(notebook):
-            badge = f"{{bdg-{BADGES[found.outcome]}}}`{found.outcome}`"
-            cells = [text.replace("|", "\\|") for text in (found.claim, found.published, found.measured)]
-            link = f"[{path.stem[:2]}](../notebooks/{path.name})"
-            lines.append("| " + " | ".join([*cells, badge, link]) + " |")
-    return "\n".join(lines) + "\n"
+def ledger_page(ledger: list[Judged]) -> str:
+    """The front page's table: every claim with its verdict and a link to its chapter, counted above."""
+    counts = [f"{sum(one.outcome == outcome for one in ledger)} {outcome}" for outcome in OUTCOMES]
+    chapters = {one.claim.chapter: f"../notebooks/{one.claim.chapter}.html" for one in ledger}
+    summary = f"Of {len(ledger)} claims: {'; '.join(counts)}."
+    return f"{summary}\n\n```{{raw}} html\n{to_html(ledger, chapters)}\n```\n"
 
 
 def render(stage: Path, output: Path) -> int:

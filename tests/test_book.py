@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from widthprune import load_results
-from widthprune.tasks import headline
-from widthprune.verdicts import OUTCOMES, collect
+from widthprune.evidence import Evidence
+from widthprune.floors import load_floors
+from widthprune.verdicts import OUTCOMES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,10 +57,10 @@ def test_every_notebook_is_in_the_book():
     ],
 )
 def test_what_the_front_page_says_of_the_control(model, task):
-    rows = headline(load_results(ROOT / "results").query("model == @model and task == @task"))
-    rows = rows[rows["pruning_pct"] == 10].set_index("criterion")
-    error = (rows["stderr"]["PPM"] ** 2 + rows["stderr"]["RANDOM"] ** 2) ** 0.5
-    assert rows["value"]["RANDOM"] + 2 * error < rows["value"]["PPM"]
+    evidence = Evidence(load_results(ROOT / "results"), load_floors())
+    ppm, error = evidence.measured_change(model, task, "PPM", 10)
+    random, other = evidence.measured_change(model, task, "RANDOM", 10)
+    assert random + 2 * (error**2 + other**2) ** 0.5 < ppm
 
 
 @pytest.fixture(scope="session")
@@ -103,8 +104,10 @@ def test_a_notebook_runs_alone(path, colab, tmp_path):
         [str(word) for word in command], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    found = collect(json.loads((tmp_path / "out.ipynb").read_text()))
-    assert found and all(one.outcome in OUTCOMES for one in found)
+    outputs = [output for cell in read(tmp_path / "out.ipynb").cells for output in cell.get("outputs", ())]
+    texts = [output["data"].get("text/markdown", "") for output in outputs if "data" in output]
+    found = [re.match(r"\*\*Verdict: (.+?)\.\*\*", text) for text in texts]
+    assert any(found) and all(one[1] in OUTCOMES for one in found if one)
 
 
 def build(*arguments, root):
@@ -129,7 +132,7 @@ def small_book(tmp_path):
     config = (ROOT / "_config.yml").read_text()
     (root / "_config.yml").write_text(config)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
-    (root / "book" / "start.md").write_text("# Start\n\n```{include} verdicts.md\n```\n")
+    (root / "book" / "start.md").write_text("# Start\n\n```{include} ledger.md\n```\n")
     (root / "book" / "profiles" / "quick.yml").write_text("{}")
     write_tiny(root, "x = 1")
     return root
@@ -150,6 +153,9 @@ def test_a_book_is_built_and_only_what_changed_runs_again(small_book):
     page = small_book / "_build" / "html" / "index.html"
     assert first.returncode == 0 and page.exists(), first.stderr
     assert first.stdout.strip().endswith(str(page)) and "running tiny" in first.stdout
+    # The front page holds the ledger, and its data lie beside the pages.
+    assert "class='ledger'" in (page.parent / "book" / "start.html").read_text()
+    assert len(json.loads((page.parent / "claims.json").read_text())) >= 30
     assert "tiny is up to date" in build(root=small_book).stdout
     write_tiny(small_book, "x = 2")
     assert "running tiny" in build(root=small_book).stdout

@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 with one line on stderr if the input was at fault."""
     parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (add_prune, add_evaluate):
+    for add in (add_prune, add_evaluate, add_floors, add_diagnose):
         add(commands)
     try:
         options = parser.parse_args(arguments)
@@ -188,6 +188,40 @@ def _calibration(options):
 
     lengths = (options.calibration_sequences, options.calibration_length)
     return Calibration(options.calibration, *lengths, options.seed)
+
+
+def add_floors(commands) -> None:
+    command = commands.add_parser("floors", help="what a responder that knows nothing scores")
+    command.set_defaults(run=floors)
+    command.add_argument("--suite", nargs="+", default=["pocket"], metavar="SUITE")
+    command.add_argument("--out", type=Path, required=True, help="CSV file to write")
+
+
+def floors(options) -> None:
+    import pandas as pd
+
+    from .floors import compute_floors, save_floors
+
+    tables = [compute_floors(suite) for suite in options.suite]
+    save_floors(pd.concat(tables, ignore_index=True), options.out)
+    print(options.out)
+    for task, reason in (pair for table in tables for pair in table.attrs["missing"].items()):
+        print(f"missing: {task}: {reason}")
+
+
+def add_diagnose(commands) -> None:
+    command = commands.add_parser(
+        "diagnose", help="why scores moved, from the answers kept by --save-samples"
+    )
+    command.set_defaults(run=diagnose)
+    command.add_argument("--results-dir", default="results", help="read and written; default results")
+
+
+def diagnose(options) -> None:
+    from .diagnostics import diagnose
+
+    for path in diagnose(options.results_dir):
+        print(path)
 
 
 def _add_model(command) -> None:

@@ -4,6 +4,8 @@ Each takes an optional ``ax`` (or ``axes``), draws, and returns it. Nothing is c
 `widthprune.stats` has not named.
 """
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -18,16 +20,19 @@ from .tasks import TASKS, headline
 # Safe for colour-blind readers; the marker repeats what the colour says.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vP*Xph<>"
+Floors = Mapping[str, float]  # task -> score of a responder that knows nothing
 SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
-def plot_dichotomy(table: pd.DataFrame, *, axes=None) -> np.ndarray:
+def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=None) -> np.ndarray:
     """The paper's two panels: benchmarks said to be fragile on the left, robust on the right.
 
     Parameters
     ----------
     table : DataFrame
         Results of one model under one criterion (see `widthprune.results.sweep`), 0% included.
+    floors : mapping of task to value, optional
+        From `widthprune.floors.headline_floors`: a dotted line of the benchmark's colour each.
     axes : two Axes, optional
 
     Returns
@@ -51,6 +56,10 @@ def plot_dichotomy(table: pd.DataFrame, *, axes=None) -> np.ndarray:
                 kept, error = 1e4 / kept, error * 1e4 / kept**2
             label = task.label if task.higher_is_better else f"1 / {task.label}"
             _line(ax, line["pruning_pct"], kept, error, i, label)
+            if floors is not None and name in floors:
+                whole = line.loc[line["pruning_pct"] == 0, "value"].iloc[0]
+                floor = floors[name] / whole if task.higher_is_better else whole / floors[name]
+                _floor(ax, 100 * floor, PALETTE[i % len(PALETTE)])
         ax.axhline(100, color="0.5", linewidth=0.8, zorder=0)
         ax.set(title=title, ylabel="kept, % of the unpruned model")
         _ratio_ticks(ax, rows)
@@ -67,11 +76,13 @@ def plot_paradox(
     *,
     knowledge: str = "mmlu",
     behaviour: str = "truthfulqa_mc2",
+    floors: Floors | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """One benchmark against another, a point per ratio, with the least-squares line and Pearson's r.
 
-    ``table`` holds one model under one criterion. The title states r, p and n.
+    ``table`` holds one model under one criterion. The title states r, p and n. Dotted lines are the
+    ``floors`` of the two benchmarks.
     """
     x, y = values(table, knowledge), values(table, behaviour)
     both = pd.concat([x.rename("x"), y.rename("y")], axis=1, join="inner")
@@ -80,6 +91,9 @@ def plot_paradox(
     sns.regplot(
         both, x="x", y="y", ci=None, ax=ax, color=PALETTE[0], line_kws={"linewidth": 1, "color": PALETTE[3]}
     )
+    for task, along in ((knowledge, ax.axvline), (behaviour, ax.axhline)):
+        if floors is not None and task in floors:
+            along(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
     ax.margins(0.12)
     for pct, point in both.iterrows():
         ax.annotate(f"{pct:g}%", point, xytext=(5, 4), textcoords="offset points", fontsize="small")
@@ -91,7 +105,9 @@ def plot_paradox(
     return ax
 
 
-def plot_criteria(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> Axes:
+def plot_criteria(
+    table: pd.DataFrame, *, task: str, floors: Floors | None = None, ax: Axes | None = None
+) -> Axes:
     """One benchmark under every criterion; rows of one ``label`` share colour and marker.
 
     ``table`` has a ``label`` column beside the tidy ones (for instance the paper's version). The
@@ -124,6 +140,8 @@ def plot_criteria(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> 
                     f"{value:g} (overflow)", (edge, at), xytext=(-6, 5), textcoords="offset points",
                     ha="right", fontsize="small",
                 )  # fmt: skip
+    if floors is not None and task in floors:
+        ax.axvline(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
     if not TASKS[task].higher_is_better:
         ax.set_xscale("log")
     ax.set_yticks(range(len(order)), ["unpruned" if name == "none" else name for name in order])
@@ -133,7 +151,7 @@ def plot_criteria(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> 
     return ax
 
 
-def plot_convergence(table: pd.DataFrame, *, tasks, axes=None) -> np.ndarray:
+def plot_convergence(table: pd.DataFrame, *, tasks, floors: Floors | None = None, axes=None) -> np.ndarray:
     """The same benchmarks for a base model and its instruct version: one panel a task, a line a model."""
     rows = headline(table[table["task"].isin(tasks)])
     if axes is None:
@@ -142,19 +160,23 @@ def plot_convergence(table: pd.DataFrame, *, tasks, axes=None) -> np.ndarray:
         )
     axes = np.atleast_1d(axes)
     for ax, task in zip(axes, tasks, strict=True):
-        plot_sweep(rows[rows["task"] == task], task=task, ax=ax)
+        plot_sweep(rows[rows["task"] == task], task=task, floors=floors, ax=ax)
     for ax in axes[1:]:
         ax.get_legend().remove()
     return axes
 
 
-def plot_sweep(table: pd.DataFrame, *, task: str, ax: Axes | None = None) -> Axes:
-    """One benchmark over the ratios, a line per model; bars are one standard error."""
+def plot_sweep(
+    table: pd.DataFrame, *, task: str, floors: Floors | None = None, ax: Axes | None = None
+) -> Axes:
+    """One benchmark over the ratios, a line per model; bars are one standard error, dots the floor."""
     rows = headline(table[table["task"] == task])
     ax = ax or plt.gca()
     for i, (model, line) in enumerate(rows.groupby("model", sort=True)):
         line = line.sort_values("pruning_pct")
         _line(ax, line["pruning_pct"], line["value"], line["stderr"], i, model)
+    if floors is not None and task in floors:
+        _floor(ax, floors[task], "0.5")
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     _ratio_ticks(ax, rows)
@@ -260,6 +282,10 @@ def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
 def _line(ax, x, y, error, i, label):
     style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5)
     ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style)
+
+
+def _floor(ax, value, color):
+    ax.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
 
 
 def _ratio_ticks(ax, rows):

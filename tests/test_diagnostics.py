@@ -1,0 +1,90 @@
+"""Diagnostics: hand cases, a trusted reference, and a run on a tiny model that is computed once."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from widthprune import load_results
+from widthprune.diagnostics import (
+    answer_masses,
+    calibration,
+    clustered_stderr,
+    diagnose,
+    divergence,
+    instruction_shares,
+    paired,
+    text_diagnostics,
+)
+from widthprune.evaluate import evaluate
+from widthprune.samples import load_samples
+
+
+def test_texts_by_hand():
+    found = text_diagnostics(["a b a b", "", "a a a a"])
+    assert found["words"] == pytest.approx(8 / 3) and found["empty"] == pytest.approx(1 / 3)
+    assert found["distinct_1"] == pytest.approx((2 / 4 + 1 / 4) / 2)
+    assert found["distinct_2"] == pytest.approx((2 / 3 + 1 / 3) / 2)  # ab ba ab, aa aa aa
+    assert found["word_entropy"] == pytest.approx((1 + 0) / 2)
+
+
+def test_shares_by_instruction_type():
+    found = instruction_shares([["a:b", "c:d"], ["a:b"]], [[True, False], [False]])
+    assert found == {"share_a:b": 0.5, "share_c:d": 0.0}
+
+
+def test_masses_by_hand():
+    logs = np.log([[0.01, 0.03, 0.06]])
+    found = answer_masses(logs, [[1, 1, 0]])
+    assert found["log10_mass_true"] == pytest.approx(np.log10(0.04))
+    assert found["log10_mass_false"] == pytest.approx(np.log10(0.06))
+    p = np.array([0.1, 0.3, 0.6])
+    assert found["answer_entropy"] == pytest.approx(-(p * np.log(p)).sum() / np.log(3))
+
+
+def test_equal_answers_are_flat_even_where_their_probabilities_underflow():
+    assert answer_masses([[-2000.0, -2000.0]], [[1, 0]])["answer_entropy"] == pytest.approx(1)
+
+
+def test_calibration_by_hand():
+    # Sure at 0.9 and right, sure at 0.9 and wrong: accuracy 0.5 in one bin, confidence 0.9.
+    found = calibration(np.log([[0.9, 0.1], [0.9, 0.1]]), [0, 1])
+    assert found == {"ece": pytest.approx(0.4), "confidence": pytest.approx(0.9)}
+
+
+def test_divergence_by_hand_and_from_itself():
+    p, q = np.array([0.5, 0.5]), np.array([0.9, 0.1])
+    found = divergence([np.log(q) - 3], [np.log(p) - 40])  # only the normalized answers count
+    assert found["kl_to_unpruned"] == pytest.approx((p * np.log(p / q)).sum())
+    assert divergence([np.log(q)], [np.log(q)])["kl_to_unpruned"] == pytest.approx(0)
+
+
+def test_mcnemar_is_the_sign_test_of_the_items_that_flipped():
+    before = [True] * 9 + [False] * 3
+    after = [False] * 7 + [True] * 2 + [True] + [False] * 2  # seven lost, one gained
+    found = paired(after, before)
+    assert found["flip_rate"] == pytest.approx(8 / 12)
+    assert found["mcnemar_p"] == pytest.approx(binomtest(1, 8).pvalue)
+
+
+def test_clusters_of_one_are_the_plain_error_and_equal_items_count_once():
+    values = [0.0, 1.0, 1.0, 0.0, 1.0]
+    plain = np.std(values, ddof=1) / np.sqrt(5)
+    assert clustered_stderr(values, range(5)) == pytest.approx(plain, rel=0.01)
+    doubled = clustered_stderr(np.repeat(values, 2), np.repeat(range(5), 2))
+    assert doubled == pytest.approx(plain, rel=0.08)
+
+
+def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
+    tasks = ["pocket_facts", "pocket_misconceptions_mc2", "pocket_instructions"]
+    evaluate(language_model, tasks, pruning_pcts=[50], limit=3, save_samples=True, results_dir=tmp_path)
+    assert len(diagnose(tmp_path)) == 6 and diagnose(tmp_path) == []
+    table = load_results(tmp_path).set_index(["task", "pruning_pct", "metric"])["value"]
+    items = load_samples(tmp_path, task="pocket_misconceptions_mc2", pruning_pct=0.0)
+    expected = answer_masses(items["loglikelihoods"], items["labels"])
+    assert table["pocket_misconceptions_mc2", 0, "answer_entropy"] == expected["answer_entropy"]
+    assert table["pocket_facts", 50, "kl_to_unpruned"] >= 0
+    assert 0 <= table["pocket_facts", 50, "mcnemar_p"] <= 1
+    # MC2 is no count of right answers, so it has no paired test; nothing is compared with itself.
+    assert ("pocket_misconceptions_mc2", 50, "mcnemar_p") not in table
+    assert ("pocket_facts", 0, "kl_to_unpruned") not in table
+    assert table["pocket_instructions", 50, "words"] > 0

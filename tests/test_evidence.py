@@ -1,0 +1,89 @@
+"""What rules may ask: published numbers by hand, measured ones over the same items, and what is not there."""
+
+import pandas as pd
+import pytest
+
+from widthprune import published
+from widthprune.evidence import Evidence, NoEvidence
+from widthprune.floors import load_floors
+from widthprune.results import tidy
+
+
+def run(criterion, pct, value, task="pocket_facts", metric="acc", seed=None, n=192, stderr=0.03):
+    return dict(
+        model="m", criterion=criterion, neuron_seed=seed, pruning_pct=pct, task=task, metric=metric, value=value,
+        stderr=stderr, n=n, seed=0, num_fewshot=0, dtype="auto",
+    )  # fmt: skip
+
+
+def evidence(*runs):
+    return Evidence(tidy(pd.DataFrame(list(runs) or None)), load_floors())
+
+
+def test_published_scores_changes_and_gaps():
+    e = evidence()
+    assert e.value("3B", "mmlu", 60) == 0.2589
+    assert e.change("3B", "mmlu", 60) == pytest.approx(100 * (0.2589 / 0.5605 - 1))
+    floor = e.floor("mmlu")
+    assert e.kept("3B", "mmlu", 10) == pytest.approx(100 * (0.4333 - floor) / (0.5605 - floor))
+    assert e.gap("ifeval", 60) == pytest.approx(0)  # base and instruct model print the same 0.1368
+    assert e.error("1B", "ifeval", 0) == pytest.approx((0.1035 * 0.8965 / 541) ** 0.5)
+
+
+def test_criteria_and_shapes():
+    e = evidence()
+    assert e.criterion("v1", "MAW", "wikitext") == 17.49
+    assert "PPM" in e.criteria("v3") and "MAW" not in e.criteria("v3")
+    assert e.neurons("1B", 40) == 4916 and e.parameters_follow() == 0
+
+
+def test_one_wrong_parameter_count_is_found():
+    shapes = published("architectures")
+    shapes.loc[0, "total_parameters_after"] += 1
+    assert Evidence(tidy(pd.DataFrame()), load_floors(), shapes=shapes).parameters_follow() == 1
+
+
+def test_time_is_tokens_times_time_per_token():
+    e = evidence()
+    where = ("1B", "mmlu_latency_b1", 60)
+    product = (1 + e.tokens(*where) / 100) * (1 + e.per_token(*where) / 100)
+    assert product == pytest.approx(1 + e.ttlt(*where) / 100)
+    assert len(e.workloads(1)) == len(e.workloads(8)) == 3
+    # Printed joules are kilograms of CO2 read as kWh.
+    assert e.joules_true("1B", "mmlu_latency_b1", 0) / e.joules("1B", "mmlu_latency_b1", 0) == pytest.approx(
+        2.86, abs=0.01
+    )
+
+
+def test_measured_falls_and_rises_in_standard_errors():
+    e = evidence(run("none", 0, 0.8), run("PPM", 10, 0.6), run("L2", 10, 0.75))
+    assert e.falls("m", "pocket_facts", "PPM", 10) and not e.falls("m", "pocket_facts", "L2", 10)
+    difference, error = e.measured_change("m", "pocket_facts", "PPM", 10)
+    assert (difference, error) == (pytest.approx(-0.2), pytest.approx(0.03 * 2**0.5))
+
+
+def test_a_perplexity_falls_when_it_grows():
+    prose = dict(task="pocket_prose", metric="word_perplexity", stderr=1.0)
+    e = evidence(run("none", 0, 30.0, **prose), run("PPM", 10, 60.0, **prose))
+    assert e.falls("m", "pocket_prose", "PPM", 10) and not e.rises("m", "pocket_prose", "PPM", 10)
+
+
+def test_draws_of_random_neurons_are_averaged_and_their_spread_counts():
+    e = evidence(run("none", 0, 0.8), run("RANDOM", 10, 0.5, seed=0), run("RANDOM", 10, 0.7, seed=1))
+    assert e.measured("m", "pocket_facts", "RANDOM", 10) == pytest.approx(0.6)
+    _, error = e.measured_change("m", "pocket_facts", "RANDOM", 10)
+    items = (0.03**2 / 2 + 0.03**2) ** 0.5
+    assert error == pytest.approx((items**2 + (0.02 / 2)) ** 0.5)  # the draws' variance is 0.02
+
+
+def test_what_no_table_holds():
+    e = evidence(run("none", 0, 0.8), run("PPM", 10, 0.6, n=50))
+    for asked in (
+        lambda: e.measured("m", "pocket_facts", "PPM", 20),
+        lambda: e.measured("m", "pocket_facts", "PPM", 10),  # over other items than the unpruned model
+        lambda: e.floor("hellaswag"),
+        lambda: e.value("1B", "ifeval", 45),
+        lambda: e.joules_true("3B", "mmlu_latency_b1", 0),  # these runs recorded no energy
+    ):
+        with pytest.raises(NoEvidence):
+            asked()

@@ -1,0 +1,157 @@
+"""Floors come out of lm-eval's own scorers; simple ones are known beforehand."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from widthprune import WidthPruneError
+from widthprune.__main__ import main
+from widthprune.floors import (
+    NULL_RESPONDERS,
+    compute_floors,
+    headline_floors,
+    load_floors,
+    score_texts,
+)
+from widthprune.suites import POCKET, SUITES, find_benchmarks
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    return compute_floors("pocket")
+
+
+def of(table, task, responder, metric="acc"):
+    rows = table[(table["task"] == task) & (table["responder"] == responder) & (table["metric"] == metric)]
+    return rows["value"].item()
+
+
+def lines(name):
+    return [json.loads(line) for line in (POCKET / "data" / name).read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_fair_die_and_every_constant_answer_of_a_balanced_task(pocket):
+    assert of(pocket, "pocket_facts", "uniform") == pytest.approx(0.25)
+    # The generator puts the right answer into each position equally often.
+    assert [of(pocket, "pocket_facts", f"always {k}") for k in (1, 2, 3, 4)] == [0.25] * 4
+
+
+def test_the_longest_answer_by_hand(pocket):
+    right = [
+        int(np.argmax([len(choice) for choice in item["choices"]])) == item["answer"]
+        for item in lines("facts.jsonl")
+    ]
+    assert of(pocket, "pocket_facts", "longest") == pytest.approx(np.mean(right))
+
+
+def test_uniform_mc2_is_the_share_of_true_answers_and_mc1_that_of_the_best(pocket):
+    items = lines("misconceptions.jsonl")
+    assert of(pocket, "pocket_misconceptions_mc2", "uniform") == pytest.approx(
+        np.mean([np.mean(item["labels"]) for item in items])
+    )
+    best = [1 / (1 + item["labels"].count(0)) for item in items]
+    assert of(pocket, "pocket_misconceptions_mc1", "uniform") == pytest.approx(np.mean(best))
+
+
+def test_equal_log_likelihoods_score_what_the_die_does_in_mc2(pocket, tmp_path):
+    (benchmark,) = find_benchmarks(["pocket_misconceptions_mc2"], tmp_path)
+    task = benchmark.manager.load([benchmark.task])["tasks"][benchmark.task]
+    scores = [
+        task.process_results(doc, [(-7.0, False)] * len(doc["choices"]))["acc"] for doc in task.eval_docs
+    ]
+    assert np.mean(scores) == pytest.approx(of(pocket, benchmark.task, "uniform"))
+
+
+def test_word_frequencies_are_the_entropy_of_the_words(pocket):
+    words = " ".join(item["page"] for item in lines("prose.jsonl")).split()
+    _, counts = np.unique(words, return_counts=True)
+    p = counts / counts.sum()
+    expected = np.exp(-(p * np.log(p)).sum())
+    assert of(pocket, "pocket_prose", "word frequencies", "word_perplexity") == pytest.approx(expected)
+    assert of(pocket, "pocket_prose", "uniform words", "word_perplexity") == pytest.approx(len(counts))
+
+
+def test_null_responders_of_instructions(pocket):
+    strict = pocket[pocket["metric"] == "prompt_level_strict_acc"].set_index("responder")["value"]
+    assert set(strict.index) == set(NULL_RESPONDERS)
+    assert strict["empty"] == 0
+    # Texts that were written without reading anything obey some instructions all the same.
+    assert strict.drop("empty").min() > 0
+
+
+def test_the_most_frequent_answer_by_hand(pocket):
+    answers = [item["answer"] for item in lines("arithmetic.jsonl")]
+    share = max(answers.count(answer) for answer in set(answers)) / len(answers)
+    assert of(pocket, "pocket_arithmetic", "most frequent answer", "exact_match") == pytest.approx(share)
+
+
+def test_texts_go_through_the_filters_of_the_task(tmp_path):
+    (benchmark,) = find_benchmarks(["pocket_instructions"], tmp_path)
+    task = benchmark.manager.load([benchmark.task])["tasks"][benchmark.task]
+    one = task.eval_docs.filter(lambda doc: doc["instruction_id_list"] == ["punctuation:no_comma"])
+    task.task_docs = one
+    texts = ["a, b" if i % 2 else "a b" for i in range(len(task.eval_docs))]
+    found = score_texts(task, texts)
+    assert 0 < found["inst_level_strict_acc"] < 1 and found["prompt_level_strict_acc"] <= 0.5
+
+
+def test_headline_floors_take_the_best_blind_responder(pocket):
+    floor = headline_floors(pocket)
+    assert set(floor.index) == set(SUITES["pocket"]) - set(pocket.attrs["missing"])
+    # The right answer stands first in TruthfulQA's data; a model does not see that.
+    assert floor["pocket_misconceptions_mc2"] == of(pocket, "pocket_misconceptions_mc2", "uniform") < 1
+    assert floor["pocket_prose"] == of(pocket, "pocket_prose", "word frequencies", "word_perplexity")
+    strict = pocket[pocket["metric"] == "prompt_level_strict_acc"]
+    assert floor["pocket_instructions"] == strict["value"].max()
+
+
+@pytest.mark.parametrize(("n", "floor"), [(3270, 0.62), (10, 0.5)])
+def test_a_majority_counts_only_beyond_noise(n, floor):
+    rows = [("uniform", 0.5), ("always 1", 0.38), ("always 2", 0.62)]
+    table = pd.DataFrame(rows, columns=["responder", "value"]).assign(task="boolq", metric="acc", n=n)
+    assert headline_floors(table)["boolq"] == floor
+
+
+def test_the_committed_floors_are_those_of_todays_scorers(pocket):
+    keys = ["task", "responder", "metric"]
+    both = pocket.merge(load_floors(), on=[*keys, "data"], suffixes=("", "_committed"))
+    assert len(both) == len(pocket)
+    np.testing.assert_allclose(both["value_committed"], both["value"], rtol=1e-5)
+
+
+@pytest.mark.skipif("WIDTHPRUNE_DATA" not in os.environ, reason="the paper's benchmarks are not here")
+def test_the_committed_floors_of_the_papers_benchmarks():
+    found = compute_floors("paper")
+    keys = ["task", "responder", "metric"]
+    both = found.merge(load_floors(), on=[*keys, "data"], suffixes=("", "_committed"))
+    assert len(both) == len(found)
+    np.testing.assert_allclose(both["value_committed"], both["value"], rtol=1e-5)
+
+
+def test_what_the_front_page_says_of_instructions():
+    strict = "prompt_level_strict_acc"
+    echoed, repeated = (
+        of(load_floors(), "ifeval", name, strict) for name in ("prompt echoed 8 times", "one word repeated")
+    )
+    # Above the best pruned model, and above the better of the unpruned ones.
+    assert (round(echoed, 3), round(repeated, 3)) == (0.277, 0.118)
+    assert echoed > 0.1811 and repeated > 0.1035
+
+
+def test_the_command_writes_what_load_reads(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
+    out = tmp_path / "floors.csv"
+    assert main(["floors", "--suite", "pocket_facts", "hellaswag", "--out", str(out)]) == 0
+    assert "missing: hellaswag: no file" in capsys.readouterr().out
+    assert set(load_floors(out)["task"]) == {"pocket_facts"}
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(WidthPruneError, match="no floors at .* make them with"):
+        load_floors(tmp_path / "none.csv")
+    (tmp_path / "half.csv").write_text("task,value\nmmlu,0.25\n")
+    with pytest.raises(WidthPruneError, match="has no column responder"):
+        load_floors(tmp_path / "half.csv")
