@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from .errors import WidthPruneError
+from .rerun import add_rerun
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 with one line on stderr if the input was at fault."""
     parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (add_prune, add_evaluate):
+    for add in (add_prune, add_evaluate, add_rerun):
         add(commands)
     try:
         options = parser.parse_args(arguments)

@@ -72,6 +72,7 @@ def evaluate(
     pruning_pcts: Iterable[float] = PAPER_PCTS,
     expansion_ratios: Iterable[float] = (),
     criteria: Iterable[str] = ("PPM",),
+    points: Sequence[Point] | None = None,
     limit: int | None = None,
     seed: int = 0,
     results_dir: str = "results",
@@ -93,6 +94,8 @@ def evaluate(
         A suite ("pocket", "paper", "paper-instruct") or lm-eval tasks of theirs.
     pruning_pcts, expansion_ratios, criteria
         The grid. The unpruned model is always part of it.
+    points : sequence of Point, optional
+        Exactly these models instead of that grid: a part of a sweep, for one job of many.
     limit : int, optional
         Items per task, a random subset drawn with ``seed``: the same items at every width. A group
         such as MMLU spreads its limit evenly over its tasks, at least one each. None takes all.
@@ -121,18 +124,17 @@ def evaluate(
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
     size, hidden = model_shape(model)
-    points = grid(
-        size, hidden, pruning_pcts=pruning_pcts, expansion_ratios=expansion_ratios, criteria=criteria
-    )
+    if points is None:
+        points = grid(
+            size, hidden, pruning_pcts=pruning_pcts, expansion_ratios=expansion_ratios, criteria=criteria
+        )
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
         missing = {b.task: b.missing for b in benchmarks if b.missing}
         asked = [(point, b) for point in points for b in benchmarks if not b.missing]
-        shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
-        shared |= {"dtype": str(dtype), "max_length": max_length}
-        settings = [shared | vars(p) | _task_settings(b) for p, b in asked]
+        settings = run_settings(model, asked, limit=limit, seed=seed, dtype=dtype, max_length=max_length)
         runs = [find_run(results_dir, s) for s in settings]
         todo = [i for i, run in enumerate(runs) if run is None]
         pruned = _Pruned(model, dtype, device, seed)
@@ -150,6 +152,21 @@ def evaluate(
     table = tidy(pd.DataFrame(rows))
     table.attrs["missing"] = missing
     return table
+
+
+def run_settings(
+    model: str,
+    asked: Iterable[tuple[Point, Benchmark]],
+    *,
+    limit: int | None,
+    seed: int,
+    dtype: str = "auto",
+    max_length: int | None = None,
+) -> list[dict]:
+    """What identifies each run of a sweep: the ``settings`` of its results file."""
+    shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
+    shared |= {"dtype": str(dtype), "max_length": max_length}
+    return [shared | vars(point) | _task_settings(benchmark) for point, benchmark in asked]
 
 
 def _task_settings(benchmark: Benchmark) -> dict:
