@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from .compare import add_compare
+from .contributions import add_check, add_contribute
 from .errors import WidthPruneError
 from .rerun import add_rerun
 
@@ -17,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 with one line on stderr if the input was at fault."""
     parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (add_prune, add_evaluate, add_rerun):
+    for add in (add_prune, add_evaluate, add_rerun, add_compare, add_check, add_contribute):
         add(commands)
     try:
         options = parser.parse_args(arguments)

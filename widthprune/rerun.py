@@ -64,6 +64,10 @@ def rerun(options) -> None:
     out = options.out or Path("runs") / _name(request)
     store = options.store or out.absolute().parent / "measured"
     check_folder(out)
+    if out.exists():
+        # Said at once; the lock that counts is taken below.
+        with _locked(out):
+            pass
     command = _snakemake(options, out)
     plan = make_plan(request, options.project or _project(), store, here=options.profile == "local")
     print(
