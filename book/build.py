@@ -17,9 +17,11 @@ from pathlib import Path
 
 import papermill
 import yaml
+from contributed import contributed_page
 
 from widthprune.errors import WidthPruneError
 from widthprune.notebooks import execute_notebook
+from widthprune.results import load_results
 from widthprune.verdicts import collect
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,6 +57,8 @@ def main() -> int:
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
     (stage / "book" / "verdicts.md").write_text(verdict_table(stage, notebooks), encoding="utf-8")
+    contributed = contributed_page(load_results(stage / "results"))
+    (stage / "book" / "contributed.md").write_text(contributed, encoding="utf-8")
     if render(stage, options.output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)

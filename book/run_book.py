@@ -26,7 +26,7 @@ def main(run: Path) -> int:
     shutil.copytree(
         ROOT / "book",
         stage / "book",
-        ignore=shutil.ignore_patterns("__pycache__", "intro.md", "reproduce.md"),
+        ignore=shutil.ignore_patterns("__pycache__", "intro.md", "reproduce.md", "contribute.md"),
     )
     (stage / "notebooks").mkdir()
     notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]

@@ -1,5 +1,6 @@
 """Reruns: one command from a question to a book; kills, two at once, and what a change recomputes."""
 
+import contextlib
 import json
 import os
 import random
@@ -20,9 +21,9 @@ from widthprune.__main__ import main
 from widthprune.evaluate import evaluate
 
 ROOT = Path(__file__).parent.parent
-RATIOS = [2.2, 1.8]
-# WIDTHPRUNE_KILLS=20 makes the same test harder, and takes ten minutes.
+# WIDTHPRUNE_KILLS=20 makes the same test harder: on a wider sweep, for a quarter of an hour.
 KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
+RATIOS = [2.2, 1.8] + [2.6, 2.5, 2.4, 2.3, 2.1, 2.0, 1.9, 1.7][: KILLS // 2]
 TINY = """
 from widthprune.evaluate import evaluate
 measured = evaluate(model, "pocket", pruning_pcts=pruning_pcts, expansion_ratios=ratios, criteria=criteria,
@@ -92,7 +93,8 @@ def finished(language_model, project, tmp_path_factory):
         if kill == 0:
             second = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
         time.sleep(pause.uniform(0, 3))
-        os.killpg(group.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group.pid, signal.SIGKILL)
         group.wait()
         seen.append(store(out))
     done = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
@@ -104,7 +106,7 @@ def test_one_command_ends_with_a_book_that_shows_the_ratios(finished):
     page = Path(finished.done.stdout.splitlines()[-1])
     text = (page.parent / "book" / "run.html").read_text()
     assert "at 2.2x, 1.8x" in text and "2.22x" in text and "1.81x" in text
-    assert (page.parent.parent / "notebooks" / "03_capabilities.html").exists()
+    assert (page.parent / "notebooks" / "03_capabilities.html").exists()
     executed = nbformat.read(finished.out / "notebooks" / "03_capabilities.ipynb", as_version=4)
     assert executed.cells[-1].outputs[0].text.strip() == str(len(pd.read_csv(finished.out / "results.csv")))
 
@@ -135,7 +137,7 @@ def test_a_second_rerun_on_the_folder_is_told_to_wait(finished):
 
 def test_the_record_says_what_repeats_it(finished):
     record = json.loads((finished.out / "record.json").read_text())
-    assert record["parameters"]["ratios"] == RATIOS and record["results"] == 12
+    assert record["parameters"]["ratios"] == RATIOS and record["results"] == 4 * (1 + len(RATIOS))
     assert record["model_revision"].startswith("sha256:") and len(record["data"]) == 4
     assert record["devices"] and record["versions"]["torch"] and record["duration_s"] > 0
     energy = record["energy"]
