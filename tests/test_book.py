@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from widthprune import load_results
+from widthprune.contributions import find_problems
 from widthprune.tasks import headline
 from widthprune.verdicts import OUTCOMES, collect
 
@@ -35,6 +36,9 @@ def test_a_source_notebook(path):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert set(papermill.inspect_notebook(str(path))) >= COMMON
     assert "verdict(" in code[-1].source
+    if "device" in papermill.inspect_notebook(str(path)):
+        (parameters,) = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])]
+        assert "HF_TOKEN" in parameters and "licence" in parameters and "as long" in parameters
     address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     assert f"git+{address}" in code[0].source
 
@@ -105,6 +109,9 @@ def test_a_notebook_runs_alone(path, colab, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     found = collect(json.loads((tmp_path / "out.ipynb").read_text()))
     assert found and all(one.outcome in OUTCOMES for one in found)
+    # What was measured can be downloaded and contributed as it is.
+    if (tmp_path / "results").exists():
+        assert find_problems(tmp_path / "results")[0] == []
 
 
 def build(*arguments, root):
