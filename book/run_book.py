@@ -143,6 +143,8 @@ def command_line(request: dict) -> str:
 def record_table(record: dict) -> str:
     energy = record["energy"]
     used = f"{1000 * energy['energy_kwh']:.2f} Wh" if "energy_kwh" in energy else "not measured"
+    if "cost" in energy:
+        used += f", {energy['cost']:.4f} at {energy['price_per_kwh']:g} a kWh"
     rows = {
         "model revision": record["model_revision"],
         "device": ", ".join(record["devices"]),

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -67,7 +68,19 @@ def write_notebook(root, source):
 
 def command(model, project, out, *more, ratios=RATIOS):
     words = [sys.executable, "-m", "widthprune", "rerun", "--model", model, "--ratios", *map(str, ratios)]
-    words += ["--limit", "3", "--experiments", "capabilities", "--project", project, "--out", out, *more]
+    words += [
+        "--limit",
+        "3",
+        "--experiments",
+        "capabilities",
+        "--price-per-kwh",
+        "0.3",
+        "--project",
+        project,
+        "--out",
+        out,
+        *more,
+    ]
     return [str(word) for word in words]
 
 
@@ -140,8 +153,11 @@ def test_the_record_says_what_repeats_it(finished):
     assert record["parameters"]["ratios"] == RATIOS and record["results"] == 4 * (1 + len(RATIOS))
     assert record["model_revision"].startswith("sha256:") and len(record["data"]) == 4
     assert record["devices"] and record["versions"]["torch"] and record["duration_s"] > 0
+    # A kill takes its attempt's reading with it, and the record counts what that leaves uncovered.
     energy = record["energy"]
-    assert energy["energy_by"] == "not measured" or energy["energy_kwh"] > 0
+    covered, before = map(int, re.findall(r"\d+", energy["covers"]))
+    assert energy["energy_by"].startswith("codecarbon") and energy["energy_kwh"] > 0
+    assert covered + before == record["results"] and energy["cost"] == 0.3 * energy["energy_kwh"]
 
 
 def test_another_ratio_measures_that_one_alone(finished, language_model, project):
@@ -170,6 +186,7 @@ BAD = {
     "criterion": (["--ratios", "2", "--criteria", "MOW"], "criterion must be one of MAW"),
     "device": (["--ratios", "2", "--device", "abacus"], "device abacus is not to be had"),
     "profile": (["--ratios", "2", "--profile", "moon"], "profile must be one of local, slurm, kubernetes or a folder"),
+    "price": (["--ratios", "2", "--price-per-kwh", "-1"], "price-per-kwh must be a price of at least 0, got -1.0"),
     "cores": (["--ratios", "2", "--cores", "0"], "cores must be at least 1"),
     "project": (["--ratios", "2", "--project", "nowhere"], "there is no notebook nowhere"),
 }  # fmt: skip

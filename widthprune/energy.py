@@ -12,9 +12,9 @@ def measure_energy():
     """Yield a dict that holds, at the block's end, what codecarbon measured of this process.
 
     Keys: ``energy_kwh`` with its parts ``cpu_kwh``, ``gpu_kwh`` and ``ram_kwh``, and ``energy_by``; or
-    ``energy_by`` alone, saying that nothing measured. The share of CPU and memory is that of this process,
-    so that jobs side by side may be summed; a GPU is counted whole. RAM power is codecarbon's model, and
-    so is CPU power where the processor has no counter that can be read.
+    ``energy_by`` alone, saying that nothing measured. CPU is this process's share, so that jobs side by side
+    may be summed; a GPU is counted whole. RAM power is codecarbon's model, with some watts for any process
+    however small, and so is CPU power where the processor has no counter that can be read.
     """
     found = {}
     tracker = _start()

@@ -48,17 +48,20 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
         "versions": versions(PACKAGES),
         "started": min((p["started"] for p in provenances), default=""),
         "duration_s": round(sum(p["duration_s"] for p in provenances), 1),
-        "energy": _energy(jobs),
+        "energy": _energy(jobs, plan["price_per_kwh"]),
     }
 
 
-def _energy(jobs: Mapping[str, Mapping]) -> dict:
+def _energy(jobs: Mapping[str, Mapping], price: float | None) -> dict:
     """Energy of the jobs that measured; those that found all their results used none worth the name."""
     worked = [job for job in jobs.values() if job["measured"]]
     found = sum(len(job["found"]) for job in jobs.values())
     # An earlier run, or an attempt that was killed, used energy that nobody read.
-    covers = f"{sum(len(job['measured']) for job in worked)} results; {found} were there before"
-    return total_energy(worked) | {"covers": covers}
+    covers = f"{sum(len(job['measured']) for job in worked)} measured, not {found} that were there before"
+    energy = total_energy(worked) | {"covers": covers}
+    if price is not None and "energy_kwh" in energy:
+        energy |= {"price_per_kwh": price, "cost": energy["energy_kwh"] * price}
+    return energy
 
 
 def _each(provenances, key) -> list:

@@ -53,6 +53,7 @@ def add_rerun(commands) -> None:
     command.add_argument(
         "--profile", default="local", help="local (default), slurm, kubernetes, or a folder of yours"
     )
+    command.add_argument("--price-per-kwh", type=float, help="for the record, in any currency; default none")
     command.add_argument("--dry-run", action="store_true", help="check, list the jobs, write nothing")
 
 
@@ -60,6 +61,8 @@ def rerun(options) -> None:
     """Run, or go on with, what the options ask; the folder's record says what was done."""
     if options.cores < 1:
         raise WidthPruneError(f"cores must be at least 1, got {options.cores}")
+    if options.price_per_kwh is not None and not 0 <= options.price_per_kwh < float("inf"):
+        raise WidthPruneError(f"price-per-kwh must be a price of at least 0, got {options.price_per_kwh}")
     request = _request(options)
     out = options.out or Path("runs") / _name(request)
     store = options.store or out.absolute().parent / "measured"
@@ -70,6 +73,7 @@ def rerun(options) -> None:
             pass
     command = _snakemake(options, out)
     plan = make_plan(request, options.project or _project(), store, here=options.profile == "local")
+    plan["price_per_kwh"] = options.price_per_kwh
     print(
         f"{len(plan['jobs'])} models, {sum(len(job['files']) for job in plan['jobs'].values())} results",
         end=" ",
