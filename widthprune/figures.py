@@ -288,6 +288,31 @@ def _floor(ax, value, color):
     ax.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
 
 
+def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Two runs: the difference of each number in standard errors, a row per benchmark and width.
+
+    ``table`` is what `widthprune.compare.compare_runs` gives; rows without a difference or an error are
+    left out. Positive is higher in the second run, in the metric's own direction. The band is two
+    standard errors, where differences of chance mostly fall.
+    """
+    rows = table.dropna(subset=["z"])
+    if rows.empty:
+        raise WidthPruneError("the figure needs a difference with a standard error, and the runs have none")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 1 + 0.3 * len(rows)), layout="constrained")
+    labels = [
+        f"{TASKS[row.task].label}, {row.pruning_pct:g}%" + (f" {row.criterion}" if row.pruning_pct else "")
+        for row in rows.itertuples()
+    ]
+    ax.axvspan(-2, 2, color="0.9", zorder=0)
+    ax.axvline(0, color="0.5", linewidth=0.8)
+    ax.plot(rows["z"], range(len(rows)), "o", color=PALETTE[0])
+    ax.set_yticks(range(len(rows)), labels, fontsize="small")
+    ax.invert_yaxis()
+    ax.set_xlabel("second run minus first, in standard errors")
+    return ax
+
+
 def _ratio_ticks(ax, rows):
     """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below."""
     pcts = sorted(rows["pruning_pct"].unique())

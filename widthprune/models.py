@@ -50,7 +50,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
         dtype or device that does not exist, and a model without GLU MLPs (found from its config,
         before any weight is read).
     """
-    _check_placement(dtype, device)
+    check_placement(dtype, device)
     source = _source(name)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -65,7 +65,8 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     return model.to(device).eval(), load_tokenizer(source)
 
 
-def _check_placement(dtype, device) -> None:
+def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
+    """Refuse a dtype that does not exist and a device that this machine has not."""
     if isinstance(dtype, str) and not (
         dtype == "auto" or isinstance(getattr(torch, dtype, None), torch.dtype)
     ):

@@ -4,7 +4,8 @@ import os
 import platform
 import subprocess
 import time
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,7 @@ def record(device: str | torch.device = "cpu"):
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": versions(PACKAGES),
     }
     start = time.perf_counter()
     yield provenance
@@ -63,11 +64,13 @@ def git_commit() -> str:
     return commit.stdout.strip() + ("+dirty" if changed.stdout else "")
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Version of each of these packages that is installed."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _cpu_name() -> str:

@@ -53,6 +53,7 @@ COLUMNS = {
     "device": "string",
     "commit": "string",
     "duration_s": "float64",
+    "contributor": "string",
 }
 
 

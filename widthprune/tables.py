@@ -23,8 +23,9 @@ def origin(table: pd.DataFrame) -> str:
         return f"Published: arXiv 2512.22671 {versions}, {_all(table['model'])}."
     limits = ["all items" if pd.isna(limit) else f"limit {limit}" for limit in table["limit"].unique()]
     commits = {"none" if pd.isna(commit) or not commit else commit[:9] for commit in table["commit"]}
+    by = f" by {_all(table['contributor'])}" if table["contributor"].notna().any() else ""
     return (
-        f"Measured: {_all(table['model'])}, dtype {_all(table['dtype'])}, {', '.join(limits)}, seed "
+        f"Measured{by}: {_all(table['model'])}, dtype {_all(table['dtype'])}, {', '.join(limits)}, seed "
         f"{_all(table['seed'])}, on {_all(table['device'])}, commit {', '.join(sorted(commits))}. ± is one standard error."
     )
 

@@ -1,11 +1,12 @@
 """Verdicts of a chapter: how a claim fared on the notebook's own model. The front page's are `widthprune.ledger`'s."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from .errors import WidthPruneError
 
 OUTCOMES = ("reproduced", "partly", "not reproduced", "not testable")
+MIME = "application/vnd.widthprune.verdict+json"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Verdict:
             f"**Verdict: {self.outcome}.** {self.claim}\n\n"
             f"- Published: {self.published}\n- Measured: {self.measured}\n- Why: {self.because}"
         )
-        return {"text/markdown": text, "text/plain": text}
+        return {MIME: asdict(self), "text/markdown": text, "text/plain": text}
 
 
 def verdict(claim: str, *, published: str, measured: str, outcome: str, because: str) -> Verdict:
@@ -56,3 +57,13 @@ def grade(checks: Mapping[str, bool]) -> tuple[str, str]:
     held = [bool(check) for check in checks.values()]
     outcome = "reproduced" if all(held) else "partly" if any(held) else "not reproduced"
     return outcome, "; ".join(f"{name}: {'yes' if check else 'no'}" for name, check in checks.items())
+
+
+def collect(notebook: Mapping) -> list[Verdict]:
+    """The verdicts among the outputs of an executed notebook, read as JSON."""
+    return [
+        Verdict(**output["data"][MIME])
+        for cell in notebook["cells"]
+        for output in cell.get("outputs", ())
+        if MIME in output.get("data", {})
+    ]

@@ -1,0 +1,182 @@
+"""The book of one rerun: its front page, its executed notebooks, and the record, in the look of the whole book.
+
+    python book/run_book.py RUN
+
+RUN is the folder that `widthprune rerun` filled; the book lies in RUN/_build/html.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+from build import ROOT, render
+
+from widthprune.plan import read_plan
+from widthprune.results import load_results
+from widthprune.tables import with_error
+from widthprune.tasks import TASKS, headline
+from widthprune.verdicts import collect
+
+BADGES = {
+    "reproduced": "success",
+    "partly": "warning",
+    "not reproduced": "danger",
+    "not testable": "secondary",
+}
+
+
+def main(run: Path) -> int:
+    plan = read_plan(run)
+    stage = run / "_build" / "stage"
+    shutil.rmtree(stage, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "book",
+        stage / "book",
+        ignore=shutil.ignore_patterns("__pycache__", "intro.md", "reproduce.md", "contribute.md"),
+    )
+    (stage / "notebooks").mkdir()
+    notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]
+    for path in notebooks:
+        shutil.copy(path, stage / "notebooks")
+    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+    (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
+    (stage / "_config.yml").write_text(yaml.safe_dump(config(plan)), encoding="utf-8")
+    (stage / "book" / "run.md").write_text(front_page(plan, record, run, stage, notebooks), encoding="utf-8")
+    if render(stage, run):
+        shutil.rmtree(run / "_build" / "html", ignore_errors=True)
+        print("rerun: the pages of the book have warnings or errors, see above", file=sys.stderr)
+        return 1
+    return 0
+
+
+def contents(notebooks: list[Path]) -> dict:
+    chapters = [{"file": f"notebooks/{path.stem}"} for path in notebooks]
+    chapters += [{"file": "book/method"}, {"file": "book/glossary"}]
+    return {"format": "jb-book", "root": "book/run", "chapters": chapters}
+
+
+def config(plan: dict) -> dict:
+    whole = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    # Colab would open the notebook as it stands in the repository, with other parameters.
+    del whole["launch_buttons"]
+    return whole | {"title": f"{short(plan)}: a run of width pruning"}
+
+
+def short(plan: dict) -> str:
+    return plan["request"]["model"].rstrip("/").split("/")[-1]
+
+
+def front_page(plan: dict, record: dict, run: Path, stage: Path, notebooks: list[Path]) -> str:
+    widths = [*(f"{ratio:g}x" for ratio in plan["request"]["ratios"])]
+    widths += [f"{pct:g}% pruned" for pct in plan["request"]["pruning_pcts"]]
+    return f"""# {short(plan)} at {", ".join(widths)}
+
+One run of `widthprune rerun`: the model below at these widths beside itself unpruned. Numbers from the paper are marked
+as published in the chapters; everything on this page was measured in this run.
+
+## Measured
+
+{measured_table(run)}
+
+{missing(plan)}
+## Verdicts of the chapters
+
+{verdict_table(stage, notebooks)}
+
+## To repeat it
+
+```
+{command_line(plan["request"])}
+```
+
+{record_table(record)}
+
+The whole record is `record.json` in the run's folder, the results are in `results/`, one file each, and the executed
+notebooks in `notebooks/`.
+"""
+
+
+def measured_table(run: Path) -> str:
+    """A row per model and width, a column per benchmark."""
+    rows = headline_per_seed(load_results(run / "results"))
+    rows["text"] = [with_error(*pair) for pair in zip(rows["value"], rows["stderr"], strict=True)]
+    index = ["criterion", "expansion_ratio", "intermediate_size", "pruning_pct", "seed"]
+    wide = rows.pivot(index=index, columns="task", values="text").fillna("")
+    wide = wide.sort_index(level=["criterion", "expansion_ratio"], ascending=[False, False])
+    tasks = [task for task in TASKS if task in wide.columns]
+    heads = [
+        "criterion",
+        "d_ff / d_model",
+        "neurons",
+        "pruned",
+        "seed",
+        *(TASKS[task].label for task in tasks),
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for (criterion, ratio, size, pct, seed), texts in zip(wide.index, wide[tasks].to_numpy(), strict=True):
+        cells = [criterion, f"{ratio:.2f}x", str(size), f"{pct:g}%", str(seed), *texts]
+        lines.append("| " + " | ".join(cells) + " |")
+    items = rows.groupby("task")["n"].max()
+    counts = ", ".join(f"{TASKS[task].label} {items[task]}" for task in tasks)
+    return "\n".join(lines) + f"\n\n± is one standard error. Items: {counts}."
+
+
+def headline_per_seed(table):
+    """`headline` of each seed, since a run may draw RANDOM several times."""
+    import pandas as pd
+
+    return pd.concat([headline(rows) for _, rows in table.groupby("seed")], ignore_index=True)
+
+
+def verdict_table(stage: Path, notebooks: list[Path]) -> str:
+    """Every verdict that the notebooks reached on this run's model, with a link to its chapter."""
+    lines = ["| Claim | Published | Measured or recomputed | Verdict | Chapter |", "|---|---|---|---|---|"]
+    for path in notebooks:
+        notebook = json.loads((stage / "notebooks" / path.name).read_text(encoding="utf-8"))
+        for found in collect(notebook):
+            badge = f"{{bdg-{BADGES[found.outcome]}}}`{found.outcome}`"
+            cells = [text.replace("|", "\\|") for text in (found.claim, found.published, found.measured)]
+            link = f"[{path.stem[:2]}](../notebooks/{path.name})"
+            lines.append("| " + " | ".join([*cells, badge, link]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def missing(plan: dict) -> str:
+    return "".join(f"- Missing: {task}, {reason}.\n" for task, reason in plan["missing"].items())
+
+
+def command_line(request: dict) -> str:
+    """The command that asks the same question, with the model's folder left out of a local path."""
+    words = [
+        "widthprune rerun --model",
+        request["model"].rstrip("/").split("/")[-1] if request["model"].startswith("/") else request["model"],
+    ]
+    for name in ("ratios", "pruning_pcts", "criteria", "suite", "experiments", "limit", "seed", "device"):
+        value = request[name]
+        if value not in (None, []):
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            words.append(f"--{name.replace('_', '-')} {text}")
+    return " \\\n    ".join([" ".join(words[:2]), *words[2:]])
+
+
+def record_table(record: dict) -> str:
+    energy = record["energy"]
+    used = f"{1000 * energy['energy_kwh']:.2f} Wh" if "energy_kwh" in energy else "not measured"
+    if "cost" in energy:
+        used += f", {energy['cost']:.4f} at {energy['price_per_kwh']:g} a kWh"
+    rows = {
+        "model revision": record["model_revision"],
+        "device": ", ".join(record["devices"]),
+        "time measuring": f"{record['duration_s']:.0f} s over {record['results']} results",
+        "energy": f"{used} ({energy['energy_by']}; {energy['covers']})" if "energy_kwh" in energy else used,
+        "commit": ", ".join(record["commits"]) or "not run from a checkout",
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
+        "data": ", ".join(f"{task} {data}" for task, data in record["data"].items()),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())])
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve()))

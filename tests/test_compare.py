@@ -1,0 +1,127 @@
+"""Comparing two runs: by hand, mirrored, and what cannot be compared."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from widthprune import WidthPruneError, load_results
+from widthprune.__main__ import main
+from widthprune.compare import compare_runs
+from widthprune.figures import plot_comparison
+from widthprune.results import write_run
+
+SETTINGS = {
+    "model": "one",
+    "criterion": "none",
+    "pruning_pct": 0.0,
+    "intermediate_size": 88,
+    "expansion_ratio": 2.75,
+    "task": "pocket_facts",
+    "num_fewshot": 0,
+    "limit": None,
+    "seed": 0,
+    "dtype": "auto",
+}
+PRUNED = {"criterion": "PPM", "pruning_pct": 20.0, "intermediate_size": 71}
+
+
+def write(root, value, stderr, **changes):
+    metrics = [{"metric": "acc", "value": value, "stderr": stderr, "n": 100}]
+    write_run(root, SETTINGS | changes, metrics, {"device": "cpu: test", "duration_s": 1.0})
+
+
+@pytest.fixture
+def runs(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    write(a, 0.50, 0.03)
+    write(a, 0.40, 0.03, **PRUNED)
+    write(b, 0.60, 0.04, model="two")
+    write(b, 0.30, 0.04, model="two", criterion="PPM", pruning_pct=50.0)
+    return a, b
+
+
+def test_a_difference_by_hand(runs):
+    table = compare_runs(*map(load_results, runs))
+    (row,) = table[table["pruning_pct"] == 0].to_dict("records")
+    assert row["difference"] == pytest.approx(0.1) and row["stderr"] == pytest.approx(0.05)
+    assert row["z"] == pytest.approx(2.0) and (row["model_a"], row["model_b"]) == ("one", "two")
+
+
+def test_what_one_run_has_alone_stands_without_a_difference(runs):
+    table = compare_runs(*map(load_results, runs)).set_index("pruning_pct")
+    assert table["value_a"][20] == 0.4 and pd.isna(table["value_b"][20]) and pd.isna(table["difference"][20])
+    assert pd.isna(table["value_a"][50]) and table["value_b"][50] == 0.3
+
+
+def test_turned_round_it_changes_its_sign(runs):
+    one, other = (compare_runs(*map(load_results, pair)) for pair in (runs, runs[::-1]))
+    pd.testing.assert_series_equal(one["z"], -other["z"])
+
+
+def test_without_errors_there_is_a_difference_and_no_z(tmp_path):
+    write(tmp_path / "a", 0.5, None)
+    write(tmp_path / "b", 0.7, None)
+    (row,) = compare_runs(load_results(tmp_path / "a"), load_results(tmp_path / "b")).to_dict("records")
+    assert row["difference"] == pytest.approx(0.2) and math.isnan(row["z"])
+
+
+def test_the_figure_draws_what_has_an_error(runs):
+    ax = plot_comparison(compare_runs(*map(load_results, runs)))
+    (line,) = [line for line in ax.lines if line.get_marker() == "o"]
+    assert line.get_xdata() == pytest.approx([2.0])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["pocket facts, 0%"]
+    plt.close(ax.figure)
+
+
+def test_the_command_prints_and_draws(runs, tmp_path, capsys):
+    for run, model in zip(runs, ("one", "two"), strict=True):
+        (run / "results").mkdir()
+        for folder in [path for path in run.iterdir() if path.name in ("one", "two")]:
+            folder.rename(run / "results" / folder.name)
+        record = {
+            "parameters": {"model": model},
+            "model_revision": "",
+            "data": {},
+            "versions": {"torch": "2"},
+        }
+        (run / "record.json").write_text(json.dumps(record))
+    figure = tmp_path / "c.png"
+    assert main(["compare", *map(str, runs), "--figure", str(figure)]) == 0
+    printed = capsys.readouterr().out
+    assert "0.100 ± 0.050" in printed and "+2.0" in printed and "differs: model: one and two" in printed
+    assert "differs: torch" not in printed and figure.stat().st_size > 0
+    plt.close("all")
+
+
+def test_runs_with_nothing_in_common(tmp_path):
+    write(tmp_path / "a", 0.5, 0.1)
+    write(tmp_path / "b", 0.5, 0.1, **PRUNED)
+    with pytest.raises(WidthPruneError, match="the runs have no number in common"):
+        compare_runs(load_results(tmp_path / "a"), load_results(tmp_path / "b"))
+
+
+def test_several_limits_in_one_run(runs):
+    write(runs[0], 0.5, 0.1, limit=3)
+    with pytest.raises(WidthPruneError, match="run_a has several results for pocket_facts at 0% none"):
+        compare_runs(*map(load_results, runs))
+
+
+def test_several_models_in_one_run(runs):
+    write(runs[1], 0.5, 0.1)
+    with pytest.raises(WidthPruneError, match=r"run_b holds several models \(one, two\)"):
+        compare_runs(*map(load_results, runs))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "nowhere does not exist"),
+        (("--figure", "c.txt"), "figure must end in .png, .svg, .pdf, got c.txt"),
+    ],
+)
+def test_bad_input(more, message, runs, capsys):
+    assert main(["compare", str(runs[0]), "nowhere", *more]) == 2
+    assert message in capsys.readouterr().err

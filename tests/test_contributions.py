@@ -1,0 +1,142 @@
+"""Contributed results: every kind of damage is named, and nothing bad is copied."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from widthprune import load_results
+from widthprune.__main__ import main
+from widthprune.contributions import find_problems
+from widthprune.results import read_run, run_path, write_run
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+from contributed import NONE_YET, contributed_page  # noqa: E402
+
+
+def test_what_is_committed_has_no_problem():
+    problems, runs = find_problems(ROOT / "results")
+    assert problems == [] and len(runs) > 50
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """Two runs as somebody might send them: the unpruned model and one pruned."""
+    for name in ("none-0pct-piqa", "PPM-20pct-piqa"):
+        (file,) = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-*.json")
+        run = read_run(file)
+        write_run(
+            tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
+        )
+    return tmp_path / "theirs"
+
+
+def pruned_file(root):
+    (file,) = root.rglob("PPM-*.json")
+    return file
+
+
+def rewrite(root, change):
+    """Change a run's file as an honest tool would: under the name that its settings then have."""
+    file = pruned_file(root)
+    run = json.loads(file.read_text())
+    change(run)
+    file.unlink()
+    target = run_path(root, run["settings"])
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(run))
+
+
+def settings(**changes):
+    return lambda run: run["settings"].update(changes)
+
+
+def metric(**changes):
+    return lambda run: run["metrics"][0].update(changes)
+
+
+def provenance(**changes):
+    return lambda run: run["provenance"].update(changes)
+
+
+DAMAGE = {
+    "percentage": (settings(pruning_pct=120.0), "pruning_pct must be in [0, 100), got 120.0"),
+    "criterion": (settings(criterion="MOW"), "criterion must be none or one of MAW"),
+    "criterion of the unpruned": (settings(criterion="none"), "criterion is none at 20%"),
+    "size": (settings(intermediate_size=0.5), "intermediate_size must be a whole number"),
+    "ratio": (settings(expansion_ratio=-1), "expansion_ratio must be d_ff / d_model"),
+    "task": (settings(task="exam"), "task must be one of mmlu"),
+    "shots": (settings(num_fewshot=7), "num_fewshot of piqa must be 0, got 7"),
+    "revision": (settings(revision=""), "revision must say which model"),
+    "type": (settings(expansion_ratio="2"), "settings cannot be read: TypeError"),
+    "n": (metric(n=None), "acc: n must be the number of items, got None"),
+    "limit": (metric(n=101), "acc: n is 101, above the limit 100"),
+    "unit": (metric(value=62.0), "acc must be a share from 0 to 1, got 62.0"),
+    "negative error": (metric(stderr=-0.1), "acc: stderr must not be negative"),
+    "large error": (metric(stderr=0.3), "stderr 0.3 is more than 100 items can give"),
+    "twice": (metric(metric="acc_norm"), "acc_norm is there 2 times"),
+    "headline": (lambda run: run["metrics"].pop(1), "piqa lacks its headline metric acc_norm"),
+    "date": (provenance(started="yesterday"), "started must be a date and time, got 'yesterday'"),
+    "device": (provenance(device=""), "device must name the hardware"),
+    "duration": (provenance(duration_s=0), "duration_s must be in seconds, got 0"),
+    "versions": (provenance(packages={"torch": "2"}), "lacks the version of transformers, lm_eval"),
+    "no baseline": (settings(seed=9), "its unpruned model has no result with the same task"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damage_is_named_in_one_line(case, theirs, capsys):
+    change, message = DAMAGE[case]
+    rewrite(theirs, change)
+    assert main(["check", str(theirs)]) == 2
+    printed = capsys.readouterr()
+    lines = [line for line in printed.out.splitlines() if message in line]
+    assert len(lines) == 1 and lines[0].startswith(str(theirs))
+    assert printed.err.count("\n") == 1 and "problem" in printed.err
+
+
+def test_a_file_cut_in_half(theirs):
+    file = pruned_file(theirs)
+    file.write_text(file.read_text()[:300])
+    problems, runs = find_problems(theirs)
+    assert [str(problem) for problem in problems] == [
+        f"{file}: is not a whole results file (JSONDecodeError): delete it and run that experiment again"
+    ]
+    assert len(runs) == 1
+
+
+def test_a_result_that_is_there_twice(theirs):
+    shutil.copytree(theirs / "org--other", theirs / "again" / "org--other")
+    problems, _ = find_problems(theirs)
+    assert len(problems) == 2 and all("has the same settings as" in problem.what for problem in problems)
+
+
+def test_contributed_and_shown_with_its_source(theirs, tmp_path, capsys):
+    results = tmp_path / "results"
+    assert main(["contribute", str(theirs), "--name", "A. Name", "--results-dir", str(results)]) == 0
+    table = load_results(results)
+    assert set(table["contributor"]) == {"A. Name"} and find_problems(results)[0] == []
+    page = contributed_page(table)
+    assert "### org/other, PPM, measured by A. Name" in page and "Measured by A. Name: org/other" in page
+    assert "| PIQA | acc_norm | 0.620 ± 0.049 |" in page
+    capsys.readouterr()
+    assert main(["contribute", str(theirs), "--name", "B", "--results-dir", str(results)]) == 2
+    assert "exists already: results of the same settings are not replaced" in capsys.readouterr().err
+
+
+def test_nothing_is_copied_from_a_folder_with_a_problem(theirs, tmp_path, capsys):
+    rewrite(theirs, metric(value=62.0))
+    assert main(["contribute", str(theirs), "--name", "A", "--results-dir", str(tmp_path / "results")]) == 2
+    assert "1 problem; nothing was copied" in capsys.readouterr().err and not (tmp_path / "results").exists()
+
+
+def test_the_page_without_any():
+    assert contributed_page(load_results(ROOT / "results")) == NONE_YET
+
+
+def test_no_results(tmp_path, capsys):
+    assert main(["check", str(tmp_path)]) == 2
+    assert "is no directory with results files" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Plans: the jobs of a request, and what another request shares with it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import papermill
+import pytest
+
+from widthprune import WidthPruneError
+from widthprune.experiments import EXPERIMENTS
+from widthprune.plan import Request, make_plan, read_plan, write_plan
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def request_of(language_model):
+    return Request(language_model, ratios=(2.2, 1.8), limit=3)
+
+
+def results(request, tmp_path):
+    """Every result that a request would measure, as the store would file it."""
+    plan = make_plan(request, ROOT, tmp_path)
+    return {(job["code"], file) for job in plan["jobs"].values() for file in job["files"].values()}
+
+
+def test_a_job_is_one_model_with_all_its_tasks(request_of, tmp_path):
+    plan = make_plan(request_of, ROOT, tmp_path)
+    assert list(plan["jobs"]) == ["none-88-seed0", "PPM-71-seed0", "PPM-58-seed0"]
+    assert {len(job["files"]) for job in plan["jobs"].values()} == {4}
+    assert plan["notebooks"]["03_capabilities"]["ratios"] == (2.2, 1.8)
+
+
+def test_another_ratio_shares_the_rest(request_of, tmp_path):
+    one, other = results(request_of, tmp_path), results(replace(request_of, ratios=(2.2, 1.5)), tmp_path)
+    assert len(one) == len(other) == 12 and len(one & other) == 8
+
+
+@pytest.mark.parametrize("change", [{"limit": 4}, {"seed": 1}])
+def test_another_limit_or_seed_shares_nothing(change, request_of, tmp_path):
+    assert not results(request_of, tmp_path) & results(replace(request_of, **change), tmp_path)
+
+
+def test_another_device_or_criterion_beside_it(request_of, tmp_path):
+    one = results(request_of, tmp_path)
+    assert results(replace(request_of, batch_size=2), tmp_path) == one
+    more = results(replace(request_of, criteria=("PPM", "L2")), tmp_path)
+    assert one < more and len(more) == 20
+
+
+def test_the_comparison_of_criteria_keeps_its_own_grid(request_of, tmp_path):
+    plan = make_plan(replace(request_of, experiments=("criteria",)), ROOT, tmp_path)
+    own = plan["notebooks"]["02_criteria"]
+    assert own["pruning_pcts"] == [10] and len(own["criteria"]) > 3
+    draws = {name for name in plan["jobs"] if name.startswith("RANDOM") and not name.endswith("seed0")}
+    assert len(draws) == len(own["random_seeds"])
+    assert {tuple(plan["jobs"][name]["files"]) for name in draws} == {("pocket_prose",)}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiments_notebook_has_the_parameters_of_a_rerun(name):
+    path = ROOT / "notebooks" / f"{EXPERIMENTS[name].notebook}.ipynb"
+    needed = {"model", "pruning_pcts", "ratios", "criteria", "limit", "seed", "results_dir", "device"}
+    assert set(papermill.inspect_notebook(str(path))) >= needed
+    text = path.read_text(encoding="utf-8")
+    assert '\\"pocket\\"' in text or all(f'\\"{task}\\"' in text for task in EXPERIMENTS[name].tasks)
+
+
+def test_a_plan_is_read_back(request_of, tmp_path):
+    plan = make_plan(request_of, ROOT, tmp_path)
+    write_plan(tmp_path, plan)
+    assert read_plan(tmp_path)["jobs"] == plan["jobs"]
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(WidthPruneError, match="holds no whole plan.json"):
+        read_plan(tmp_path)

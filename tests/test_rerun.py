@@ -1,0 +1,245 @@
+"""Reruns: one command from a question to a book; kills, two at once, and what a change recomputes."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pandas as pd
+import pytest
+
+from widthprune import load_results
+from widthprune.__main__ import main
+from widthprune.evaluate import evaluate
+
+ROOT = Path(__file__).parent.parent
+# WIDTHPRUNE_KILLS=20 makes the same test harder: on a wider sweep, for a quarter of an hour.
+KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
+RATIOS = [2.2, 1.8] + [2.6, 2.5, 2.4, 2.3, 2.1, 2.0, 1.9, 1.7][: KILLS // 2]
+TINY = """
+from widthprune.evaluate import evaluate
+measured = evaluate(model, "pocket", pruning_pcts=pruning_pcts, expansion_ratios=ratios, criteria=criteria,
+                    limit=limit, seed=seed, results_dir=results_dir, device=device)
+print(len(measured))
+"""
+PARAMETERS = """
+model = ""
+pruning_pcts = [0]
+ratios = []
+criteria = ["PPM"]
+limit = None
+seed = 0
+results_dir = "results"
+device = "cpu"
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone with the book's pages and one small notebook."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "_config.yml", root)
+    write_notebook(root, TINY)
+    return root
+
+
+def write_notebook(root, source):
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# Tiny"),
+            nbformat.v4.new_code_cell(PARAMETERS.strip(), metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(source.strip()),
+        ]
+    )
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    (root / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(notebook, root / "notebooks" / "03_capabilities.ipynb")
+
+
+def command(model, project, out, *more, ratios=RATIOS):
+    words = [sys.executable, "-m", "widthprune", "rerun", "--model", model, "--ratios", *map(str, ratios)]
+    words += [
+        "--limit",
+        "3",
+        "--experiments",
+        "capabilities",
+        "--price-per-kwh",
+        "0.3",
+        "--project",
+        project,
+        "--out",
+        out,
+        *more,
+    ]
+    return [str(word) for word in words]
+
+
+def store(out):
+    """Every measured file, with what a second measurement of it would change."""
+    return {path: path.stat().st_mtime_ns for path in (out.parent / "measured").rglob("*.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(language_model, project, tmp_path_factory):
+    """A rerun killed at random moments, group and all, and then left to finish."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    pause, seen, second = random.Random(0), [], None
+    for kill in range(KILLS):
+        with open(os.devnull, "w") as nowhere:
+            group = subprocess.Popen(
+                command(language_model, project, out), stdout=nowhere, stderr=nowhere, start_new_session=True
+            )
+        # A first result must be there, or every kill would fall into the imports.
+        before, deadline = len(store(out)), time.monotonic() + 120
+        while len(store(out)) == before and group.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if kill == 0:
+            second = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
+        time.sleep(pause.uniform(0, 3))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group.pid, signal.SIGKILL)
+        group.wait()
+        seen.append(store(out))
+    done = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
+    return SimpleNamespace(out=out, done=done, seen=seen, second=second)
+
+
+def test_one_command_ends_with_a_book_that_shows_the_ratios(finished):
+    assert finished.done.returncode == 0, finished.done.stderr[-2000:]
+    page = Path(finished.done.stdout.splitlines()[-1])
+    text = (page.parent / "book" / "run.html").read_text()
+    assert "at 2.2x, 1.8x" in text and "2.22x" in text and "1.81x" in text
+    assert (page.parent / "notebooks" / "03_capabilities.html").exists()
+    executed = nbformat.read(finished.out / "notebooks" / "03_capabilities.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].text.strip() == str(len(pd.read_csv(finished.out / "results.csv")))
+
+
+def test_kills_lose_nothing_and_repeat_nothing(finished):
+    assert all(len(seen) > 0 for seen in finished.seen)
+    after = store(finished.out)
+    for seen in finished.seen:
+        assert {path: after[path] for path in seen} == seen
+
+
+def test_the_table_is_that_of_an_undisturbed_run(finished, language_model, tmp_path):
+    whole = evaluate(
+        language_model, pruning_pcts=[], expansion_ratios=RATIOS, limit=3, results_dir=str(tmp_path)
+    )
+    order = ["criterion", "pruning_pct", "task", "metric"]
+    rows = [
+        table.drop(columns=["duration_s", "commit"]).sort_values(order, ignore_index=True)
+        for table in (whole, load_results(finished.out / "results"))
+    ]
+    pd.testing.assert_frame_equal(*rows, rtol=1e-6)
+
+
+def test_a_second_rerun_on_the_folder_is_told_to_wait(finished):
+    assert finished.second.returncode == 2
+    assert finished.second.stderr.startswith("widthprune: error: out: another rerun works in ")
+
+
+def test_the_record_says_what_repeats_it(finished):
+    record = json.loads((finished.out / "record.json").read_text())
+    assert record["parameters"]["ratios"] == RATIOS and record["results"] == 4 * (1 + len(RATIOS))
+    assert record["model_revision"].startswith("sha256:") and len(record["data"]) == 4
+    assert record["devices"] and record["versions"]["torch"] and record["duration_s"] > 0
+    # A kill takes its attempt's reading with it, and the record counts what that leaves uncovered.
+    energy = record["energy"]
+    covered, before = map(int, re.findall(r"\d+", energy["covers"]))
+    assert energy["energy_by"].startswith("codecarbon") and energy["energy_kwh"] > 0
+    assert covered + before == record["results"] and energy["cost"] == 0.3 * energy["energy_kwh"]
+
+
+def test_another_ratio_measures_that_one_alone(finished, language_model, project):
+    """And a notebook that fails is named with its cell, after which the rest is not made again."""
+    before = store(finished.out)
+    write_notebook(project, "1 / 0")
+    words = command(language_model, project, finished.out, ratios=[2.2, 1.5])
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2 and "is not complete" in done.stderr
+    assert "rerun: 03_capabilities failed in cell 4: ZeroDivisionError: division by zero" in done.stderr
+    after = store(finished.out)
+    assert len(after) == len(before) + 4 and {path: after[path] for path in before} == before
+    write_notebook(project, TINY)
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    assert store(finished.out) == after
+    assert {round(r, 1) for r in load_results(finished.out / "results")["expansion_ratio"]} == {2.8, 2.2, 1.5}
+
+
+BAD = {
+    "ratio": (["--ratios", "5"], "ratios: expansion_ratio must be in (0, 2.7500], the model's own ratio, got 5"),
+    "no ratio": ([], "ratios: name at least one expansion ratio"),
+    "suite": (["--ratios", "2", "--suite", "pockett"], "suite must be one of paper, paper-instruct, pocket, got"),
+    "experiment": (["--ratios", "2", "--experiments", "truth"], "experiments must be of criteria, capabilities"),
+    "too few": (["--ratios", "2", "--experiments", "truthfulness"], "needs at least 2 below the model's own, got 1"),
+    "limit": (["--ratios", "2", "--limit", "0"], "limit must be at least 1"),
+    "criterion": (["--ratios", "2", "--criteria", "MOW"], "criterion must be one of MAW"),
+    "device": (["--ratios", "2", "--device", "abacus"], "device abacus is not to be had"),
+    "profile": (["--ratios", "2", "--profile", "moon"], "profile must be one of local, slurm, kubernetes or a folder"),
+    "price": (["--ratios", "2", "--price-per-kwh", "-1"], "price-per-kwh must be a price of at least 0, got -1.0"),
+    "cores": (["--ratios", "2", "--cores", "0"], "cores must be at least 1"),
+    "project": (["--ratios", "2", "--project", "nowhere"], "there is no notebook nowhere"),
+}  # fmt: skip
+
+
+def fails(arguments, capsys):
+    assert main(["rerun", *map(str, arguments)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("widthprune: error: ") and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_parameters_start_nothing(case, language_model, tmp_path, capsys):
+    options, message = BAD[case]
+    out = tmp_path / "out"
+    assert message in fails(["--model", language_model, "--out", out, *options], capsys)
+    assert not out.exists() and list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_model(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    error = fails(["--model", "no/such-model", "--ratios", "2", "--out", tmp_path / "out"], capsys)
+    assert "model: no/such-model" in error and list(tmp_path.iterdir()) == []
+
+
+def test_no_network_for_a_suite_of_the_hub(language_model, tmp_path, capsys, monkeypatch):
+    for name in ("WIDTHPRUNE_DATA", "HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("huggingface_hub.HfApi.list_datasets", lambda *_, **__: 1 / 0)
+    words = ["--model", language_model, "--ratios", "2", "--suite", "paper", "--out", tmp_path / "out"]
+    assert "suite: paper reads wikitext from the hub, which cannot be reached" in fails(words, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_disk(language_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5e6))
+    error = fails(["--model", language_model, "--ratios", "2", "--out", tmp_path / "out"], capsys)
+    assert "out: the disk of" in error and "has 5 MB free" in error
+
+
+def test_a_folder_of_something_else(language_model, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("")
+    error = fails(["--model", language_model, "--ratios", "2", "--out", tmp_path], capsys)
+    assert "holds something else than a rerun" in error
+
+
+def test_a_dry_run_lists_the_jobs_and_writes_nothing(language_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--model", language_model, "--ratios", "2.2", "1.8", "--criteria", "PPM", "L2", "--dry-run"]
+    assert main(["rerun", *words]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        printed.startswith("5 models, 20 results asked") and "L2-58-seed0, 1.8125x: pocket_prose" in printed
+    )
+    assert list(tmp_path.iterdir()) == []
