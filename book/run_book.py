@@ -15,7 +15,7 @@ from build import ROOT, render
 
 from widthprune.plan import read_plan
 from widthprune.results import load_results
-from widthprune.tables import with_error
+from widthprune.tables import criterion_labels, with_error
 from widthprune.tasks import TASKS, headline
 from widthprune.verdicts import collect
 
@@ -100,9 +100,10 @@ notebooks in `notebooks/`.
 
 def measured_table(run: Path) -> str:
     """A row per model and width, a column per benchmark."""
-    rows = headline_per_seed(load_results(run / "results"))
+    rows = headline(load_results(run / "results"))
+    rows["criterion"] = criterion_labels(rows)
     rows["text"] = [with_error(*pair) for pair in zip(rows["value"], rows["stderr"], strict=True)]
-    index = ["criterion", "expansion_ratio", "intermediate_size", "pruning_pct", "seed"]
+    index = ["criterion", "expansion_ratio", "intermediate_size", "pruning_pct"]
     wide = rows.pivot(index=index, columns="task", values="text").fillna("")
     wide = wide.sort_index(level=["criterion", "expansion_ratio"], ascending=[False, False])
     tasks = [task for task in TASKS if task in wide.columns]
@@ -111,23 +112,15 @@ def measured_table(run: Path) -> str:
         "d_ff / d_model",
         "neurons",
         "pruned",
-        "seed",
         *(TASKS[task].label for task in tasks),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for (criterion, ratio, size, pct, seed), texts in zip(wide.index, wide[tasks].to_numpy(), strict=True):
-        cells = [criterion, f"{ratio:.2f}x", str(size), f"{pct:g}%", str(seed), *texts]
+    for (criterion, ratio, size, pct), texts in zip(wide.index, wide[tasks].to_numpy(), strict=True):
+        cells = [criterion, f"{ratio:.2f}x", str(size), f"{pct:g}%", *texts]
         lines.append("| " + " | ".join(cells) + " |")
     items = rows.groupby("task")["n"].max()
     counts = ", ".join(f"{TASKS[task].label} {items[task]}" for task in tasks)
     return "\n".join(lines) + f"\n\n± is one standard error. Items: {counts}."
-
-
-def headline_per_seed(table):
-    """`headline` of each seed, since a run may draw RANDOM several times."""
-    import pandas as pd
-
-    return pd.concat([headline(rows) for _, rows in table.groupby("seed")], ignore_index=True)
 
 
 def verdict_table(stage: Path, notebooks: list[Path]) -> str:

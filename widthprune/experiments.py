@@ -72,7 +72,7 @@ def needed_runs(
     widths = {"pruning_pcts": parameters["pruning_pcts"]}
     points = grid(*shape, **widths, expansion_ratios=parameters["ratios"], criteria=parameters["criteria"])
     runs = [(parameters["seed"], point, task) for point in points for task in tasks]
-    for seed in parameters.get("random_seeds", ()):
-        draws = grid(*shape, **widths, criteria=["RANDOM"])
-        runs += [(seed, point, "pocket_prose") for point in draws]
+    if draws := parameters.get("random_seeds"):
+        points = grid(*shape, **widths, criteria=["RANDOM"], neuron_seeds=draws)
+        runs += [(parameters["seed"], point, "pocket_prose") for point in points if point.criterion != "none"]
     return runs

@@ -157,7 +157,8 @@ def _jobs(request, runs, benchmarks) -> dict[str, dict]:
         if benchmarks[task].missing:
             continue
         (settings,) = run_settings(request.model, [(point, benchmarks[task])], limit=request.limit, seed=seed)
-        name = f"{point.criterion}-{point.intermediate_size}-seed{seed}"
+        draw = "" if point.neuron_seed is None else f"-draw{point.neuron_seed}"
+        name = f"{point.criterion}-{point.intermediate_size}-seed{seed}{draw}"
         new = {"point": asdict(point), "seed": seed, "code": code[point.criterion != "none"], "files": {}}
         jobs.setdefault(name, new)["files"][task] = str(run_path("", settings))
     return jobs

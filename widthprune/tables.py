@@ -63,6 +63,12 @@ def texts(table: pd.DataFrame) -> list[str]:
     return [with_error(*pair) for pair in zip(table["value"], table["stderr"], strict=True)]
 
 
+def criterion_labels(table: pd.DataFrame) -> list[str]:
+    """Each row's criterion; RANDOM with its draw, so that several draws are several rows."""
+    pairs = zip(table["criterion"], table["neuron_seed"], strict=True)
+    return [name if pd.isna(draw) else f"{name}, draw {draw}" for name, draw in pairs]
+
+
 def with_error(value: float, stderr: float) -> str:
     """A value with its standard error, to the digits a reader can use.
 
