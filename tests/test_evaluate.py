@@ -1,10 +1,14 @@
 """Evaluation: the grid, the numbers, resuming, and what is refused before anything runs."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import tiny_model
+from transformers import AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
 from widthprune import evaluate as evaluate_module
@@ -205,3 +209,52 @@ def test_global_widths_are_results_of_their_own(language_model, tmp_path):
     assert table["criterion"].unique().tolist() == ["none", "PPM-GLOBAL", "FLAP-BIAS-GLOBAL"]
     assert table["intermediate_size"].unique().tolist() == [88, 44]
     assert len(list(tmp_path.rglob("*.json"))) == 4
+
+
+SWEEP = """
+import resource, sys
+from widthprune.evaluate import evaluate
+evaluate(sys.argv[1], ["pocket_facts"], pruning_pcts=[float(p) for p in sys.argv[3:]], limit=2, results_dir=sys.argv[2])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model, tmp_path):
+    # Most of this model is neurons: two pruned copies at once would go beyond the limit.
+    big = tiny_model(
+        hidden_size=512,
+        intermediate_size=8192,
+        num_hidden_layers=12,
+        vocab_size=300,
+        max_position_embeddings=512,
+    )
+    big.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(language_model).save_pretrained(tmp_path / "model")
+
+    def peak(*pcts):
+        command = [
+            sys.executable,
+            "-c",
+            SWEEP,
+            str(tmp_path / "model"),
+            str(tmp_path / "-".join(pcts)),
+            *pcts,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return int(done.stdout.split()[-1])
+
+    assert peak("0", "5", "10", "15") < 1.5 * peak("0")
+
+
+def test_a_sweep_that_narrows_one_copy_measures_what_each_width_alone_does(language_model, tmp_path):
+    tasks, criteria = ["pocket_prose"], ["RANDOM", "PPM"]
+    options = dict(limit=3, criteria=criteria, neuron_seeds=[0, 1])
+    whole = evaluate(
+        language_model, tasks, pruning_pcts=[10, 30, 60], results_dir=tmp_path / "whole", **options
+    )
+    for pct in (10, 30, 60):
+        alone = evaluate(
+            language_model, tasks, pruning_pcts=[pct], results_dir=tmp_path / f"{pct}", **options
+        )
+        same = whole[whole["pruning_pct"].isin([0, pct])]
+        assert same["value"].tolist() == alone["value"].tolist()

@@ -20,8 +20,10 @@ import pytest
 from widthprune import load_results
 from widthprune.__main__ import main
 from widthprune.evaluate import evaluate
+from widthprune.suites import SUITES
 
 ROOT = Path(__file__).parent.parent
+TASKS = len(SUITES["pocket"])
 # WIDTHPRUNE_KILLS=20 makes the same test harder: on a wider sweep, for a quarter of an hour.
 KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
 RATIOS = [2.2, 1.8] + [2.6, 2.5, 2.4, 2.3, 2.1, 2.0, 1.9, 1.7][: KILLS // 2]
@@ -150,8 +152,8 @@ def test_a_second_rerun_on_the_folder_is_told_to_wait(finished):
 
 def test_the_record_says_what_repeats_it(finished):
     record = json.loads((finished.out / "record.json").read_text())
-    assert record["parameters"]["ratios"] == RATIOS and record["results"] == 4 * (1 + len(RATIOS))
-    assert record["model_revision"].startswith("sha256:") and len(record["data"]) == 4
+    assert record["parameters"]["ratios"] == RATIOS and record["results"] == TASKS * (1 + len(RATIOS))
+    assert record["model_revision"].startswith("sha256:") and len(record["data"]) == TASKS
     assert record["devices"] and record["versions"]["torch"] and record["duration_s"] > 0
     # A kill takes its attempt's reading with it, and the record counts what that leaves uncovered.
     energy = record["energy"]
@@ -240,6 +242,7 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(language_model, tmp_path, c
     assert main(["rerun", *words]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.startswith("5 models, 20 results asked") and "L2-58-seed0, 1.8125x: pocket_prose" in printed
+        printed.startswith(f"5 models, {5 * TASKS} results asked")
+        and "L2-58-seed0, 1.8125x: pocket_prose" in printed
     )
     assert list(tmp_path.iterdir()) == []

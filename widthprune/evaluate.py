@@ -19,14 +19,16 @@ from tqdm.auto import tqdm
 
 from .activation_criteria import ALL_CRITERIA, CALIBRATED
 from .calibration import Calibration, calibrate
-from .criteria import check_criterion
+from .criteria import CRITERIA, check_criterion
 from .errors import WidthPruneError
+from .mlps import find_mlps
 from .models import load_model, model_revision, model_shape
 from .provenance import record
 from .pruning import prune_model, score_model
 from .results import METRIC_FIELDS, find_run, run_rows, tidy, write_run
 from .samples import records, samples_path, write_samples
 from .sizes import expansion_ratio, kept_size
+from .slicing import kept_indices
 from .suites import Benchmark, find_benchmarks
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
@@ -191,7 +193,8 @@ def evaluate(
             for run, s in zip(runs, settings, strict=True)
         ]
         todo = [i for i, there in enumerate(whole) if not there]
-        pruned = _Pruned(model, dtype, device, seed, backend, scratch, calibration)
+        final = asked[todo[-1]][0] if todo else None
+        pruned = _Pruned(model, dtype, device, seed, backend, scratch, calibration, final)
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
@@ -266,18 +269,27 @@ def _task_settings(benchmark: Benchmark) -> dict:
     }
 
 
+def _draw(point: Point) -> tuple[str, int | None]:
+    return point.criterion, point.neuron_seed
+
+
 def _name(point: Point) -> str:
     return point.criterion.removesuffix(GLOBAL)
 
 
 class _Pruned:
-    """The models of a sweep, each made when it is first needed, from one copy of the weights."""
+    """The models of a sweep, each made when it is first needed, from one copy of the weights.
 
-    def __init__(self, name, dtype, device, seed, backend, scratch, calibration):
+    Points come criterion by criterion, the widest first. Under the criterion of ``final``, the last
+    point, that copy itself is narrowed: each width keeps some of the neurons of the one before, and
+    nothing later needs the rest. A sweep under one criterion so needs the memory of one model.
+    """
+
+    def __init__(self, name, dtype, device, seed, backend, scratch, calibration, final):
         self._load = lambda: load_model(name, dtype=dtype, device=device)
         self._dtype, self._seed, self._backend, self._scratch = dtype, seed, backend, Path(scratch)
         self._model, self._scores, self._last = None, {}, (None, None)
-        self._calibration, self._activations = calibration, {}
+        self._calibration, self._activations, self._final = calibration, {}, final
 
     def at(self, point: Point, batch_size: int, max_length: int | None):
         """The lm-eval model of one point of the grid."""
@@ -300,15 +312,26 @@ class _Pruned:
         looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
         if (name, seed) not in self._scores:
             self._scores = {(name, seed): score_model(self._model, name, seed=seed, **looks)}
-        return prune_model(
+        scores = self._scores[name, seed]
+        narrow = point.criterion in CRITERIA and _draw(point) == _draw(self._final)
+        model = prune_model(
             self._model,
             name,
             # By size, not by percentage: the size is what the settings name.
             expansion_ratio=point.intermediate_size / self._model.config.get_text_config().hidden_size,
-            scores=self._scores[name, seed],
+            scores=scores,
             global_widths=point.criterion.endswith(GLOBAL),
+            inplace=narrow,
             **looks,
         )
+        if narrow:
+            self._scores = {
+                (name, seed): {
+                    mlp.name: scores[mlp.name].gather(-1, kept_indices(scores[mlp.name], mlp.size))
+                    for mlp in find_mlps(model)
+                }
+            }
+        return model
 
     def _look(self, gradients: bool):
         """The activations on the calibration text, run once for all criteria and widths."""

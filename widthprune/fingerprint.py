@@ -40,7 +40,7 @@ def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:
         f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sorted(package.glob("pocket/*.yaml"))
     ]
     # The task files name its functions.
-    texts.append(meaning(package / "pocket" / "scoring.py"))
+    texts += [meaning(path) for path in package.glob("pocket/scoring.py")]
     return _digest(texts)
 
 
