@@ -5,7 +5,14 @@ from scipy import stats as scipy_stats
 
 from widthprune import WidthPruneError, published
 from widthprune.results import sweep, tidy
-from widthprune.stats import correlate, correlate_tasks, missing_from_grid, relative_change, values
+from widthprune.stats import (
+    correlate,
+    correlate_tasks,
+    correlation_or_reason,
+    missing_from_grid,
+    relative_change,
+    values,
+)
 from widthprune.tasks import headline
 
 
@@ -102,6 +109,19 @@ def test_change_by_hand():
     assert rows["change_se"].tolist() == pytest.approx([0, 100 * np.hypot(0.1, 0.05)])
 
 
+def test_a_change_of_nothing_is_empty():
+    rows = relative_change(pd.concat([table({0: 0.0, 10: 0.2}), table({0: 0.5, 10: 0.2}, task="piqa")]))
+    assert rows["change_pct"].isna().tolist() == [True, True, False, False]
+
+
+def test_a_sweep_without_a_correlation_says_why():
+    flat = pd.concat(
+        [table({0: 0.5, 10: 0.4, 20: 0.3}), table({0: 1, 10: 1, 20: 1}, task="piqa", metric="acc_norm")]
+    )
+    assert correlation_or_reason(flat, "mmlu", "piqa").startswith("a correlation needs two series that vary")
+    assert correlation_or_reason(flat, "mmlu", "mmlu").r == pytest.approx(1)
+
+
 def test_changes_keep_models_and_limits_apart():
     both = pd.concat([table({0: 0.5, 10: 0.4}, model="a"), table({0: 0.2, 10: 0.4}, model="b")])
     both["limit"] = pd.array([50, 50, 200, 200], dtype="Int64")
@@ -132,7 +152,7 @@ def test_bad_series(x, y, message):
 
 
 def test_bad_tables():
-    with pytest.raises(WidthPruneError, match="no positive value at 0%"):
+    with pytest.raises(WidthPruneError, match="no value at 0%"):
         relative_change(table({10: 0.5}))
     with pytest.raises(WidthPruneError, match="several values"):
         values(pd.concat([table({0: 1}), table({0: 2})]), "mmlu")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from .efficiency import change_pct
 from .errors import WidthPruneError
-from .stats import correlate, relative_change, values
+from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline
 
 # Safe for colour-blind readers; the marker repeats what the colour says.
@@ -81,12 +81,15 @@ def plot_paradox(
 ) -> Axes:
     """One benchmark against another, a point per ratio, with the least-squares line and Pearson's r.
 
-    ``table`` holds one model under one criterion. The title states r, p and n. Dotted lines are the
+    ``table`` holds one model under one criterion. The title states r, p and n, or that there is none. Dotted lines are the
     ``floors`` of the two benchmarks.
     """
     x, y = values(table, knowledge), values(table, behaviour)
     both = pd.concat([x.rename("x"), y.rename("y")], axis=1, join="inner")
-    found = correlate(both["x"], both["y"])
+    found = correlation_or_reason(table, knowledge, behaviour)
+    numbers = (
+        "no correlation" if isinstance(found, str) else f"r = {found.r:.3f}, p = {found.p:.3f}, n = {found.n}"
+    )
     ax = ax or plt.gca()
     sns.regplot(
         both, x="x", y="y", ci=None, ax=ax, color=PALETTE[0], line_kws={"linewidth": 1, "color": PALETTE[3]}
@@ -100,7 +103,7 @@ def plot_paradox(
     ax.set(
         xlabel=f"{TASKS[knowledge].label} ({TASKS[knowledge].metric})",
         ylabel=f"{TASKS[behaviour].label} ({TASKS[behaviour].metric})",
-        title=f"{_one(table, 'model')}\nr = {found.r:.3f}, p = {found.p:.3f}, n = {found.n}",
+        title=f"{_one(table, 'model')}\n{numbers}",
     )
     return ax
 

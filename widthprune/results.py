@@ -41,6 +41,7 @@ COLUMNS = {
     "expansion_ratio": "float64",
     "task": "string",
     "num_fewshot": "Int64",
+    "data": "string",
     "metric": "string",
     "value": "float64",
     "stderr": "float64",
@@ -182,7 +183,7 @@ def most_items(table: pd.DataFrame) -> pd.DataFrame:
     """For each model, criterion, draw of random neurons, width and task, only the run over the most items; ties go to the first."""
     keys = ["model", "criterion", "neuron_seed", "pruning_pct", "task"]
     # A run is told by its settings; n may be empty where it was not published.
-    settings = ["num_fewshot", "limit", "seed", "dtype"]
+    settings = ["num_fewshot", "data", "limit", "seed", "dtype"]
     runs = table.drop_duplicates([*keys, *settings]).sort_values("n", ascending=False, kind="stable")
     chosen = runs.drop_duplicates(keys)[[*keys, *settings]]
     return tidy(table.merge(chosen, on=[*keys, *settings]))

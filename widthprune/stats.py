@@ -100,31 +100,41 @@ def correlate_tasks(table: pd.DataFrame, knowledge: str, behaviour: str) -> Corr
     return correlate(both.iloc[:, 0], both.iloc[:, 1])
 
 
+def correlation_or_reason(table: pd.DataFrame, knowledge: str, behaviour: str) -> Correlation | str:
+    """`correlate_tasks`, or in one line why the sweep has no correlation (two widths, a constant score)."""
+    try:
+        return correlate_tasks(table, knowledge, behaviour)
+    except WidthPruneError as error:
+        return str(error)
+
+
 def relative_change(table: pd.DataFrame) -> pd.DataFrame:
     """The table with ``change_pct`` and ``change_se``: each value against the unpruned model's.
 
     ``change_pct`` is 100 (value / baseline - 1), so a perplexity that doubles has changed by +100.
     ``change_se`` is its standard error from the two values' own, taken as independent (which
-    overstates it where both saw the same items); empty where either is unknown.
+    overstates it where both saw the same items); empty where either is unknown. Both are empty where
+    the unpruned model scored nothing: there is no change of zero in %.
 
     Raises
     ------
     WidthPruneError
-        If a model and task have no row at ``pruning_pct`` 0 or a baseline that is not positive.
+        If a model and task have no number at ``pruning_pct`` 0.
     """
     # Table and baseline share these, so the baselines of two limits or suites are never mixed.
     keys = ["model", "task", "metric", "num_fewshot", "limit", "dtype", "source"]
     baseline = table[table["pruning_pct"] == 0][[*keys, "value", "stderr"]]
     merged = table.merge(baseline, how="left", on=keys, suffixes=("", "_0"))
-    if (without := ~(merged["value_0"] > 0)).any():
+    if (without := merged["value_0"].isna()).any():
         row = merged[without].iloc[0]
         raise WidthPruneError(
-            f"{row['model']}, {row['task']} {row['metric']}: no positive value at 0% to compare with"
+            f"{row['model']}, {row['task']} {row['metric']}: no value at 0% to compare with"
         )
-    ratio = merged["value"] / merged["value_0"]
-    spread = np.hypot(merged["stderr"] / merged["value_0"], ratio * merged["stderr_0"] / merged["value_0"])
+    base = merged["value_0"].where(merged["value_0"] > 0)
+    ratio = merged["value"] / base
+    spread = np.hypot(merged["stderr"] / base, ratio * merged["stderr_0"] / base)
     merged["change_pct"] = 100 * (ratio - 1)
-    merged["change_se"] = (100 * spread).where(merged["pruning_pct"] > 0, 0.0)
+    merged["change_se"] = (100 * spread).where((merged["pruning_pct"] > 0) | base.isna(), 0.0)
     return merged.drop(columns=["value_0", "stderr_0"])
 
 
