@@ -2,12 +2,22 @@
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 
-from .compare import add_compare
-from .contributions import add_check, add_contribute
 from .errors import WidthPruneError
-from .rerun import add_rerun
+
+# Command -> the module ("": this one) and the function that add it.
+COMMANDS = {
+    "prune": ("", "add_prune"),
+    "evaluate": ("", "add_evaluate"),
+    "rerun": (".rerun", "add_rerun"),
+    "floors": ("", "add_floors"),
+    "diagnose": ("", "add_diagnose"),
+    "compare": (".compare", "add_compare"),
+    "check": (".contributions", "add_check"),
+    "contribute": (".contributions", "add_contribute"),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,18 +29,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 with one line on stderr if the input was at fault."""
     parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    added = (
-        add_prune,
-        add_evaluate,
-        add_rerun,
-        add_floors,
-        add_diagnose,
-        add_compare,
-        add_check,
-        add_contribute,
-    )
-    for add in added:
-        add(commands)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # The parser of one command needs no other's module: a plan of pruning then imports no torch.
+    asked = [name for name in arguments[:1] if name in COMMANDS]
+    for name in asked or COMMANDS:
+        module, adder = COMMANDS[name]
+        home = import_module(module, __package__) if module else sys.modules[__name__]
+        getattr(home, adder)(commands)
     try:
         options = parser.parse_args(arguments)
         options.run(options)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from .criteria import CRITERIA
+from .activation_criteria import ALL_CRITERIA
 from .errors import WidthPruneError
+from .evaluate import GLOBAL
 from .results import read_run, run_key, run_path, write_run
 from .suites import SUITES
 from .tasks import TASKS
@@ -121,8 +122,8 @@ def _wrong_settings(run: Mapping) -> Iterator[str]:
     pct, criterion, task = it["pruning_pct"], it["criterion"], it["task"]
     if not 0 <= pct < 100:
         yield f"pruning_pct must be in [0, 100), got {pct}"
-    if criterion not in (*CRITERIA, "none"):
-        yield f"criterion must be none or one of {', '.join(CRITERIA)}, got {criterion!r}"
+    if criterion.removesuffix(GLOBAL) not in (*ALL_CRITERIA, "none"):
+        yield f"criterion must be none or one of {', '.join(ALL_CRITERIA)}, got {criterion!r}"
     if (criterion == "none") != (pct == 0):
         yield f"criterion is {criterion} at {pct:g}%: it is none at 0% and nowhere else"
     if not (isinstance(it["intermediate_size"], int) and it["intermediate_size"] > 0):
@@ -143,8 +144,9 @@ def _wrong_settings(run: Mapping) -> Iterator[str]:
 def _wrong_metrics(run: Mapping) -> Iterator[str]:
     it = run["settings"]
     names = [row["metric"] for row in run["metrics"]]
+    described = "diagnostics" in it  # numbers about answers, with units of their own and no headline
     yield from (f"{name} is there {n} times" for name, n in Counter(names).items() if n > 1)
-    if it["task"] in TASKS and TASKS[it["task"]].metric not in names:
+    if not described and it["task"] in TASKS and TASKS[it["task"]].metric not in names:
         yield f"{it['task']} lacks its headline metric {TASKS[it['task']].metric}"
     for row in run["metrics"]:
         name, value, stderr, n = row["metric"], row["value"], row["stderr"], row["n"]
@@ -159,7 +161,7 @@ def _wrong_metrics(run: Mapping) -> Iterator[str]:
         if "perplexity" in name:
             if value < 1:
                 yield f"{name} must be at least 1, got {value}"
-        elif "byte" not in name:
+        elif "byte" not in name and not described:
             if not (0 <= value <= 1 or math.isnan(value)):
                 yield f"{name} must be a share from 0 to 1, got {value}"
             # No n numbers between 0 and 1 have a larger standard error; groups pool theirs, hence the slack.
