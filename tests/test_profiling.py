@@ -1,0 +1,86 @@
+"""Profiles: times that add up, one file a run, resumed; random weights do the work of trained ones."""
+
+import pytest
+
+from widthprune import WidthPruneError, load_results
+from widthprune.__main__ import main
+from widthprune.generation_timing import TimedBatch
+from widthprune.profiling import _aligned, profile_model, profile_prompts, random_model, time_metrics
+from widthprune.results import load_profiles
+
+SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)
+GENERATED = ["generated_latency_b1", "generated_throughput_b8"]
+
+
+@pytest.fixture(scope="module")
+def profile(language_model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("profiles")
+    return profile_model(language_model, GENERATED, results_dir=str(directory), **SMALL), directory
+
+
+def test_time_metrics_by_hand():
+    batches = [TimedBatch(1.0, (0.5, 0.5), 2.0, ((1, 2, 3),)), TimedBatch(3.0, (), 3.0, ((4,),))]
+    values = {row["metric"]: row["value"] for row in time_metrics(batches)}
+    assert values["ttft_ms_mean"] == 2000 and values["ttlt_ms_p50"] == 2500
+    assert values["ms_per_token_mean"] == 500 and values["steps_mean"] == 2
+    assert values["new_tokens"] == 4 and values["throughput_tok_s"] == pytest.approx(0.8)
+
+
+def test_first_token_and_steps_add_up_to_the_last_token(profile):
+    keys = ["task", "pruning_pct", "protocol", "seed"]
+    parts = profile[0].pivot(index=keys, columns="metric", values="value")
+    total = parts["ttft_ms_mean"] + (parts["steps_mean"] - 1) * parts["ms_per_token_mean"]
+    assert len(parts) == 2 * 2 * 2 * 3
+    assert (abs(total / parts["ttlt_ms_mean"] - 1) < 0.02).all()
+
+
+def test_a_fixed_profile_counts_the_same_tokens_at_every_width(profile):
+    rows = profile[0].query("metric == 'new_tokens' and protocol == 'fixed'")
+    assert set(rows["value"]) == {24.0} and set(rows["pruning_pct"]) == {0, 40}
+
+
+def test_profiles_resume_and_stay_out_of_the_benchmarks(profile, language_model):
+    table, directory = profile
+    times = {path: path.stat().st_mtime_ns for path in directory.rglob("*.json")}
+    again = profile_model(language_model, GENERATED, results_dir=str(directory), **SMALL)
+    assert again.equals(table) and len(times) == 24
+    assert times == {path: path.stat().st_mtime_ns for path in directory.rglob("*.json")}
+    assert len(load_results(directory)) == 0 and len(load_profiles(directory)) == len(table)
+
+
+def test_random_weights_do_the_same_work(language_model, llama):
+    model = random_model(language_model, 53)
+    assert model.config.intermediate_size == 53
+    metrics, _ = profile_prompts(model, [[1, 2, 3]] * 3, 1, 5, "fixed")
+    assert {row["metric"]: row["value"] for row in metrics}["new_tokens"] == 15
+
+
+def test_sizes_are_aligned_upwards():
+    found = _aligned(8192, 2048, [40], "PPM", [1, 8, 64, 128])
+    assert [(p.intermediate_size, m) for p, m in found] == [
+        (8192, 1), (4916, 1), (4920, 8), (4928, 64), (4992, 128)
+    ]  # fmt: skip
+
+
+def test_the_command_line(language_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    options = ["--pruning-pcts", "20", "--prompts", "2", "--max-new-tokens", "3", "--seeds", "1"]
+    options += ["--workloads", GENERATED[0], "--no-energy", "--results-dir", str(tmp_path)]
+    assert main(["profile", language_model, *options]) == 0
+    assert "ttlt_ms_p50" in capsys.readouterr().out
+    assert main(["profile", language_model, *options, "--protocols", "slow"]) == 2
+    assert "protocol must be one of free, fixed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": 0}, "prompts must be a whole number of at least 1, got 0"),
+        ({"workloads": ["poems_b1"]}, "workload must be one of hellaswag_latency_b1"),
+        ({"idle_s": 0}, "idle_s must be above 0 seconds"),
+    ],
+)
+def test_bad_input(changes, message, language_model, tmp_path):
+    with pytest.raises(WidthPruneError, match=message):
+        profile_model(language_model, results_dir=str(tmp_path), **changes)
+    assert list(tmp_path.iterdir()) == []
