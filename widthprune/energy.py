@@ -5,6 +5,7 @@ as kWh. So the return value is never looked at here; energies come from ``final_
 kWh, and a total that is not the sum of its parts is refused.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -66,6 +67,8 @@ def offline_tracker():
         raise WidthPruneError(
             "measuring energy needs codecarbon: pip install 'widthprune[energy]', or leave energy out"
         ) from None
+    # It announces itself before it has read its own log level.
+    logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
     # The country sets the carbon intensity alone, which no number here uses.
     return OfflineEmissionsTracker(
         country_iso_code="USA",
