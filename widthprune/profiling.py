@@ -19,7 +19,7 @@ from .errors import WidthPruneError
 from .evaluate import PAPER_PCTS, Point, grid
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch
 from .models import load_model, local_directory, model_revision, model_shape
-from .provenance import device_name, record
+from .provenance import clock_mhz, device_name, record
 from .pruning import prune_model, score_model
 from .results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_rows, tidy, write_run
 from .sizes import expansion_ratio, kept_size
@@ -133,9 +133,11 @@ def _run(asked, results_dir, random_weights, idle_s, dtype, device) -> dict[str,
             metrics, sources = profile_prompts(
                 model, prompts, work.batch_size, work.max_new_tokens, settings["protocol"], idle
             )
+            clock = clock_mhz(device)
         metrics.append(_metric("limit_ms_per_token", 1000 * bytes_per_token(model) / bandwidth))
         metrics.append(_metric("read_bandwidth_gb_s", bandwidth / 1e9))
-        write_run(results_dir, settings, metrics, provenance | {"sources": json.dumps(sources)})
+        provenance |= {"sources": json.dumps(sources), "clock_mhz": clock}
+        write_run(results_dir, settings, metrics, provenance)
     return missing
 
 
