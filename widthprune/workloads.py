@@ -1,8 +1,10 @@
 """Workloads: what is generated when energy and time are measured, the paper's six and two that need no data."""
 
+import os
 import random
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -63,7 +65,7 @@ def read_prompts(workload: Workload, count: int, seed: int, tokenizer, vocab_siz
         raise WidthPruneError(
             f"workload {workload.task} needs a tokenizer: give a model that has one, or a generated workload"
         )
-    texts = _texts(workload.task)
+    texts = _texts(workload.task, os.environ.get("WIDTHPRUNE_DATA"))
     if len(texts) < count:
         raise WidthPruneError(
             f"prompts must be at most {len(texts)}, the items of {workload.task}, got {count}"
@@ -81,7 +83,8 @@ def generated_prompts(count: int, length: int, vocab_size: int, seed: int) -> li
     return torch.randint(0, vocab_size, (count, length), generator=generator).tolist()
 
 
-def _texts(task: str) -> list[str]:
+@lru_cache  # MMLU takes half a minute to read, and every width and seed asks for it
+def _texts(task: str, data_dir: str | None) -> list[str]:
     """The question of every item, as lm-eval asks it without examples; subtasks take turns."""
     with tempfile.TemporaryDirectory() as scratch:
         (benchmark,) = find_benchmarks([task], scratch)
