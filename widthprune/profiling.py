@@ -14,10 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from .architectures import SHAPES, paper_config
 from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes
-from .energy import PARTS, Reading, measure_idle, measured, offline_tracker
 from .errors import WidthPruneError
 from .evaluate import PAPER_PCTS, Point, grid
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch
+from .meter import PARTS, Reading, measure_idle, measured, offline_tracker
 from .models import load_model, local_directory, model_revision, model_shape
 from .provenance import clock_mhz, device_name, record
 from .pruning import prune_model, score_model

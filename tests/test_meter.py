@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.energy import Reading, measure_idle, measured, part_sources, read_energy
+from widthprune.meter import Reading, measure_idle, measured, part_sources, read_energy
 from widthprune.profiling import energy_metrics
 
 IDLE = {"cpu": 10.0, "gpu": 0.0, "ram": 5.0}
