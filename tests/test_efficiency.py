@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError, published
-from widthprune.efficiency import carbon_intensity, change_pct, decompose, summarize
+from widthprune.efficiency import carbon_intensity, change_pct, decompose, split_published, summarize
 
 
 def run(**changes):
@@ -76,6 +76,25 @@ def test_the_growth_is_tokens_and_not_speed(summary):
         "hellaswag_latency_b1": 3.7, "ifeval_latency_b1": 2.1, "mmlu_latency_b1": 1.2
     }  # fmt: skip
     assert last["time_per_token_factor"].between(0.95, 1.01).all()
+
+
+def test_first_token_and_steps_add_up_to_the_published_time(summary):
+    parts = split_published(summary)
+    assert len(parts) == 2 * 7 * 3
+    assert (abs(parts["sum_ms"] / parts["ttlt_ms"] - 1) < 0.02).all()
+    # Two numbers explain three workloads at each width, and neither follows the width.
+    once = parts.drop_duplicates(["model", "pruning_pct"]).groupby("model")["ms_per_token"]
+    assert (once.max() / once.min() < 1.02).all()
+
+
+def test_the_split_by_hand():
+    runs = [
+        run(workload=name, ttlt_ms=30.0 + 10 * (n - 1), throughput_tok_s=1000 * n / (30.0 + 10 * (n - 1)))
+        for name, n in (("a_latency_b1", 5), ("b_latency_b1", 50), ("c_latency_b1", 100))
+    ]
+    parts = split_published(summarize(pd.DataFrame(runs)))
+    np.testing.assert_allclose(parts["tokens"], [5, 50, 100])
+    np.testing.assert_allclose(parts[["first_token_ms", "ms_per_token"]], [[30, 10]] * 3)
 
 
 def test_3b_energies_are_not_corrected(summary):

@@ -11,6 +11,7 @@ from .errors import WidthPruneError
 COMMANDS = {
     "prune": ("", "add_prune"),
     "evaluate": ("", "add_evaluate"),
+    "profile": ("", "add_profile"),
     "rerun": (".rerun", "add_rerun"),
     "floors": ("", "add_floors"),
     "diagnose": ("", "add_diagnose"),
@@ -240,6 +241,58 @@ def diagnose(options) -> None:
 
     for path in diagnose(options.results_dir):
         print(path)
+
+
+def add_profile(commands) -> None:
+    command = commands.add_parser("profile", help="measure time and energy over a grid of widths; resumes")
+    command.set_defaults(run=profile)
+    _add_model(command)
+    command.add_argument(
+        "--workloads", nargs="+", metavar="NAME", help="default all: see widthprune.workloads"
+    )
+    command.add_argument("--protocols", nargs="+", metavar="NAME", default=("free", "fixed"))
+    command.add_argument("--pruning-pcts", nargs="*", type=float, metavar="PCT")
+    command.add_argument("--criterion", default="PPM", help="default PPM")
+    command.add_argument("--multiples", nargs="+", type=int, metavar="N", default=(1,), help="align sizes")
+    command.add_argument("--random-weights", action="store_true", help="true shapes, no checkpoint")
+    command.add_argument("--prompts", type=int, help="default the workload's own")
+    command.add_argument("--max-new-tokens", type=int, help="default the workload's own")
+    command.add_argument("--seeds", nargs="+", type=int, default=(42, 123, 456))
+    command.add_argument("--no-energy", action="store_true", help="times only; needs no codecarbon")
+    command.add_argument("--idle-s", type=float, default=10, help="seconds of idle power; default 10")
+    command.add_argument("--results-dir", default="results", help="default results")
+    command.add_argument("--dtype", default="auto")
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+
+
+def profile(options) -> None:
+    from .evaluate import PAPER_PCTS
+    from .profiling import profile_model
+    from .workloads import WORKLOADS
+
+    table = profile_model(
+        options.model,
+        options.workloads or tuple(WORKLOADS),
+        protocols=options.protocols,
+        pruning_pcts=PAPER_PCTS if options.pruning_pcts is None else options.pruning_pcts,
+        criterion=options.criterion,
+        multiples=options.multiples,
+        random_weights=options.random_weights,
+        prompts=options.prompts,
+        max_new_tokens=options.max_new_tokens,
+        seeds=options.seeds,
+        energy=not options.no_energy,
+        idle_s=options.idle_s,
+        results_dir=options.results_dir,
+        dtype=options.dtype,
+        device=options.device,
+    )
+    if len(table):
+        shown = table[table["metric"].isin(["ttlt_ms_p50", "ms_per_token_p50", "net_j_per_token"])]
+        columns = ["pruning_pct", "task", "protocol", "seed", "metric", "value", "n"]
+        print(shown[columns].to_string(index=False, float_format="{:.4g}".format))
+    for task, reason in table.attrs["missing"].items():
+        print(f"missing: {task}: {reason}")
 
 
 def _add_model(command) -> None:

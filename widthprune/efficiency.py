@@ -92,3 +92,50 @@ def decompose(summary: pd.DataFrame) -> pd.DataFrame:
     rows["time_per_token_factor"] = rows["ttlt_factor"] / rows["tokens_factor"]
     factors = ["ttlt_factor", "tokens_factor", "time_per_token_factor"]
     return rows[[*KEYS, *factors]].reset_index(drop=True)
+
+
+def split_published(summary: pd.DataFrame) -> pd.DataFrame:
+    """TTLT = first token + (tokens - 1) x time per token, for the published single requests.
+
+    The runs did not record the first token, so both times are estimated: for each model and pruning
+    percentage, least squares of relative error over its three workloads, whose answers differ in
+    length. Prompts differ in length too, so the first token is that of a middling prompt.
+
+    Returns
+    -------
+    DataFrame
+        ``KEYS`` with ``tokens`` per request, ``first_token_ms``, ``ms_per_token``, their sum ``sum_ms``
+        and the measured ``ttlt_ms``.
+    """
+    rows = summary[summary["batch_size"] == 1].copy()
+    # Tokens per request: the runs hold tokens per run, and for 3B not the number of requests.
+    rows["tokens"] = rows["ttlt_ms"] * rows["throughput_tok_s"] / 1000
+    for _, of_width in rows.groupby(["model", "pruning_pct"]):
+        terms = np.column_stack([np.ones(len(of_width)), of_width["tokens"] - 1])
+        relative = terms / of_width["ttlt_ms"].to_numpy()[:, None]
+        found = np.linalg.lstsq(relative, np.ones(len(of_width)), rcond=None)[0]
+        rows.loc[of_width.index, ["first_token_ms", "ms_per_token"]] = found
+    rows["sum_ms"] = rows["first_token_ms"] + (rows["tokens"] - 1) * rows["ms_per_token"]
+    columns = ["tokens", "first_token_ms", "ms_per_token", "sum_ms", "ttlt_ms"]
+    return rows[[*KEYS, *columns]].reset_index(drop=True)
+
+
+def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
+    """The same of profiles (`widthprune.results.load_profiles`), where each term has its own clock.
+
+    A row per model, multiple, workload, protocol and pruning percentage, means over seeds. For a batch
+    ``tokens`` counts its steps, so that ``ttlt_ms`` is the time until its last answer has ended.
+    """
+    names = {"task": "workload"}
+    by = ["model", "multiple_of", "workload", "protocol", "batch_size", "pruning_pct"]
+    wide = profiles.rename(columns=names).pivot_table(index=[*by, "seed"], columns="metric", values="value")
+    rows = pd.DataFrame(
+        {
+            "tokens": wide["steps_mean"],
+            "first_token_ms": wide["ttft_ms_mean"],
+            "ms_per_token": wide["ms_per_token_mean"],
+            "ttlt_ms": wide["ttlt_ms_mean"],
+        }
+    )
+    rows["sum_ms"] = rows["first_token_ms"] + (rows["tokens"] - 1) * rows["ms_per_token"]
+    return rows.groupby(by).mean().reset_index()

@@ -47,6 +47,17 @@ def device_name(device: str | torch.device) -> str:
     return device.type
 
 
+def clock_mhz(device: str | torch.device) -> float | None:
+    """Clock of the first core, or of the GPU, at this moment; None where the system does not tell."""
+    if torch.device(device).type == "cuda":
+        return float(torch.cuda.clock_rate(device))
+    if os.path.exists("/proc/cpuinfo"):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("cpu MHz"):
+                return float(line.split(":", 1)[1])
+    return None
+
+
 def git_commit() -> str:
     """Commit of the checkout this package runs from, ``+dirty`` when it differs; empty outside one."""
     # From a notebook of a repository of their own, the caller's commit would be the wrong one.

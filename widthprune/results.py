@@ -57,6 +57,17 @@ COLUMNS = {
     "contributor": "string",
 }
 
+# A profile is a run that measured energy and time: its table says under which protocol, too.
+PROFILE_COLUMNS = COLUMNS | {
+    "protocol": "string",
+    "batch_size": "Int64",
+    "max_new_tokens": "Int64",
+    "multiple_of": "Int64",
+    "weights": "string",
+    "threads": "Int64",
+    "sources": "string",
+}
+
 
 def run_key(settings: Mapping) -> str:
     """Hash of everything that could change a result: 12 hexadecimal digits."""
@@ -131,7 +142,7 @@ def find_run(root: str | Path, settings: Mapping) -> dict | None:
 
 
 def load_results(path: str | Path = "results") -> pd.DataFrame:
-    """All measured rows under a results directory as one tidy table.
+    """All benchmark rows under a results directory as one tidy table; profiles have `load_profiles`.
 
     Returns
     -------
@@ -144,15 +155,28 @@ def load_results(path: str | Path = "results") -> pd.DataFrame:
     WidthPruneError
         If the directory is not there, or a file in it is damaged; the message names the file.
     """
+    return tidy(pd.DataFrame(_rows(path, profiles=False)))
+
+
+def load_profiles(path: str | Path = "results") -> pd.DataFrame:
+    """All rows of energy and time under a results directory, with the columns of ``PROFILE_COLUMNS``.
+
+    Raises
+    ------
+    WidthPruneError
+        As `load_results`.
+    """
+    return tidy(pd.DataFrame(_rows(path, profiles=True)), PROFILE_COLUMNS)
+
+
+def _rows(path, profiles: bool) -> list[dict]:
     root = Path(path)
     if not root.is_dir():
         raise WidthPruneError(
             f"results directory {root} does not exist: run an experiment or name another one"
         )
-    rows = []
-    for file in sorted(root.rglob("*.json")):
-        rows += run_rows(read_run(file))
-    return tidy(pd.DataFrame(rows))
+    runs = [read_run(file) for file in sorted(root.rglob("*.json"))]
+    return [row for run in runs if ("protocol" in run["settings"]) == profiles for row in run_rows(run)]
 
 
 def run_rows(run: Mapping) -> list[dict]:
@@ -164,9 +188,9 @@ def run_rows(run: Mapping) -> list[dict]:
     return [run["provenance"] | settings | row | {"source": "measured"} for row in run["metrics"]]
 
 
-def tidy(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with exactly the columns of ``COLUMNS``, in their types; absent columns are empty."""
-    return table.reindex(columns=list(COLUMNS)).astype(COLUMNS)
+def tidy(table: pd.DataFrame, columns: Mapping[str, str] = COLUMNS) -> pd.DataFrame:
+    """The table with exactly these columns, in their types; absent columns are empty."""
+    return table.reindex(columns=list(columns)).astype(dict(columns))
 
 
 def sweep(table: pd.DataFrame, model: str, criterion: str = "PPM") -> pd.DataFrame:

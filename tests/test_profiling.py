@@ -1,0 +1,102 @@
+"""Profiles: times that add up, one file a run, resumed; random weights do the work of trained ones."""
+
+import time
+
+import pytest
+import torch
+
+from widthprune import WidthPruneError, load_model, load_results
+from widthprune.__main__ import main
+from widthprune.generation_timing import TimedBatch, time_batch
+from widthprune.profiling import _aligned, profile_model, profile_prompts, random_model, time_metrics
+from widthprune.results import load_profiles
+
+SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)
+GENERATED = ["generated_latency_b1", "generated_throughput_b8"]
+
+
+@pytest.fixture(scope="module")
+def profile(language_model, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("profiles")
+    return profile_model(language_model, GENERATED, results_dir=str(directory), **SMALL), directory
+
+
+def test_time_metrics_by_hand():
+    batches = [TimedBatch(1.0, (0.5, 0.5), 2.0, ((1, 2, 3),)), TimedBatch(3.0, (), 3.0, ((4,),))]
+    values = {row["metric"]: row["value"] for row in time_metrics(batches)}
+    assert values["ttft_ms_mean"] == 2000 and values["ttlt_ms_p50"] == 2500
+    assert values["ms_per_token_mean"] == 500 and values["steps_mean"] == 2
+    assert values["new_tokens"] == 4 and values["throughput_tok_s"] == pytest.approx(0.8)
+
+
+def test_first_token_and_steps_add_up_to_the_last_token(llama):
+    for protocol in ("free", "fixed"):
+        for rows in (1, 8):
+            # The time of this process alone: other work on the machine must not fail the test.
+            timed = [
+                time_batch(llama, [[i, 2, 3]] * rows, 40, protocol=protocol, eos=[7], clock=time.process_time)
+                for i in range(4)
+            ]
+            values = {row["metric"]: row["value"] for row in time_metrics(timed)}
+            parts = values["ttft_ms_mean"] + (values["steps_mean"] - 1) * values["ms_per_token_mean"]
+            assert parts == pytest.approx(values["ttlt_ms_mean"], rel=0.02)
+
+
+def test_a_fixed_profile_counts_the_same_tokens_at_every_width(profile):
+    rows = profile[0].query("metric == 'new_tokens' and protocol == 'fixed'")
+    assert set(rows["value"]) == {24.0} and set(rows["pruning_pct"]) == {0, 40}
+
+
+def test_profiles_resume_and_stay_out_of_the_benchmarks(profile, language_model):
+    table, directory = profile
+    times = {path: path.stat().st_mtime_ns for path in directory.rglob("*.json")}
+    again = profile_model(language_model, GENERATED, results_dir=str(directory), **SMALL)
+    assert again.equals(table) and len(times) == 24
+    assert times == {path: path.stat().st_mtime_ns for path in directory.rglob("*.json")}
+    assert len(load_results(directory)) == 0 and len(load_profiles(directory)) == len(table)
+
+
+def test_random_weights_do_the_same_work_as_trained_ones(language_model):
+    trained, _ = load_model(language_model)
+    with torch.no_grad():  # as far from a random start as a training could take it
+        for parameter in trained.parameters():
+            parameter.mul_(3).round_(decimals=1)
+    values = []
+    for model in (trained, random_model(language_model, 88)):
+        metrics, _ = profile_prompts(model, [[1, 2, 3]] * 3, 1, 50, "fixed")
+        values.append({row["metric"]: row["value"] for row in metrics})
+    assert values[0]["new_tokens"] == values[1]["new_tokens"] == 150
+    assert values[0]["model_size_gib"] == values[1]["model_size_gib"]
+    # The quickest steps, which other work on the machine disturbs least.
+    assert 0.5 < values[0]["ms_per_token_p5"] / values[1]["ms_per_token_p5"] < 2
+
+
+def test_sizes_are_aligned_upwards():
+    found = _aligned(8192, 2048, [40], "PPM", [1, 8, 64, 128])
+    assert [(p.intermediate_size, m) for p, m in found] == [
+        (8192, 1), (4916, 1), (4920, 8), (4928, 64), (4992, 128)
+    ]  # fmt: skip
+
+
+def test_the_command_line(language_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    options = ["--pruning-pcts", "20", "--prompts", "2", "--max-new-tokens", "3", "--seeds", "1"]
+    options += ["--workloads", GENERATED[0], "--no-energy", "--results-dir", str(tmp_path)]
+    assert main(["profile", language_model, *options]) == 0
+    assert "ttlt_ms_p50" in capsys.readouterr().out
+    assert main(["profile", language_model, *options, "--protocols", "slow"]) == 2
+    assert "protocol must be one of free, fixed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompts": 0}, "prompts must be a whole number of at least 1, got 0"),
+        ({"workloads": ["poems_b1"]}, "workload must be one of hellaswag_latency_b1"),
+        ({"idle_s": 0}, "idle_s must be above 0 seconds"),
+    ],
+)
+def test_bad_input(changes, message, language_model, tmp_path):
+    with pytest.raises(WidthPruneError, match=message):
+        profile_model(language_model, results_dir=str(tmp_path), **changes)
+    assert list(tmp_path.iterdir()) == []
