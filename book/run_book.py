@@ -61,6 +61,8 @@ def config(plan: dict) -> dict:
     whole = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     # Colab would open the notebook as it stands in the repository, with other parameters.
     del whole["launch_buttons"]
+    # The claim ledger belongs to the whole book.
+    del whole["sphinx"]["config"]["html_extra_path"]
     return whole | {"title": f"{short(plan)}: a run of width pruning"}
 
 

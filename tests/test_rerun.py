@@ -172,7 +172,7 @@ def test_another_ratio_measures_that_one_alone(finished, language_model, project
     assert done.returncode == 2 and "is not complete" in done.stderr
     assert "rerun: 03_capabilities failed in cell 4: ZeroDivisionError: division by zero" in done.stderr
     after = store(finished.out)
-    assert len(after) == len(before) + 4 and {path: after[path] for path in before} == before
+    assert len(after) == len(before) + TASKS and {path: after[path] for path in before} == before
     write_notebook(project, TINY)
     assert subprocess.run(words, capture_output=True).returncode == 0
     assert store(finished.out) == after
