@@ -170,7 +170,7 @@ def test_another_ratio_measures_that_one_alone(finished, language_model, project
     words = command(language_model, project, finished.out, ratios=[2.2, 1.5])
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 2 and "is not complete" in done.stderr
-    assert "rerun: 03_capabilities failed in cell 4: ZeroDivisionError: division by zero" in done.stderr
+    assert "rerun: 03_capabilities failed in cell 3: ZeroDivisionError: division by zero" in done.stderr
     after = store(finished.out)
     assert len(after) == len(before) + TASKS and {path: after[path] for path in before} == before
     write_notebook(project, TINY)
