@@ -62,7 +62,9 @@ def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.nd
         names = [name for name in TASKS if name in set(rows["task"]) and TASKS[name].side == side]
         for i, name in enumerate(names):
             line = rows[rows["task"] == name].sort_values("pruning_pct")
-            style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i], markersize=5, capsize=2)
+            style = dict(
+                color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5, capsize=2
+            )
             ax.errorbar(line["pruning_pct"], line["above"], yerr=line["stderr"].astype(float),
                         label=TASKS[name].label, linewidth=1.4, **style)  # fmt: skip
         ax.axhline(0, color="0.3", linestyle=":", linewidth=1.2, zorder=0)
@@ -92,7 +94,7 @@ def plot_explained(
                     f": {explained.loc[(model, task), 'explained_pct']:.0f}% of the rise is below the floor"
                 )
             ax.errorbar(line["pruning_pct"], line["value"], yerr=line["stderr"].astype(float), label=label,
-                        color=PALETTE[i], marker=MARKERS[i], markersize=5, capsize=2)  # fmt: skip
+                        color=PALETTE[i], marker=MARKERS[i % len(MARKERS)], markersize=5, capsize=2)  # fmt: skip
         known = floors[(floors["task"] == task) & (floors["metric"] == TASKS[task].metric)]
         known = known.set_index("responder")["value"].sort_values()
         _name_lines(ax, {"equal probabilities": known["uniform"]} if "uniform" in known else known.to_dict())
@@ -149,7 +151,7 @@ def plot_same_damage(
     for i, (criterion, rows) in enumerate(found.groupby("criterion", sort=False)):
         for j, (_, draw) in enumerate(rows.groupby("neuron_seed", dropna=False)):
             label = criterion if j == 0 else None
-            ax.plot(draw["perplexity"], draw["value"], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i],
+            ax.plot(draw["perplexity"], draw["value"], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)],
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
     if floors is not None and task in floors:
         ax.axhline(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
