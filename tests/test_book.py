@@ -13,7 +13,7 @@ import papermill
 import pytest
 import yaml
 
-from widthprune import load_results
+from widthprune import CALIBRATED, load_results
 from widthprune.contributions import find_problems
 from widthprune.evidence import Evidence
 from widthprune.floors import load_floors
@@ -188,3 +188,12 @@ def test_a_warning_in_a_page_fails_the_build(small_book):
         page.write("\n[broken](nowhere.md)\n")
     done = build(root=small_book)
     assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
+
+
+def test_what_the_front_page_says_of_criteria_that_look_at_data():
+    evidence = Evidence(load_results(ROOT / "results"), load_floors())
+    whole = evidence.measured("smollm2-135m-instruct", "pocket_prose", "none", 0)
+    ppm, error = evidence.measured_change("smollm2-135m-instruct", "pocket_prose", "PPM", 10)
+    for criterion in CALIBRATED:
+        change, other = evidence.measured_change("smollm2-135m-instruct", "pocket_prose", criterion, 10)
+        assert change < 0.5 * whole and change + 2 * (error**2 + other**2) ** 0.5 < ppm
