@@ -1,5 +1,6 @@
 """Plans: the jobs of a request, and what another request shares with it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def test_another_ratio_shares_the_rest(request_of, tmp_path):
 @pytest.mark.parametrize("change", [{"limit": 4}, {"seed": 1}])
 def test_another_limit_or_seed_shares_nothing(change, request_of, tmp_path):
     assert not results(request_of, tmp_path) & results(replace(request_of, **change), tmp_path)
+
+
+def test_another_model_shares_nothing_even_under_the_same_name(request_of, tmp_path):
+    """One weight changed in place: the same name, config, file names and sizes."""
+    copy = shutil.copytree(request_of.model, tmp_path / "model")
+    request = replace(request_of, model=str(copy))
+    before = results(request, tmp_path)
+    assert before == results(request, tmp_path) and not before & results(request_of, tmp_path)
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert not before & results(request, tmp_path)
 
 
 def test_another_device_or_criterion_beside_it(request_of, tmp_path):

@@ -65,14 +65,12 @@ def notebook_parameters(path: Path, chosen: Mapping) -> dict:
     return parameters
 
 
-def needed_runs(
-    tasks: Sequence[str], parameters: Mapping, shape: tuple[int, int]
-) -> list[tuple[int, Point, str]]:
-    """(seed, model, task) of every run that a notebook will look for, given its parameters."""
+def needed_runs(tasks: Sequence[str], parameters: Mapping, shape: tuple[int, int]) -> list[tuple[Point, str]]:
+    """(model, task) of every run that a notebook will look for, given its parameters."""
     widths = {"pruning_pcts": parameters["pruning_pcts"]}
     points = grid(*shape, **widths, expansion_ratios=parameters["ratios"], criteria=parameters["criteria"])
-    runs = [(parameters["seed"], point, task) for point in points for task in tasks]
+    runs = [(point, task) for point in points for task in tasks]
     if draws := parameters.get("random_seeds"):
         points = grid(*shape, **widths, criteria=["RANDOM"], neuron_seeds=draws)
-        runs += [(parameters["seed"], point, "pocket_prose") for point in points if point.criterion != "none"]
+        runs += [(point, "pocket_prose") for point in points if point.criterion != "none"]
     return runs

@@ -115,16 +115,15 @@ def local_directory(name: str) -> str | Path:
 
 
 def model_revision(name: str) -> str:
-    """What tells two versions of a model apart: package version, hub commit, or hash of a directory.
-
-    The hash covers the config and the names and sizes of the files, not every byte of the weights.
-    """
+    """What tells two versions of a model apart: package version, hub commit, or hash of a directory's files."""
     if name in PACKAGED:
         return f"{PACKAGED[name].package} {metadata.version(PACKAGED[name].package)}"
     if Path(name).is_dir():
-        files = sorted(path for path in Path(name).iterdir() if path.is_file())
-        digest = hashlib.sha256(repr([(path.name, path.stat().st_size) for path in files]).encode())
-        digest.update((Path(name) / "config.json").read_bytes())
+        # Every byte counts: a model trained further and saved in the same place has the same names and sizes.
+        digest = hashlib.sha256()
+        for path in sorted(path for path in Path(name).iterdir() if path.is_file()):
+            with path.open("rb") as stream:
+                digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
         return f"sha256:{digest.hexdigest()[:16]}"
     return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash or ""
 

@@ -85,7 +85,7 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
         runs = _all_runs(request, notebooks, shape)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
-        tasks = list(dict.fromkeys(task for _, _, task in runs))
+        tasks = list(dict.fromkeys(task for _, task in runs))
         benchmarks = {benchmark.task: benchmark for benchmark in find_benchmarks(tasks, scratch)}
         _check_hub(request.suite, benchmarks.values())
         return {
@@ -136,7 +136,7 @@ def _all_runs(request, notebooks, shape) -> list:
     whole = asdict(request) | {"random_seeds": ()}
     # The suite itself is measured over the grid asked for, whichever notebooks show it.
     runs = needed_runs(tuple(resolve(suite)), whole, shape)
-    widths = len({point.intermediate_size for _, point, _ in runs}) - 1
+    widths = len({point.intermediate_size for point, _ in runs}) - 1
     for name, parameters in notebooks.items():
         experiment = EXPERIMENTS[name]
         if widths < experiment.least_widths:
@@ -151,16 +151,25 @@ def _all_runs(request, notebooks, shape) -> list:
 def _jobs(request, runs, benchmarks) -> dict[str, dict]:
     from .evaluate import run_settings
 
+    asked = [(point, task) for point, task in runs if not benchmarks[task].missing]
+    settings = run_settings(
+        request.model,
+        [(point, benchmarks[task]) for point, task in asked],
+        limit=request.limit,
+        seed=request.seed,
+    )
     code = {pruned: scoring_code(pruned) for pruned in (False, True)}
     jobs = {}
-    for seed, point, task in runs:
-        if benchmarks[task].missing:
-            continue
-        (settings,) = run_settings(request.model, [(point, benchmarks[task])], limit=request.limit, seed=seed)
+    for (point, task), found in zip(asked, settings, strict=True):
         draw = "" if point.neuron_seed is None else f"-draw{point.neuron_seed}"
-        name = f"{point.criterion}-{point.intermediate_size}-seed{seed}{draw}"
-        new = {"point": asdict(point), "seed": seed, "code": code[point.criterion != "none"], "files": {}}
-        jobs.setdefault(name, new)["files"][task] = str(run_path("", settings))
+        name = f"{point.criterion}-{point.intermediate_size}-seed{request.seed}{draw}"
+        new = {
+            "point": asdict(point),
+            "seed": request.seed,
+            "code": code[point.criterion != "none"],
+            "files": {},
+        }
+        jobs.setdefault(name, new)["files"][task] = str(run_path("", found))
     return jobs
 
 
