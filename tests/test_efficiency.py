@@ -59,6 +59,15 @@ def test_printed_joules_per_token_are_those_of_the_paper(summary):
     )
 
 
+def test_throughput_is_that_of_the_counted_tokens_and_times():
+    """The 1B runs hold every term: tokens, mean time of a request or batch, and how many were timed."""
+    runs = published("efficiency_runs").query("model == 'Llama-3.2-1B'")
+    time_ms = runs["ttlt_ms"].fillna(runs["batch_time_ms"])
+    timed = runs["measured_prompts"] / runs["batch_size"]
+    assert len(runs) == 7 * 6 * 3
+    np.testing.assert_allclose(1000 * runs["new_tokens"] / (timed * time_ms), runs["throughput_tok_s"], rtol=1e-12)
+
+
 def test_energy_per_token_falls_by_23_percent(summary):
     row = at(summary, "Llama-3.2-1B", "mmlu_latency_b1", 60)
     assert change_pct(summary, "j_per_token_printed")[row] == pytest.approx(-23.2, abs=0.05)
