@@ -12,6 +12,7 @@ from widthprune.control_figures import (
     above_floor,
     explained_by_floor,
     plot_above_floor,
+    plot_draws,
     plot_explained,
     plot_instruction_types,
     plot_pairs,
@@ -107,3 +108,15 @@ def test_floors_are_lines_in_the_figures_of_the_chapters(paper):
     assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [0.272]
     ax = plot_paradox(table, floors=FLOOR, ax=plt.figure().gca())
     assert sum(line.get_linestyle() == ":" for line in ax.lines) == 2
+
+
+def test_draws_of_random_neurons_are_a_mean_and_a_range():
+    rows = [(0, "none", None, 0.9), (10, "PPM", None, 0.4)]
+    rows += [(10, "RANDOM", draw, value) for draw, value in enumerate((0.5, 0.7, 0.9))]
+    table = pd.DataFrame(rows, columns=["pruning_pct", "criterion", "neuron_seed", "value"])
+    table = table.assign(task="pocket_facts", metric="acc", model="m")
+    ax = plot_draws(table, task="pocket_facts", floors={"pocket_facts": 0.25})
+    ppm, random, *_ = ax.lines
+    assert list(ppm.get_ydata()) == [0.9, 0.4] and list(random.get_ydata()) == pytest.approx([0.9, 0.7])
+    band = ax.collections[1].get_paths()[0].vertices
+    assert {0.5, 0.9} <= set(band[band[:, 0] == 10, 1])

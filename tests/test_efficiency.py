@@ -65,7 +65,9 @@ def test_throughput_is_that_of_the_counted_tokens_and_times():
     time_ms = runs["ttlt_ms"].fillna(runs["batch_time_ms"])
     timed = runs["measured_prompts"] / runs["batch_size"]
     assert len(runs) == 7 * 6 * 3
-    np.testing.assert_allclose(1000 * runs["new_tokens"] / (timed * time_ms), runs["throughput_tok_s"], rtol=1e-12)
+    np.testing.assert_allclose(
+        1000 * runs["new_tokens"] / (timed * time_ms), runs["throughput_tok_s"], rtol=1e-12
+    )
 
 
 def test_energy_per_token_falls_by_23_percent(summary):

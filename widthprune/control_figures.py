@@ -161,6 +161,39 @@ def plot_same_damage(
     return ax
 
 
+def plot_draws(
+    table: pd.DataFrame, *, task: str, floors: Floors | None = None, ax: Axes | None = None
+) -> Axes:
+    """One benchmark of one model over pruning percentages, a line a criterion, from the unpruned score.
+
+    Of random neurons the line is the mean over draws and the band reaches from the lowest to the highest.
+    """
+    rows = headline(table[table["task"] == task])
+    pruned, whole = rows[rows["criterion"] != "none"], rows[rows["criterion"] == "none"]
+    criteria = sorted(pruned["criterion"].unique())
+    starts = [whole.assign(criterion=criterion) for criterion in criteria]
+    ax = ax or plt.gca()
+    sns.lineplot(
+        pd.concat([*starts, pruned]),
+        x="pruning_pct",
+        y="value",
+        hue="criterion",
+        style="criterion",
+        errorbar=("pi", 100),
+        palette=PALETTE[: len(criteria)],
+        markers=list(MARKERS[: len(criteria)]),
+        dashes=False,
+        ax=ax,
+    )
+    if floors is not None and task in floors:
+        ax.axhline(floors[task], color="0.4", linestyle=":", linewidth=1.2)
+    if not TASKS[task].higher_is_better:
+        ax.set_yscale("log")
+    ax.set(xlabel="neurons pruned, %", ylabel=TASKS[task].label)
+    ax.legend(fontsize="small", frameon=False, title=None)
+    return ax
+
+
 def plot_instruction_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Share of instructions followed, by type and pruning percentage: which rise when a text degenerates.
 
