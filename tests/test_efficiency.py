@@ -1,11 +1,21 @@
 """Energy and latency of the published runs: by hand, then every number the chapter states."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError, published
-from widthprune.efficiency import carbon_intensity, change_pct, decompose, split_published, summarize
+from widthprune.efficiency import (
+    carbon_intensity,
+    change_pct,
+    decompose,
+    split_measured,
+    split_published,
+    summarize,
+)
+from widthprune.results import load_profiles
 
 
 def run(**changes):
@@ -123,3 +133,28 @@ def test_runs_that_disagree_on_the_factor():
 def test_no_run_with_both():
     with pytest.raises(WidthPruneError, match="no run recorded emissions and energy"):
         carbon_intensity(pd.DataFrame([run(energy_kwh_cpu_gpu_ram=np.nan)]))
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return load_profiles(Path(__file__).parent.parent / "results")
+
+
+def test_every_stored_profile_adds_up_by_the_wall_clock(stored):
+    parts = split_measured(stored)
+    assert {"smollm2-135m-instruct", "gemma3-270m", "Llama-3.2-1B"} <= set(parts["model"])
+    assert (abs(parts["sum_ms"] / parts["ttlt_ms"] - 1) < 0.02).all()
+    # Three seeds each, and under the fixed protocol the same tokens at every width.
+    assert (stored.groupby(["model", "task", "protocol"])["seed"].nunique() == 3).all()
+    fixed = stored.query("protocol == 'fixed' and metric == 'new_tokens'")
+    assert (fixed.groupby(["model", "task", "limit", "max_new_tokens"])["value"].nunique() == 1).all()
+
+
+def test_trained_and_random_weights_took_the_same_time(stored):
+    """What lets a shape stand for a model: the same width, prompts and machine, only the weights differ."""
+    same = stored.query(
+        "model == 'smollm2-135m-instruct' and task == 'generated_latency_b1' and metric == 'ms_per_token_p50'"
+    )
+    times = same.pivot_table(index="pruning_pct", columns="weights", values="value", aggfunc="median")
+    assert len(times) == 2
+    np.testing.assert_allclose(times["random"], times["trained"], rtol=0.1)

@@ -123,11 +123,11 @@ def split_published(summary: pd.DataFrame) -> pd.DataFrame:
 def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
     """The same of profiles (`widthprune.results.load_profiles`), where each term has its own clock.
 
-    A row per model, multiple, workload, protocol and pruning percentage, means over seeds. For a batch
+    A row per model, weights, multiple, workload, protocol and pruning percentage, means over seeds. For a batch
     ``tokens`` counts its steps, so that ``ttlt_ms`` is the time until its last answer has ended.
     """
     names = {"task": "workload"}
-    by = ["model", "multiple_of", "workload", "protocol", "batch_size", "pruning_pct"]
+    by = ["model", "weights", "multiple_of", "workload", "protocol", "batch_size", "pruning_pct"]
     wide = profiles.rename(columns=names).pivot_table(index=[*by, "seed"], columns="metric", values="value")
     rows = pd.DataFrame(
         {
