@@ -15,6 +15,7 @@ import yaml
 
 from widthprune import CALIBRATED, load_results
 from widthprune.contributions import find_problems
+from widthprune.controls import comparable
 from widthprune.evidence import Evidence
 from widthprune.floors import load_floors
 from widthprune.verdicts import OUTCOMES, collect
@@ -65,6 +66,20 @@ def test_what_the_front_page_says_of_the_control(model, task):
     ppm, error = evidence.measured_change(model, task, "PPM", 10)
     random, other = evidence.measured_change(model, task, "RANDOM", 10)
     assert random + 2 * (error**2 + other**2) ** 0.5 < ppm
+
+
+@pytest.mark.parametrize("pct", [50, 60])
+@pytest.mark.parametrize("model", ["smollm2-135m-instruct", "gemma3-270m"])
+def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct):
+    table = comparable(load_results(ROOT / "results"))
+    table = table[(table["model"] == model) & (table["pruning_pct"] == pct)]
+    prose = table[(table["task"] == "pocket_prose") & (table["metric"] == "word_perplexity")]
+    draws = prose.loc[prose["criterion"] == "RANDOM", "value"]
+    assert len(draws) == 3 and prose.loc[prose["criterion"] == "PPM", "value"].item() < draws.min()
+    evidence = Evidence(load_results(ROOT / "results"), load_floors())
+    ppm, error = evidence.measured_change(model, "pocket_facts", "PPM", pct)
+    random, other = evidence.measured_change(model, "pocket_facts", "RANDOM", pct)
+    assert abs(ppm - random) < 2 * (error**2 + other**2) ** 0.5
 
 
 @pytest.fixture(scope="session")
