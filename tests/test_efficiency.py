@@ -135,6 +135,18 @@ def test_no_run_with_both():
         carbon_intensity(pd.DataFrame([run(energy_kwh_cpu_gpu_ram=np.nan)]))
 
 
+def test_an_answer_of_one_token_has_no_further_time():
+    names = ["steps_mean", "ttft_ms_mean", "ttlt_ms_mean", "ms_per_token_mean"]
+    shared = dict(model="m", weights="trained", multiple_of=1, task="w", protocol="free", batch_size=1)
+    rows = [
+        shared | dict(pruning_pct=0.0, seed=seed, metric=name, value=value)
+        for seed, values in enumerate([(1.0, 50.0, 50.0), (11.0, 50.0, 150.0, 10.0)])
+        for name, value in zip(names, values, strict=False)
+    ]
+    (parts,) = split_measured(pd.DataFrame(rows)).to_dict("records")
+    assert parts["tokens"] == 6 and parts["sum_ms"] == parts["ttlt_ms"] == 100
+
+
 @pytest.fixture(scope="module")
 def stored():
     return load_profiles(Path(__file__).parent.parent / "results")

@@ -137,5 +137,7 @@ def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
             "ttlt_ms": wide["ttlt_ms_mean"],
         }
     )
-    rows["sum_ms"] = rows["first_token_ms"] + (rows["tokens"] - 1) * rows["ms_per_token"]
+    # A seed whose answers all had one token has no time per further token.
+    rest = ((rows["tokens"] - 1) * rows["ms_per_token"]).where(rows["tokens"] > 1, 0.0)
+    rows["sum_ms"] = rows["first_token_ms"] + rest
     return rows.groupby(by).mean().reset_index()

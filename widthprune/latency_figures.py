@@ -22,7 +22,7 @@ def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
     for ax, (name, rows) in zip(axes.flat, groups, strict=False):
         rows = rows.sort_values("pruning_pct")
         x = np.arange(len(rows))
-        rest = (rows["tokens"] - 1) * rows["ms_per_token"]
+        rest = rows["sum_ms"] - rows["first_token_ms"]
         ax.bar(x, rows["first_token_ms"], color=PALETTE[0], label="first token")
         ax.bar(x, rest, bottom=rows["first_token_ms"], color=PALETTE[1], label="further tokens")
         ax.plot(x, rows["ttlt_ms"], "k_", markersize=14, label="time to last token")
