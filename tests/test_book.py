@@ -57,7 +57,6 @@ def test_every_notebook_is_in_the_book():
     ("model", "task"),
     [
         ("smollm2-135m-instruct", "wikitext"),
-        ("smollm2-135m-instruct", "lambada_openai"),
         ("gemma3-270m", "pocket_prose"),
     ],
 )

@@ -82,7 +82,7 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
 
     Checked are the schema, types, units and ranges of settings and numbers, n against the limit, standard
     errors against what n items can give, provenance, the file's place, duplicates, and that the unpruned
-    model is there to compare with.
+    model is there to compare with. Profiles (time and energy) only have to be readable.
 
     Raises
     ------
@@ -98,6 +98,9 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
             runs[path] = read_run(path)
         except WidthPruneError as error:
             problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
+            continue
+        if "protocol" in runs[path]["settings"]:
+            del runs[path]
             continue
         problems += [Problem(path, what) for what in _all_wrong(path, runs[path])]
     problems += _duplicates(runs)
