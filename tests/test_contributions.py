@@ -26,8 +26,8 @@ def test_what_is_committed_has_no_problem():
 def theirs(tmp_path):
     """Two runs as somebody might send them: the unpruned model and one pruned."""
     for name in ("none-0pct-piqa", "PPM-20pct-piqa"):
-        (file,) = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-*.json")
-        run = read_run(file)
+        files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-*.json")
+        (run,) = [run for run in map(read_run, files) if run["settings"]["limit"] == 100]
         write_run(
             tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
         )
