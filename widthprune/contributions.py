@@ -10,7 +10,7 @@ from pathlib import Path
 from .activation_criteria import ALL_CRITERIA
 from .errors import WidthPruneError
 from .evaluate import GLOBAL
-from .results import read_run, run_key, run_path, write_run
+from .results import is_profile, read_run, run_key, run_path, write_run
 from .suites import SUITES
 from .tasks import TASKS
 
@@ -78,7 +78,7 @@ def contribute(options) -> None:
 
 
 def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
-    """Everything wrong under a results directory, and the runs that could be read.
+    """Everything wrong under a results directory, and the benchmark runs that could be read.
 
     Checked are the schema, types, units and ranges of settings and numbers, n against the limit, standard
     errors against what n items can give, provenance, the file's place, duplicates, and that the unpruned
@@ -95,14 +95,13 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
     problems, runs = [], {}
     for path in files:
         try:
-            runs[path] = read_run(path)
+            run = read_run(path)
         except WidthPruneError as error:
             problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
             continue
-        if "protocol" in runs[path]["settings"]:
-            del runs[path]
-            continue
-        problems += [Problem(path, what) for what in _all_wrong(path, runs[path])]
+        if not is_profile(run):
+            runs[path] = run
+            problems += [Problem(path, what) for what in _all_wrong(path, run)]
     problems += _duplicates(runs)
     problems += _without_baseline(runs)
     return problems, runs

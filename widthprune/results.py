@@ -176,7 +176,12 @@ def _rows(path, profiles: bool) -> list[dict]:
             f"results directory {root} does not exist: run an experiment or name another one"
         )
     runs = [read_run(file) for file in sorted(root.rglob("*.json"))]
-    return [row for run in runs if ("protocol" in run["settings"]) == profiles for row in run_rows(run)]
+    return [row for run in runs if is_profile(run) == profiles for row in run_rows(run)]
+
+
+def is_profile(run: Mapping) -> bool:
+    """Whether a run measured time and energy, and not a benchmark."""
+    return "protocol" in run["settings"]
 
 
 def run_rows(run: Mapping) -> list[dict]:
