@@ -153,7 +153,9 @@ def small_book(tmp_path):
     (root / "_config.yml").write_text(config)
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
     (root / "book" / "start.md").write_text("# Start\n\n```{include} ledger.md\n```\n")
-    (root / "book" / "profiles" / "quick.yml").write_text("{}")
+    # The true profiles name notebooks that are not here.
+    for profile in (root / "book" / "profiles").iterdir():
+        profile.write_text("{}")
     write_tiny(root, "x = 1")
     return root
 

@@ -45,9 +45,9 @@ def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("chunk", [7, 1024])
-def test_perplexity_is_that_of_hflm(chunk, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.prefix_lm.CHUNK", chunk)
+@pytest.mark.parametrize("logits", [7 * 300, 2**28])
+def test_perplexity_is_that_of_hflm(logits, language_model, monkeypatch):
+    monkeypatch.setattr("widthprune.prefix_lm.LOGITS", logits)
     tokenizer = AutoTokenizer.from_pretrained(language_model)
     model = tiny_model(vocab_size=300, max_position_embeddings=128)
     text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
