@@ -4,6 +4,8 @@ import contextlib
 from contextlib import contextmanager
 from importlib import metadata
 
+from .meter import offline_tracker
+
 NOT_MEASURED = "not measured"
 
 
@@ -17,16 +19,17 @@ def measure_energy():
     however small, and so is CPU power where the processor has no counter that can be read.
     """
     found = {}
-    tracker = _start()
+    tracker = data = None
+    # No meter, or one that fails, must not lose the measurement it stands beside.
+    with contextlib.suppress(Exception):
+        tracker = offline_tracker(tracking_mode="process")
+        tracker.start()
     try:
         yield found
     finally:
-        data = None
-        if tracker is not None:
-            # A failing meter must not lose the measurement it stands beside.
-            with contextlib.suppress(Exception):
-                tracker.stop()
-                data = tracker.final_emissions_data
+        with contextlib.suppress(Exception):
+            tracker.stop()
+            data = tracker.final_emissions_data
         found |= _readings(data)
 
 
@@ -37,26 +40,6 @@ def total_energy(parts) -> dict:
         return {"energy_by": NOT_MEASURED}
     keys = [key for key in parts[0] if key.endswith("_kwh")]
     return {key: sum(part[key] for part in parts) for key in keys} | {"energy_by": parts[0]["energy_by"]}
-
-
-def _start():
-    try:
-        from codecarbon import OfflineEmissionsTracker
-    except ImportError:
-        return None
-    try:
-        # The country sets the carbon intensity alone, which is not read here.
-        tracker = OfflineEmissionsTracker(
-            country_iso_code="FRA",
-            tracking_mode="process",
-            save_to_file=False,
-            log_level="critical",
-            allow_multiple_runs=True,
-        )
-        tracker.start()
-    except Exception:
-        return None
-    return tracker
 
 
 def _readings(data) -> dict:

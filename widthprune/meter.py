@@ -53,8 +53,8 @@ class Reading:
         return {part: None if j is None else j / self.window_s for part, j in self.joules.items()}
 
 
-def offline_tracker():
-    """codecarbon's tracker, without network, log or file.
+def offline_tracker(tracking_mode: str = "machine"):
+    """codecarbon's tracker, without network, log or file; of the whole machine or of this "process".
 
     Raises
     ------
@@ -72,6 +72,7 @@ def offline_tracker():
     # The country sets the carbon intensity alone, which no number here uses.
     return OfflineEmissionsTracker(
         country_iso_code="USA",
+        tracking_mode=tracking_mode,
         measure_power_secs=1,
         save_to_file=False,
         log_level="critical",
