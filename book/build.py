@@ -22,7 +22,7 @@ from contributed import contributed_page
 from widthprune.errors import WidthPruneError
 from widthprune.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
 from widthprune.notebooks import execute_notebook
-from widthprune.results import load_results
+from widthprune.results import load_profiles, load_results
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
@@ -53,7 +53,7 @@ def main() -> int:
     ledger = judge_all(ROOT / "results")
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
-    contributed = contributed_page(load_results(stage / "results"))
+    contributed = contributed_page(load_results(stage / "results"), load_profiles(stage / "results"))
     (stage / "book" / "contributed.md").write_text(contributed, encoding="utf-8")
     if render(stage, options.output):
         shutil.rmtree(html, ignore_errors=True)

@@ -1,20 +1,30 @@
-"""The page of contributed results: a table for each model and contributor, the source named."""
+"""The page of contributed results: tables for each model and contributor, the source named."""
 
 import pandas as pd
 
+from widthprune.efficiency import split_measured
 from widthprune.results import most_items
 from widthprune.tables import by_ratio, origin
 
 NONE_YET = "There are none yet: yours would be the first.\n"
 
 
-def contributed_page(table: pd.DataFrame) -> str:
-    """Markdown for every contributed model in a results table: who measured, what on, and by ratio."""
+TIMES = ["workload", "protocol", "pruning_pct", "tokens", "first_token_ms", "ms_per_token", "ttlt_ms"]
+
+
+def contributed_page(table: pd.DataFrame, profiles: pd.DataFrame) -> str:
+    """Markdown for every contributed model of both results tables: who measured, what on, and by ratio."""
     theirs = table[table["contributor"].notna()]
     parts = []
     for (model, name, criterion), rows in sweeps(most_items(theirs)):
         parts.append(
             f"### {model}, {criterion}, measured by {name}\n\n{markdown(by_ratio(rows))}\n\n{origin(rows)}\n"
+        )
+    theirs = profiles[profiles["contributor"].notna()]
+    for (model, name), rows in theirs.groupby(["model", "contributor"]):
+        times = split_measured(rows)[TIMES].round(2)
+        parts.append(
+            f"### Time of {model}, measured by {name}\n\n{markdown(times)}\n\nMeans over seeds. {origin(rows)}\n"
         )
     return "\n".join(parts) or NONE_YET
 

@@ -10,7 +10,7 @@ import pytest
 from widthprune import load_results
 from widthprune.__main__ import main
 from widthprune.contributions import find_problems
-from widthprune.results import read_run, run_path, write_run
+from widthprune.results import load_profiles, read_run, run_path, write_run
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
@@ -71,7 +71,7 @@ DAMAGE = {
     "task": (settings(task="exam"), "task must be one of mmlu"),
     "shots": (settings(num_fewshot=7), "num_fewshot of piqa must be 0, got 7"),
     "revision": (settings(revision=""), "revision must say which model"),
-    "type": (settings(expansion_ratio="2"), "settings cannot be read: TypeError"),
+    "type": (settings(expansion_ratio="2"), "model cannot be read: TypeError"),
     "n": (metric(n=None), "acc: n must be the number of items, got None"),
     "limit": (metric(n=101), "acc: n is 101, above the limit 100"),
     "unit": (metric(value=62.0), "acc must be a share from 0 to 1, got 62.0"),
@@ -119,12 +119,68 @@ def test_contributed_and_shown_with_its_source(theirs, tmp_path, capsys):
     assert main(["contribute", str(theirs), "--name", "A. Name", "--results-dir", str(results)]) == 0
     table = load_results(results)
     assert set(table["contributor"]) == {"A. Name"} and find_problems(results)[0] == []
-    page = contributed_page(table)
+    page = contributed_page(table, load_profiles(results))
     assert "### org/other, PPM, measured by A. Name" in page and "Measured by A. Name: org/other" in page
     assert "| PIQA | acc_norm | 0.620 ± 0.049 |" in page
     capsys.readouterr()
     assert main(["contribute", str(theirs), "--name", "B", "--results-dir", str(results)]) == 2
     assert "exists already: results of the same settings are not replaced" in capsys.readouterr().err
+
+
+@pytest.fixture
+def their_profiles(tmp_path):
+    """One workload of the unpruned model and of one pruned, under the fixed protocol."""
+    for name in ("none-0pct", "PPM-20pct"):
+        files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-mmlu_latency_b1-*.json")
+        runs = [read_run(file) for file in files]
+        (run,) = [
+            run for run in runs if run["settings"]["protocol"] == "fixed" and run["settings"]["seed"] == 42
+        ]
+        write_run(
+            tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
+        )
+    return tmp_path / "theirs"
+
+
+def number(name, change):
+    def rewritten(run):
+        (row,) = [row for row in run["metrics"] if row["metric"] == name]
+        row["value"] = change(row["value"])
+
+    return rewritten
+
+
+PROFILE_DAMAGE = {
+    "workload": (settings(task="typing"), "task must be one of"),
+    "protocol": (settings(protocol="fast"), "protocol must be one of free, fixed, got 'fast'"),
+    "weights": (settings(weights="borrowed"), "weights must be trained or random"),
+    "threads": (settings(threads=0), "threads must be a whole number of at least 1, got 0"),
+    "emissions for energy": (number("gross_j_total", lambda j: 0.054 * j), "gross_j_total must be the sum"),
+    "joules of another window": (number("net_j_per_token", lambda j: 2 * j), "net_j_per_token must be"),
+    "seconds for ms": (number("ttlt_ms_mean", lambda ms: ms / 1000), "the first token comes after the last"),
+    "throughput": (number("throughput_tok_s", lambda x: 1.1 * x), "throughput_tok_s must be new_tokens over"),
+    "an early end": (number("new_tokens", lambda n: n - 1), "new_tokens: 63, where 2 prompts give 64"),
+    "no time": (number("ttft_ms_p50", lambda ms: -ms), "ttft_ms_p50 must be above 0"),
+    "no baseline": (settings(seed=9), "its unpruned model has no result"),
+}
+
+
+@pytest.mark.parametrize("case", PROFILE_DAMAGE)
+def test_damage_of_a_profile_is_named(case, their_profiles, capsys):
+    assert find_problems(their_profiles)[0] == []
+    change, message = PROFILE_DAMAGE[case]
+    rewrite(their_profiles, change)
+    assert main(["check", str(their_profiles)]) == 2
+    assert message in capsys.readouterr().out
+
+
+def test_a_contributed_profile_is_shown_with_its_source(their_profiles, tmp_path):
+    results = tmp_path / "results"
+    assert main(["contribute", str(their_profiles), "--name", "A. Name", "--results-dir", str(results)]) == 0
+    page = contributed_page(load_results(results), load_profiles(results))
+    assert (
+        "### Time of org/other, measured by A. Name" in page and "| mmlu_latency_b1 | fixed | 20.0 |" in page
+    )
 
 
 def test_nothing_is_copied_from_a_folder_with_a_problem(theirs, tmp_path, capsys):
@@ -134,7 +190,7 @@ def test_nothing_is_copied_from_a_folder_with_a_problem(theirs, tmp_path, capsys
 
 
 def test_the_page_without_any():
-    assert contributed_page(load_results(ROOT / "results")) == NONE_YET
+    assert contributed_page(load_results(ROOT / "results"), load_profiles(ROOT / "results")) == NONE_YET
 
 
 def test_no_results(tmp_path, capsys):

@@ -8,6 +8,7 @@ import pytest
 
 from widthprune import WidthPruneError, published
 from widthprune.efficiency import (
+    alignment_changes,
     carbon_intensity,
     change_pct,
     decompose,
@@ -137,7 +138,9 @@ def test_no_run_with_both():
 
 def test_an_answer_of_one_token_has_no_further_time():
     names = ["steps_mean", "ttft_ms_mean", "ttlt_ms_mean", "ms_per_token_mean"]
-    shared = dict(model="m", weights="trained", multiple_of=1, task="w", protocol="free", batch_size=1)
+    shared = dict(
+        device="cpu", model="m", weights="trained", multiple_of=1, task="w", protocol="free", batch_size=1
+    )
     rows = [
         shared | dict(pruning_pct=0.0, seed=seed, metric=name, value=value)
         for seed, values in enumerate([(1.0, 50.0, 50.0), (11.0, 50.0, 150.0, 10.0)])
@@ -170,3 +173,18 @@ def test_trained_and_random_weights_took_the_same_time(stored):
     times = same.pivot_table(index="pruning_pct", columns="weights", values="value", aggfunc="median")
     assert len(times) == 2
     np.testing.assert_allclose(times["random"], times["trained"], rtol=0.1)
+
+
+def test_rounding_is_compared_with_the_exact_size_of_the_same_seed():
+    times = {(1, 42): 10.0, (64, 42): 11.0, (1, 123): 20.0, (64, 123): 26.0}
+    rows = [
+        {"device": "cpu", "model": "m", "weights": "trained", "task": "mmlu_latency_b1", "protocol": "fixed",
+         "pruning_pct": 10.0, "metric": "ms_per_token_p50", "multiple_of": multiple, "seed": seed, "value": ms}
+        for (multiple, seed), ms in times.items()
+    ]  # fmt: skip
+    (row,) = alignment_changes(pd.DataFrame(rows)).to_dict("records")
+    assert row["multiple_of"] == 64
+    assert row["change_pct"] == pytest.approx(20) and row["stderr"] == pytest.approx(10)
+    # Without an exact size, or with no rounded one, there is nothing to compare.
+    assert alignment_changes(pd.DataFrame(rows[1::2])).empty
+    assert alignment_changes(pd.DataFrame(rows[::2])).empty

@@ -10,6 +10,7 @@ from pathlib import Path
 from .activation_criteria import ALL_CRITERIA
 from .errors import WidthPruneError
 from .evaluate import GLOBAL
+from .profile_checks import wrong_numbers, wrong_workload
 from .results import is_profile, read_run, run_key, run_path, write_run
 from .suites import SUITES
 from .tasks import TASKS
@@ -78,11 +79,11 @@ def contribute(options) -> None:
 
 
 def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
-    """Everything wrong under a results directory, and the benchmark runs that could be read.
+    """Everything wrong under a results directory, and the runs that could be read.
 
     Checked are the schema, types, units and ranges of settings and numbers, n against the limit, standard
     errors against what n items can give, provenance, the file's place, duplicates, and that the unpruned
-    model is there to compare with. Profiles (time and energy) only have to be readable.
+    model is there to compare with; of profiles (time and energy) also that their numbers add up.
 
     Raises
     ------
@@ -99,9 +100,8 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
         except WidthPruneError as error:
             problems.append(Problem(path, str(error).removeprefix(f"{path} ")))
             continue
-        if not is_profile(run):
-            runs[path] = run
-            problems += [Problem(path, what) for what in _all_wrong(path, run)]
+        runs[path] = run
+        problems += [Problem(path, what) for what in _all_wrong(path, run)]
     problems += _duplicates(runs)
     problems += _without_baseline(runs)
     return problems, runs
@@ -109,19 +109,21 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
 
 def _all_wrong(path: Path, run: Mapping) -> Iterator[str]:
     """What is wrong with one run; a value of the wrong type stops its own check, not the others."""
-    for wrong in (_wrong_settings, _wrong_metrics, _wrong_provenance):
+    kind = (_wrong_profile, wrong_numbers) if is_profile(run) else (_wrong_benchmark, _wrong_metrics)
+    for wrong in (_wrong_model, *kind, _wrong_provenance):
         try:
             yield from wrong(run)
         except (TypeError, ValueError, KeyError, AttributeError) as error:
-            yield f"{wrong.__name__.removeprefix('_wrong_')} cannot be read: {type(error).__name__} {error}"
+            what = wrong.__name__.rpartition("wrong_")[2]
+            yield f"{what} cannot be read: {type(error).__name__} {error}"
     folder = run_path("", run["settings"]).parent.name
     if path.parent.name != folder:
         yield f"lies in {path.parent.name}, and its model's folder is {folder}"
 
 
-def _wrong_settings(run: Mapping) -> Iterator[str]:
+def _wrong_model(run: Mapping) -> Iterator[str]:
     it = run["settings"]
-    pct, criterion, task = it["pruning_pct"], it["criterion"], it["task"]
+    pct, criterion = it["pruning_pct"], it["criterion"]
     if not 0 <= pct < 100:
         yield f"pruning_pct must be in [0, 100), got {pct}"
     if criterion.removesuffix(GLOBAL) not in (*ALL_CRITERIA, "none"):
@@ -132,15 +134,25 @@ def _wrong_settings(run: Mapping) -> Iterator[str]:
         yield f"intermediate_size must be a whole number of neurons, got {it['intermediate_size']!r}"
     if not 0 < it["expansion_ratio"] < 100:
         yield f"expansion_ratio must be d_ff / d_model, got {it['expansion_ratio']}"
+    if not it.get("revision"):
+        yield "revision must say which model this was, got nothing"
+
+
+def _wrong_profile(run: Mapping) -> Iterator[str]:
+    yield from wrong_workload(run["settings"])
+
+
+def _wrong_benchmark(run: Mapping) -> Iterator[str]:
+    it = run["settings"]
+    task = it["task"]
     if task not in TASKS:
         yield f"task must be one of {', '.join(TASKS)}, got {task!r}"
     elif it["num_fewshot"] != (shots := (SUITES["paper"] | SUITES["pocket"])[task]):
         yield f"num_fewshot of {task} must be {shots}, got {it['num_fewshot']}"
     if it["limit"] is not None and not (isinstance(it["limit"], int) and it["limit"] > 0):
         yield f"limit must be a whole number of items, or null for all, got {it['limit']!r}"
-    for name in ("revision", "data"):
-        if not it.get(name):
-            yield f"{name} must say which {'model' if name == 'revision' else 'data'} this was, got nothing"
+    if not it.get("data"):
+        yield "data must say which data this was, got nothing"
 
 
 def _wrong_metrics(run: Mapping) -> Iterator[str]:
@@ -197,6 +209,7 @@ def _duplicates(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
 def _without_baseline(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
     def sweep(settings):
         names = ("model", "revision", "task", "num_fewshot", "limit", "seed", "dtype", "data")
+        names += ("protocol", "weights", "max_new_tokens", "threads", "device")  # of profiles
         return tuple(settings.get(name) for name in names)
 
     whole = {sweep(run["settings"]) for run in runs.values() if run["settings"]["pruning_pct"] == 0}

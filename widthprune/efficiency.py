@@ -123,11 +123,11 @@ def split_published(summary: pd.DataFrame) -> pd.DataFrame:
 def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
     """The same of profiles (`widthprune.results.load_profiles`), where each term has its own clock.
 
-    A row per model, weights, multiple, workload, protocol and pruning percentage, means over seeds. For a batch
+    A row per device, model, weights, multiple, workload, protocol and percentage, means over seeds. For a batch
     ``tokens`` counts its steps, so that ``ttlt_ms`` is the time until its last answer has ended.
     """
     names = {"task": "workload"}
-    by = ["model", "weights", "multiple_of", "workload", "protocol", "batch_size", "pruning_pct"]
+    by = ["model", "weights", "multiple_of", "workload", "protocol", "batch_size", "pruning_pct", "device"]
     wide = profiles.rename(columns=names).pivot_table(index=[*by, "seed"], columns="metric", values="value")
     rows = pd.DataFrame(
         {
@@ -141,3 +141,21 @@ def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
     rest = ((rows["tokens"] - 1) * rows["ms_per_token"]).where(rows["tokens"] > 1, 0.0)
     rows["sum_ms"] = rows["first_token_ms"] + rest
     return rows.groupby(by).mean().reset_index()
+
+
+def alignment_changes(profiles: pd.DataFrame) -> pd.DataFrame:
+    """What rounding kept sizes up does to time per token, against the exact size at the same percentage.
+
+    ``profiles`` is a table of `widthprune.results.load_profiles`. A row per device, model, weights,
+    workload, percentage and ``multiple_of`` above 1, under the fixed protocol: ``change_pct``, the mean
+    over seeds of the change of the median time per token, and ``stderr``, its standard error over them.
+    """
+    asked = (profiles["protocol"] == "fixed") & (profiles["metric"] == "ms_per_token_p50")
+    rows = profiles[asked & (profiles["pruning_pct"] > 0)]
+    by = ["device", "model", "weights", "task", "pruning_pct"]
+    wide = rows.pivot_table(index=[*by, "seed"], columns="multiple_of", values="value")
+    if 1 not in wide:
+        return pd.DataFrame(columns=[*by, "multiple_of", "change_pct", "stderr"])
+    change = 100 * (wide.drop(columns=1).div(wide[1], axis=0) - 1).stack().dropna().rename("change_pct")
+    grouped = change.groupby([*by, "multiple_of"])
+    return pd.DataFrame({"change_pct": grouped.mean(), "stderr": grouped.sem()}).reset_index()
