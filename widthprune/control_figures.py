@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from .errors import WidthPruneError
-from .figures import MARKERS, PALETTE, SIDES, Floors
+from .figures import MARKERS, PALETTE, SIDES, Floors, draw_floor
 from .floors import headline_floors
 from .tasks import TASKS, headline
 
@@ -154,7 +154,7 @@ def plot_same_damage(
             ax.plot(draw["perplexity"], draw["value"], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)],
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
     if floors is not None and task in floors:
-        ax.axhline(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+        draw_floor(ax, floors[task])
     ax.set_xscale("log")
     ax.set(xlabel="perplexity: equal damage", ylabel=TASKS[task].metric, title=TASKS[task].label)
     ax.legend(fontsize="small", frameon=False)
@@ -186,7 +186,7 @@ def plot_draws(
         ax=ax,
     )
     if floors is not None and task in floors:
-        ax.axhline(floors[task], color="0.4", linestyle=":", linewidth=1.2)
+        draw_floor(ax, floors[task])
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     ax.set(xlabel="neurons pruned, %", ylabel=TASKS[task].label)

@@ -59,7 +59,7 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
             if floors is not None and name in floors:
                 whole = line.loc[line["pruning_pct"] == 0, "value"].iloc[0]
                 floor = floors[name] / whole if task.higher_is_better else whole / floors[name]
-                _floor(ax, 100 * floor, PALETTE[i % len(PALETTE)])
+                draw_floor(ax, 100 * floor, PALETTE[i % len(PALETTE)])
         ax.axhline(100, color="0.5", linewidth=0.8, zorder=0)
         ax.set(title=title, ylabel="kept, % of the unpruned model")
         _ratio_ticks(ax, rows)
@@ -179,7 +179,7 @@ def plot_sweep(
         line = line.sort_values("pruning_pct")
         _line(ax, line["pruning_pct"], line["value"], line["stderr"], i, model)
     if floors is not None and task in floors:
-        _floor(ax, floors[task], "0.5")
+        draw_floor(ax, floors[task])
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     _ratio_ticks(ax, rows)
@@ -287,7 +287,8 @@ def _line(ax, x, y, error, i, label):
     ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style)
 
 
-def _floor(ax, value, color):
+def draw_floor(ax: Axes, value: float, color: str = "0.5") -> None:
+    """The score of an uninformed responder, as every figure shows it: a dotted line behind the others."""
     ax.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
 
 
