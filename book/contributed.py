@@ -3,7 +3,7 @@
 import pandas as pd
 
 from widthprune.efficiency import split_measured
-from widthprune.results import most_items
+from widthprune.results import one_sweep
 from widthprune.tables import by_ratio, origin
 
 NONE_YET = "There are none yet: yours would be the first.\n"
@@ -16,9 +16,9 @@ def contributed_page(table: pd.DataFrame, profiles: pd.DataFrame) -> str:
     """Markdown for every contributed model of both results tables: who measured, what on, and by ratio."""
     theirs = table[table["contributor"].notna()]
     parts = []
-    for (model, name, criterion), rows in sweeps(most_items(theirs)):
+    for (model, name, criterion), rows in sweeps(theirs):
         parts.append(
-            f"### {model}, {criterion}, measured by {name}\n\n{markdown(by_ratio(rows))}\n\n{origin(rows)}\n"
+            f"### {model}, {criterion}, measured by {name}\n\n{markdown(by_ratio(one_sweep(rows)))}\n\n{origin(rows)}\n"
         )
     theirs = profiles[profiles["contributor"].notna()]
     for (model, name), rows in theirs.groupby(["model", "contributor"]):

@@ -15,9 +15,9 @@ import yaml
 
 from widthprune import CALIBRATED, load_results
 from widthprune.contributions import find_problems
-from widthprune.controls import comparable
 from widthprune.evidence import Evidence
 from widthprune.floors import load_floors
+from widthprune.results import one_sweep
 from widthprune.verdicts import OUTCOMES, collect
 
 ROOT = Path(__file__).parent.parent
@@ -71,7 +71,7 @@ def test_what_the_front_page_says_of_the_control(model, task):
 @pytest.mark.parametrize("model", ["smollm2-135m-instruct", "gemma3-270m"])
 def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct):
     measured = load_results(ROOT / "results")
-    table = comparable(measured)
+    table = one_sweep(measured)
     table = table[(table["model"] == model) & (table["pruning_pct"] == pct)]
     prose = table[(table["task"] == "pocket_prose") & (table["metric"] == "word_perplexity")]
     draws = prose.loc[prose["criterion"] == "RANDOM", "value"]

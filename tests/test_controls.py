@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from widthprune import WidthPruneError, load_model
-from widthprune.controls import comparable, different_neurons, random_initialised, same_damage
-from widthprune.results import tidy
+from widthprune.controls import different_neurons, random_initialised, same_damage
+from widthprune.results import one_sweep, tidy
 
 
 def test_a_random_twin_has_the_shape_and_none_of_the_weights(language_model, tmp_path):
@@ -36,7 +36,7 @@ def test_different_neurons_of_a_tiny_model(language_model):
     assert different_neurons(language_model, [50], "L2", "L2")["shared"].tolist() == [1]
 
 
-def rows(criterion, points, seed=None, n=17):
+def rows(criterion, points, seed=None, data="same"):
     """Two tasks of one model at each (percentage, perplexity, score)."""
     return [
         dict(
@@ -47,7 +47,8 @@ def rows(criterion, points, seed=None, n=17):
             task=task,
             metric=metric,
             value=v,
-            n=n,
+            n=17,
+            data=data,
             seed=0,
             num_fewshot=0,
             dtype="auto",
@@ -81,8 +82,8 @@ def test_the_common_range_ends_where_the_first_criterion_ends():
 
 
 def test_results_over_other_items_are_left_out():
-    table = WHOLE + rows("PPM", [(10, 1000.0, 0.2)]) + rows("L2", [(10, 900.0, 0.3)], n=9)
-    found = comparable(tidy(pd.DataFrame(table)))
+    table = WHOLE + rows("PPM", [(10, 1000.0, 0.2)]) + rows("L2", [(10, 900.0, 0.3)], data="another")
+    found = one_sweep(tidy(pd.DataFrame(table)))
     assert set(found["criterion"]) == {"none", "PPM"}
     assert set(same_damage(tidy(pd.DataFrame(table)), "pocket_facts")["criterion"]) == {"PPM"}
 

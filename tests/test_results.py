@@ -13,10 +13,12 @@ from widthprune import WidthPruneError, load_results
 from widthprune.results import (
     COLUMNS,
     find_run,
+    one_sweep,
     read_run,
     run_key,
     run_path,
     sweep,
+    tidy,
     write_atomically,
     write_run,
 )
@@ -173,3 +175,28 @@ def test_settings_that_miss_one(tmp_path):
 
 def test_load_results_gives_a_dataframe(tmp_path):
     assert isinstance(load_results(tmp_path), pd.DataFrame)
+
+
+def test_one_sweep_never_mixes_two_limits():
+    def runs(limit, *points):
+        return [
+            {
+                "model": "m",
+                "task": "piqa",
+                "limit": limit,
+                "n": limit,
+                "criterion": criterion,
+                "pruning_pct": pct,
+            }
+            for criterion, pct in points
+        ]
+
+    few = runs(100, ("none", 0.0), ("PPM", 10.0), ("PPM", 20.0))
+    many = runs(200, ("none", 0.0), ("PPM", 10.0))
+    assert set(one_sweep(tidy(pd.DataFrame(many + few)))["n"]) == {100}
+    # As many models: then the most items.
+    assert set(one_sweep(tidy(pd.DataFrame(few[:2] + many)))["n"]) == {200}
+    # Each task and model chooses for itself.
+    other = [run | {"task": "boolq"} for run in many]
+    assert len(one_sweep(tidy(pd.DataFrame(few + other)))) == 5
+    assert one_sweep(tidy(pd.DataFrame(columns=["model"]))).empty

@@ -9,7 +9,7 @@ import torch
 from .errors import WidthPruneError
 from .models import load_model
 from .pruning import score_model
-from .results import most_items
+from .results import one_sweep
 from .slicing import same_neurons
 from .tasks import TASKS
 
@@ -42,19 +42,6 @@ def different_neurons(model: str, pruning_pcts, first: str = "PPM", second: str 
     return pd.DataFrame(rows).assign(model=model, first=first, second=second)
 
 
-def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """Of measured rows, those over as many items as the unpruned model's largest run of the same task.
-
-    Results on an older, smaller set of items may lie in the same directory; they are left out.
-    """
-    rows = most_items(table)
-    whole = (
-        rows[rows["criterion"] == "none"].groupby(["model", "task"])["n"].max().rename("n_0").reset_index()
-    )
-    merged = rows.merge(whole, how="left", on=["model", "task"])
-    return merged[(merged["n"] == merged["n_0"]).fillna(False)].drop(columns="n_0").reset_index(drop=True)
-
-
 def same_damage(
     table: pd.DataFrame,
     task: str,
@@ -83,7 +70,7 @@ def same_damage(
     DataFrame
         One row a criterion, draw and perplexity: ``criterion``, ``neuron_seed``, ``perplexity``, ``value``.
     """
-    rows = comparable(table)
+    rows = one_sweep(table)
     curves = {}
     whole = _curve(rows[rows["criterion"] == "none"], task, damage)
     if len(whole) != 1:

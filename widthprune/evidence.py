@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from .association import associations
-from .controls import comparable
 from .efficiency import change_pct, decompose, summarize
 from .errors import WidthPruneError
 from .floors import headline_floors
 from .proportions import against_unpruned
 from .published import published
+from .results import one_sweep
 from .sizes import kept_size
 from .tasks import TASKS, headline
 
@@ -232,7 +232,7 @@ class Evidence:
 
     @cached_property
     def _best_measured(self) -> pd.DataFrame:
-        return comparable(self.measured_table) if len(self.measured_table) else self.measured_table
+        return one_sweep(self.measured_table) if len(self.measured_table) else self.measured_table
 
     @cached_property
     def _headline_floors(self) -> pd.Series:

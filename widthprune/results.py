@@ -208,14 +208,19 @@ def sweep(table: pd.DataFrame, model: str, criterion: str = "PPM") -> pd.DataFra
     return chosen.sort_values(["task", "metric", "pruning_pct"], ignore_index=True)
 
 
-def most_items(table: pd.DataFrame) -> pd.DataFrame:
-    """For each model, criterion, draw of random neurons, width and task, only the run over the most items; ties go to the first."""
-    keys = ["model", "criterion", "neuron_seed", "pruning_pct", "task"]
+def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
+    """For each model and task, the runs of one kind: that which measured the most models, then the most items.
+
+    A directory may hold a task on 100 items at every width and on 200 at two of them. A comparison takes
+    all its points from one of these, never from both.
+    """
+    keys = ["model", "task"]
     # A run is told by its settings; n may be empty where it was not published.
     settings = ["num_fewshot", "data", "limit", "seed", "dtype"]
-    runs = table.drop_duplicates([*keys, *settings]).sort_values("n", ascending=False, kind="stable")
-    chosen = runs.drop_duplicates(keys)[[*keys, *settings]]
-    return tidy(table.merge(chosen, on=[*keys, *settings]))
+    points = table.drop_duplicates([*keys, *settings, "criterion", "neuron_seed", "pruning_pct"])
+    kinds = points.groupby([*keys, *settings], dropna=False)["n"].agg(["size", "max"]).reset_index()
+    kinds = kinds.sort_values(["size", "max"], ascending=False, kind="stable").drop_duplicates(keys)
+    return tidy(table.merge(kinds[[*keys, *settings]], on=[*keys, *settings]))
 
 
 def write_atomically(path: str | Path, text: str | bytes) -> None:
