@@ -16,8 +16,8 @@ def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
     """
     groups = list(parts.groupby([name for name in ("source", "workload") if name in parts], sort=True))
     nrows = -(-len(groups) // ncols)
-    _, axes = plt.subplots(
-        nrows, ncols, figsize=(3.6 * ncols, 2.9 * nrows), squeeze=False, layout="constrained"
+    figure, axes = plt.subplots(
+        nrows, ncols, figsize=(2.9 * ncols, 2.7 * nrows), squeeze=False, layout="constrained"
     )
     for ax, (name, rows) in zip(axes.flat, groups, strict=False):
         rows = rows.sort_values("pruning_pct")
@@ -31,13 +31,13 @@ def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
         ax.set(xlabel="neurons pruned, %", ylabel="ms")
     for ax in axes.flat[len(groups) :]:
         ax.set_axis_off()
-    axes[0, 0].legend(fontsize="small", frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return axes
 
 
 def plot_bandwidth_limit(profiles: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Median time per token over width, with the limit: bytes of weights over read bandwidth (dashed)."""
-    ax = ax or plt.subplots(figsize=(5.4, 3.6), layout="constrained")[1]
+    ax = ax or plt.subplots(figsize=(7.2, 3.4), layout="constrained")[1]
     by = ["model", "pruning_pct"]
     single = profiles[profiles["batch_size"] == 1]
     table = single.pivot_table(index=by, columns="metric", values="value")
@@ -46,5 +46,6 @@ def plot_bandwidth_limit(profiles: pd.DataFrame, *, ax: Axes | None = None) -> A
         ax.plot(pcts, rows["ms_per_token_p50"], "o-", color=PALETTE[i], label=f"{model}, measured")
         ax.plot(pcts, rows["limit_ms_per_token"], "--", color=PALETTE[i], label=f"{model}, limit")
     ax.set(xlabel="neurons pruned, %", ylabel="time per token, ms", ylim=(0, None))
-    ax.legend(fontsize="small", frameon=False)
+    # Beside the lines, which fill the whole height.
+    ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
