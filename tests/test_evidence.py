@@ -87,3 +87,25 @@ def test_what_no_table_holds():
     ):
         with pytest.raises(NoEvidence):
             asked()
+
+
+def test_one_criterion_beats_another_by_two_standard_errors():
+    runs = [run("none", 0, 0.9, stderr=0.01), run("PPM", 10, 0.5), run("L2", 10, 0.58), run("MAW", 10, 0.65)]
+    e = evidence(*runs)
+    # Errors of 0.03 for each, and of 0.01 for the model that both are compared with.
+    assert e.beats("m", "pocket_facts", "MAW", "PPM", 10) and not e.beats(
+        "m", "pocket_facts", "L2", "PPM", 10
+    )
+    assert not e.beats("m", "pocket_facts", "PPM", "MAW", 10)
+    prose = dict(task="pocket_prose", metric="word_perplexity", stderr=1.0)
+    e = evidence(
+        *(
+            run(name, pct, ppl, **prose)
+            for name, pct, ppl in [("none", 0, 10), ("PPM", 10, 90), ("L2", 10, 20)]
+        )
+    )
+    assert e.beats("m", "pocket_prose", "L2", "PPM", 10)
+    # Three draws that differ more than their items' errors decide less.
+    draws = [run("RANDOM", 10, ppl, seed=seed, **prose) for seed, ppl in enumerate((5.0, 60.0, 120.0))]
+    e = evidence(run("none", 0, 10, **prose), run("PPM", 10, 90, **prose), *draws)
+    assert not e.beats("m", "pocket_prose", "RANDOM", "PPM", 10)

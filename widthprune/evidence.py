@@ -73,7 +73,16 @@ class Evidence:
             "joules",
             "joules_true",
         )
-        own += ("workloads", "parameters_follow", "neurons", "measured", "measured_change", "falls", "rises")
+        own += (
+            "workloads",
+            "parameters_follow",
+            "neurons",
+            "measured",
+            "measured_change",
+            "falls",
+            "rises",
+            "beats",
+        )
         return (
             {name: getattr(self, name) for name in own} | PLAIN | {"log": np.log, "PCTS": range(10, 70, 10)}
         )
@@ -216,6 +225,14 @@ class Evidence:
     def rises(self, model: str, task: str, criterion: str, pct: float) -> bool:
         """Whether a measured score is better than the unpruned one by two standard errors."""
         return self._moved(model, task, criterion, pct) > 2
+
+    def beats(self, model: str, task: str, criterion: str, other: str, pct: float) -> bool:
+        """Whether one criterion's measured score is better than another's by two standard errors."""
+        (a, error_a), (b, error_b) = (
+            self.measured_change(model, task, name, pct) for name in (criterion, other)
+        )
+        better = a - b if TASKS[task].higher_is_better else b - a
+        return better > 2 * float(np.hypot(error_a, error_b))
 
     def _moved(self, model, task, criterion, pct):
         difference, error = self.measured_change(model, task, criterion, pct)
