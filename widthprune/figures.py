@@ -64,9 +64,9 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
         ax.set(title=title, ylabel="kept, % of the unpruned model")
         _ratio_ticks(ax, rows)
         if names:
-            # Below the panel: lines fill it.
+            # Below the panel: lines fill it. Wider than the panel, it would take the panel's width.
             ax.legend(
-                fontsize="small", frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.24)
+                fontsize="small", frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.24)
             )
     return np.asarray(axes)
 
