@@ -19,9 +19,9 @@ import papermill
 import yaml
 from contributed import contributed_page
 
+from widthprune.audit.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
 from widthprune.errors import WidthPruneError
-from widthprune.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
-from widthprune.notebooks import execute_notebook
+from widthprune.reruns.notebooks import execute_notebook
 from widthprune.results import load_profiles, load_results
 
 ROOT = Path(__file__).resolve().parent.parent

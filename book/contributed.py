@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from widthprune.efficiency import split_measured
+from widthprune.efficiency.analysis import split_measured
 from widthprune.results import one_sweep
 from widthprune.tables import by_ratio, origin
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from build import ROOT, render
 
-from widthprune.plan import read_plan
+from widthprune.reruns.plan import read_plan
 from widthprune.results import load_results
 from widthprune.tables import criterion_labels, with_error
 from widthprune.tasks import TASKS, headline

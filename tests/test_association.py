@@ -8,7 +8,7 @@ import pytest
 import statsmodels.api as sm
 
 from widthprune import WidthPruneError, published
-from widthprune.association import (
+from widthprune.audit.association import (
     associate,
     associations,
     bootstrap_interval,

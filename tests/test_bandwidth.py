@@ -2,7 +2,7 @@
 
 from conftest import tiny_model
 
-from widthprune.bandwidth import bytes_per_token, read_bandwidth, weight_bytes
+from widthprune.efficiency.bandwidth import bytes_per_token, read_bandwidth, weight_bytes
 
 
 def test_the_input_embedding_is_read_only_if_tied():

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from widthprune import CALIBRATED, load_results
-from widthprune.contributions import find_problems
-from widthprune.evidence import Evidence
-from widthprune.floors import load_floors
+from widthprune.audit.evidence import Evidence
+from widthprune.audit.floors import load_floors
+from widthprune.reruns.contributions import find_problems
 from widthprune.results import one_sweep
 from widthprune.verdicts import OUTCOMES, collect
 

@@ -9,8 +9,8 @@ from matplotlib import pyplot as plt
 
 from widthprune import WidthPruneError, load_results
 from widthprune.__main__ import main
-from widthprune.compare import compare_runs
 from widthprune.figures import plot_comparison
+from widthprune.reruns.compare import compare_runs
 from widthprune.results import write_run
 
 SETTINGS = {

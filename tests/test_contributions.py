@@ -9,7 +9,7 @@ import pytest
 
 from widthprune import load_results
 from widthprune.__main__ import main
-from widthprune.contributions import find_problems
+from widthprune.reruns.contributions import find_problems
 from widthprune.results import load_profiles, read_run, run_path, write_run
 
 ROOT = Path(__file__).parent.parent

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from widthprune import WidthPruneError, load_model
-from widthprune.controls import different_neurons, random_initialised, same_damage
+from widthprune.audit.controls import different_neurons, random_initialised, same_damage
 from widthprune.results import one_sweep, tidy
 
 

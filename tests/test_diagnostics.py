@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from widthprune import load_results
-from widthprune.diagnostics import (
+from widthprune.audit.diagnostics import (
     answer_masses,
     calibration,
     clustered_stderr,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError, published
-from widthprune.efficiency import (
+from widthprune.efficiency.analysis import (
     alignment_changes,
     carbon_intensity,
     change_pct,

@@ -5,14 +5,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from widthprune.energy import measure_energy, total_energy
+from widthprune.reruns.energy import measure_energy, total_energy
 
 
 def meter(monkeypatch, tracker):
     module = ModuleType("codecarbon")
     module.OfflineEmissionsTracker = tracker
     monkeypatch.setitem(sys.modules, "codecarbon", module)
-    monkeypatch.setattr("widthprune.energy.metadata.version", lambda name: "3.0")
+    monkeypatch.setattr("widthprune.reruns.energy.metadata.version", lambda name: "3.0")
 
 
 class Meter:

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from widthprune import published
-from widthprune.evidence import Evidence, NoEvidence
-from widthprune.floors import load_floors
+from widthprune.audit.evidence import Evidence, NoEvidence
+from widthprune.audit.floors import load_floors
 from widthprune.results import tidy
 
 

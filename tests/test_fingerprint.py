@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from widthprune.fingerprint import PACKAGE, all_code, imported, scoring_code
+from widthprune.reruns.fingerprint import PACKAGE, all_code, imported, scoring_code
 
 
 @pytest.fixture

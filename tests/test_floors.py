@@ -9,7 +9,7 @@ import pytest
 
 from widthprune import WidthPruneError
 from widthprune.__main__ import main
-from widthprune.floors import (
+from widthprune.audit.floors import (
     NULL_RESPONDERS,
     compute_floors,
     headline_floors,

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_model
 
 from widthprune import WidthPruneError, prune_model
-from widthprune.generation_timing import time_batch
+from widthprune.efficiency.generation_timing import time_batch
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12, 13]]
 

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from widthprune import WidthPruneError, load_results, published
-from widthprune.evidence import Evidence
-from widthprune.floors import load_floors
-from widthprune.ledger import OUTCOMES, judge, judge_all, load_claims, save_ledger, to_html, to_table
+from widthprune.audit.evidence import Evidence
+from widthprune.audit.floors import load_floors
+from widthprune.audit.ledger import OUTCOMES, judge, judge_all, load_claims, save_ledger, to_html, to_table
 from widthprune.results import tidy
 
 ROOT = Path(__file__).parent.parent

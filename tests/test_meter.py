@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.meter import Reading, measure_idle, measured, part_sources, read_energy
-from widthprune.profiling import energy_metrics
+from widthprune.efficiency.meter import Reading, measure_idle, measured, part_sources, read_energy
+from widthprune.efficiency.profiling import energy_metrics
 
 IDLE = {"cpu": 10.0, "gpu": 0.0, "ram": 5.0}
 

@@ -8,8 +8,8 @@ import papermill
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.experiments import EXPERIMENTS
-from widthprune.plan import Request, make_plan, read_plan, write_plan
+from widthprune.reruns.experiments import EXPERIMENTS
+from widthprune.reruns.plan import Request, make_plan, read_plan, write_plan
 from widthprune.suites import SUITES
 
 ROOT = Path(__file__).parent.parent

@@ -7,8 +7,14 @@ import torch
 
 from widthprune import WidthPruneError, load_model, load_results
 from widthprune.__main__ import main
-from widthprune.generation_timing import TimedBatch, time_batch
-from widthprune.profiling import _aligned, profile_model, profile_prompts, random_model, time_metrics
+from widthprune.efficiency.generation_timing import TimedBatch, time_batch
+from widthprune.efficiency.profiling import (
+    _aligned,
+    profile_model,
+    profile_prompts,
+    random_model,
+    time_metrics,
+)
 from widthprune.results import load_profiles
 
 SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)

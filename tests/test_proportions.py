@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from widthprune import WidthPruneError, published
-from widthprune.proportions import against_unpruned
+from widthprune.audit.proportions import against_unpruned
 from widthprune.results import tidy
 
 

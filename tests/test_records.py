@@ -2,7 +2,7 @@
 
 import pytest
 
-from widthprune.records import make_record
+from widthprune.reruns.records import make_record
 
 PLAN = {
     "request": {"model": "m", "limit": 3},

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from widthprune import WidthPruneError, published
-from widthprune.workloads import WORKLOADS, find_workload, generated_prompts, read_prompts
+from widthprune.efficiency.workloads import WORKLOADS, find_workload, generated_prompts, read_prompts
 
 
 def test_the_workloads_are_those_of_the_published_runs():

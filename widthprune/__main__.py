@@ -12,12 +12,12 @@ COMMANDS = {
     "prune": ("", "add_prune"),
     "evaluate": ("", "add_evaluate"),
     "profile": ("", "add_profile"),
-    "rerun": (".rerun", "add_rerun"),
+    "rerun": (".reruns.rerun", "add_rerun"),
     "floors": ("", "add_floors"),
     "diagnose": ("", "add_diagnose"),
-    "compare": (".compare", "add_compare"),
-    "check": (".contributions", "add_check"),
-    "contribute": (".contributions", "add_contribute"),
+    "compare": (".reruns.compare", "add_compare"),
+    "check": (".reruns.contributions", "add_check"),
+    "contribute": (".reruns.contributions", "add_contribute"),
 }
 
 
@@ -219,7 +219,7 @@ def add_floors(commands) -> None:
 def floors(options) -> None:
     import pandas as pd
 
-    from .floors import compute_floors, save_floors
+    from .audit.floors import compute_floors, save_floors
 
     tables = [compute_floors(suite) for suite in options.suite]
     save_floors(pd.concat(tables, ignore_index=True), options.out)
@@ -237,7 +237,7 @@ def add_diagnose(commands) -> None:
 
 
 def diagnose(options) -> None:
-    from .diagnostics import diagnose
+    from .audit.diagnostics import diagnose
 
     for path in diagnose(options.results_dir):
         print(path)
@@ -248,7 +248,7 @@ def add_profile(commands) -> None:
     command.set_defaults(run=profile)
     _add_model(command)
     command.add_argument(
-        "--workloads", nargs="+", metavar="NAME", help="default all: see widthprune.workloads"
+        "--workloads", nargs="+", metavar="NAME", help="default all: see widthprune.efficiency.workloads"
     )
     command.add_argument("--protocols", nargs="+", metavar="NAME", default=("free", "fixed"))
     command.add_argument("--pruning-pcts", nargs="*", type=float, metavar="PCT")
@@ -266,9 +266,9 @@ def add_profile(commands) -> None:
 
 
 def profile(options) -> None:
+    from .efficiency.profiling import profile_model
+    from .efficiency.workloads import WORKLOADS
     from .evaluate import PAPER_PCTS
-    from .profiling import profile_model
-    from .workloads import WORKLOADS
 
     table = profile_model(
         options.model,

@@ -12,7 +12,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from .efficiency import change_pct
 from .errors import WidthPruneError
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline
@@ -32,7 +31,7 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
     table : DataFrame
         Results of one model under one criterion (see `widthprune.results.sweep`), 0% included.
     floors : mapping of task to value, optional
-        From `widthprune.floors.headline_floors`: a dotted line of the benchmark's colour each.
+        From `widthprune.audit.floors.headline_floors`: a dotted line of the benchmark's colour each.
     axes : two Axes, optional
 
     Returns
@@ -42,7 +41,7 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
         as its inverse, so that down is worse in both panels. Bars are one standard error.
     """
     rows = relative_change(headline(table))
-    _one(rows, "model")
+    single_value(rows, "model")
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, layout="constrained")
     for ax, (side, title) in zip(axes, SIDES.items(), strict=True):
@@ -103,7 +102,7 @@ def plot_paradox(
     ax.set(
         xlabel=f"{TASKS[knowledge].label} ({TASKS[knowledge].metric})",
         ylabel=f"{TASKS[behaviour].label} ({TASKS[behaviour].metric})",
-        title=f"{_one(table, 'model')}\n{numbers}",
+        title=f"{single_value(table, 'model')}\n{numbers}",
     )
     return ax
 
@@ -206,82 +205,6 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
-    """Energy against time, as the paper draws it: change from the unpruned model, a panel a workload.
-
-    ``summary`` is `widthprune.efficiency.summarize` of one model; batch 1 is the solid, batch 8 the
-    dashed line. Energy per token is drawn as printed: its change is the same in true joules.
-    """
-    _one(summary, "model")
-    rows = summary.assign(workload_name=summary["workload"].str.split("_").str[0])
-    names = sorted(rows["workload_name"].unique())
-    if axes is None:
-        _, axes = plt.subplots(
-            1, len(names), figsize=(4.2 * len(names), 4), sharex=True, layout="constrained"
-        )
-    drawn = {
-        "j_per_token_printed": "energy per token",
-        "ttlt_ms": "time to last token",
-        "throughput_tok_s": "tokens per second",
-    }
-    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
-        for batch, style in ((1, "-"), (8, "--")):
-            line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
-            for i, (column, label) in enumerate(drawn.items()):
-                if line[column].notna().any():
-                    ax.plot(
-                        line["pruning_pct"],
-                        change_pct(line, column),
-                        style,
-                        color=PALETTE[i],
-                        marker=MARKERS[i],
-                        markersize=4,
-                        label=f"{label}, batch {batch}",
-                    )
-        ax.axhline(0, color="0.5", linewidth=0.8, zorder=0)
-        # Linear around zero and logarithmic beyond: one workload's time grows by 270%.
-        ax.set_yscale("symlog", linthresh=25)
-        ax.set(title=name, xlabel="neurons pruned, %")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.set_yticks([-20, -10, 0, 10, 20, 50, 100, 250])
-    np.atleast_1d(axes)[0].set_ylabel("change from the unpruned model, %")
-    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    np.atleast_1d(axes)[0].figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
-    )
-    return np.atleast_1d(axes)
-
-
-def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
-    """Where a request's time comes from: bars of two factors whose product is the dot.
-
-    ``parts`` is `widthprune.efficiency.decompose` of one model; a panel a workload.
-    """
-    _one(parts, "model")
-    names = sorted(parts["workload"].unique())
-    if axes is None:
-        _, axes = plt.subplots(
-            1, len(names), figsize=(4.2 * len(names), 3.6), sharey=True, layout="constrained"
-        )
-    bars = {"tokens_factor": "tokens generated", "time_per_token_factor": "time per token"}
-    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
-        rows = parts[parts["workload"] == name].sort_values("pruning_pct")
-        x = np.arange(len(rows))
-        for i, (column, label) in enumerate(bars.items()):
-            # Bars start at 1, no change.
-            ax.bar(x + (i - 0.5) * 0.38, rows[column] - 1, 0.38, bottom=1, color=PALETTE[i], label=label)
-        ax.plot(x, rows["ttlt_factor"], "k_", markersize=16, label="time to last token")
-        ax.axhline(1, color="0.5", linewidth=0.8)
-        ax.set_yscale("log")
-        ax.set_yticks([0.9, 1, 1.5, 2, 3, 4], ["0.9", "1", "1.5", "2", "3", "4"])
-        ax.minorticks_off()
-        ax.set_xticks(x, [f"{pct:g}" for pct in rows["pruning_pct"]])
-        ax.set(title=name.split("_")[0] + ", batch 1", xlabel="neurons pruned, %")
-    np.atleast_1d(axes)[0].set_ylabel("factor against the unpruned model")
-    np.atleast_1d(axes)[0].legend(fontsize="small", frameon=False)
-    return np.atleast_1d(axes)
-
-
 def _line(ax, x, y, error, i, label):
     style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5)
     ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style)
@@ -295,7 +218,7 @@ def draw_floor(ax: Axes, value: float, color: str = "0.5") -> None:
 def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Two runs: the difference of each number in standard errors, a row per benchmark and width.
 
-    ``table`` is what `widthprune.compare.compare_runs` gives; rows without a difference or an error are
+    ``table`` is what `widthprune.reruns.compare.compare_runs` gives; rows without a difference or an error are
     left out. Positive is higher in the second run, in the metric's own direction. The band is two
     standard errors, where differences of chance mostly fall.
     """
@@ -327,7 +250,8 @@ def _ratio_ticks(ax, rows):
     ax.set_xlabel("neurons pruned, %" + ("; expansion ratio below" if one else ""))
 
 
-def _one(table, column):
+def single_value(table: pd.DataFrame, column: str) -> str:
+    """What a column holds throughout; a figure of one thing refuses a table of several."""
     found = sorted(set(table[column]))
     if len(found) != 1:
         raise WidthPruneError(f"the figure is of one {column}, got {', '.join(found) or 'none'}: select one")

@@ -24,7 +24,7 @@ def published(table: str) -> pd.DataFrame:
     table : str
         "capabilities" (model x pruning x task x metric), "criteria" (paper version x criterion x
         task), "architectures" (exact parameter counts) or "efficiency_runs" (one row a run; energy
-        columns ``tracker_*`` are kg CO2eq, see `widthprune.efficiency`). The first two have the columns
+        columns ``tracker_*`` are kg CO2eq, see `widthprune.efficiency.analysis`). The first two have the columns
         of measured results too, so one function draws both.
 
     Returns

@@ -1,4 +1,4 @@
-"""Verdicts of a chapter: how a claim fared on the notebook's own model. The front page's are `widthprune.ledger`'s."""
+"""Verdicts of a chapter: how a claim fared on the notebook's own model. The front page's are `widthprune.audit.ledger`'s."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

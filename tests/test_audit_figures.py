@@ -1,0 +1,122 @@
+"""What the audit's figures show is read back from their Axes."""
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from widthprune import WidthPruneError, published
+from widthprune.audit.association import associations
+from widthprune.audit.figures import (
+    above_floor,
+    explained_by_floor,
+    plot_above_floor,
+    plot_draws,
+    plot_explained,
+    plot_instruction_types,
+    plot_pairs,
+    plot_same_damage,
+)
+from widthprune.figures import plot_dichotomy, plot_paradox, plot_sweep
+from widthprune.results import sweep
+
+matplotlib.use("Agg")
+FLOOR = {"mmlu": 0.272, "ifeval": 0.277, "truthfulqa_mc2": 0.4486, "wikitext": 747.8}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def paper():
+    table = published("capabilities")
+    return table[~table["model"].str.contains("Instruct")]
+
+
+def test_distance_from_the_floor(paper):
+    rows = above_floor(sweep(paper, "Llama-3.2-3B"), FLOOR)
+    assert set(rows["task"]) == {"mmlu", "ifeval", "truthfulqa_mc2"}  # a perplexity has no such distance
+    start = rows.query("task == 'mmlu' and pruning_pct == 0")["above"].item()
+    assert start == pytest.approx(0.5605 - 0.272)
+    fragile, robust = plot_above_floor(sweep(paper, "Llama-3.2-3B"), FLOOR)
+    assert fragile.containers[0][0].get_ydata()[0] == pytest.approx(start)
+    assert max(robust.containers[0][0].get_ydata()) < 0  # IFEval, everywhere below the best null responder
+    with pytest.raises(WidthPruneError, match="of one model"):
+        plot_above_floor(paper, FLOOR)
+
+
+def test_how_much_the_floor_explains_by_hand(paper):
+    found = explained_by_floor(paper, {"ifeval": 0.14, "truthfulqa_mc2": 0.4486}).set_index(["model", "task"])
+    # From 0.1035 to 0.1811, of which up to 0.14.
+    part = found.loc[("Llama-3.2-1B", "ifeval")]
+    assert part["explained_pct"] == pytest.approx(100 * (0.14 - 0.1035) / (0.1811 - 0.1035))
+    assert part["at"] == 30
+    assert explained_by_floor(paper, FLOOR).query("task == 'ifeval'")["explained_pct"].tolist() == [100, 100]
+
+
+def test_null_responders_are_named_lines(paper):
+    rows = [
+        ("ifeval", "prompt echoed", "prompt_level_strict_acc", 0.25),
+        ("truthfulqa_mc2", "uniform", "acc", 0.45),
+    ]
+    floors = pd.DataFrame(rows, columns=["task", "responder", "metric", "value"]).assign(n=500)
+    ifeval, mc2 = plot_explained(paper, floors)
+    assert [text.get_text() for text in ifeval.texts] == ["prompt echoed"]
+    assert [text.get_text() for text in mc2.texts] == ["equal probabilities"]
+    assert "100% of the rise" in ifeval.get_legend().texts[0].get_text()
+    assert 0.25 in [line.get_ydata()[0] for line in ifeval.lines]
+
+
+def test_pairs_show_r_and_what_the_ratio_leaves(paper):
+    found = associations(paper)
+    ax = plot_pairs(found)
+    assert [tick.get_text() for tick in ax.get_yticklabels()][:1] == ["ARC-Challenge"]
+    assert len(ax.containers) == 2 and len(ax.containers[0][0].get_xdata()) == 9
+
+
+def test_same_damage_draws_a_line_a_draw():
+    rows = [("PPM", None, 10, 0.5), ("PPM", None, 99, 0.3)]
+    rows += [("RANDOM", seed, p, v) for seed in (0, 1) for p, v in ((10, 0.5), (99, 0.4))]
+    found = pd.DataFrame(rows, columns=["criterion", "neuron_seed", "perplexity", "value"])
+    ax = plot_same_damage(found, task="pocket_facts", floors={"pocket_facts": 0.25})
+    assert len(ax.lines) == 4 and ax.lines[-1].get_ydata()[0] == 0.25
+    assert ax.get_legend_handles_labels()[1] == ["PPM", "RANDOM"]
+
+
+def test_instruction_types():
+    rows = [("share_a:b", 0.0, 0.5), ("share_a:b", 40.0, 0.75), ("words", 0.0, 9.0)]
+    table = pd.DataFrame(rows, columns=["metric", "pruning_pct", "value"])
+    ax = plot_instruction_types(table)
+    assert [text.get_text() for text in ax.texts] == ["0.50", "0.75"]
+    with pytest.raises(WidthPruneError, match="no share_"):
+        plot_instruction_types(table[table["metric"] == "words"])
+
+
+def test_floors_are_lines_in_the_figures_of_the_chapters(paper):
+    table = sweep(paper, "Llama-3.2-3B")
+    fragile, _ = plot_dichotomy(table, floors=FLOOR)
+    dotted = [line.get_ydata()[0] for line in fragile.lines if line.get_linestyle() == ":"]
+    # MMLU's floor in % of the unpruned score; WikiText's as an inverse, like its line.
+    np.testing.assert_allclose(
+        sorted(dotted), sorted([100 * 0.272 / 0.5605, 100 * 9.2628 / 747.8]), rtol=1e-3
+    )
+    ax = plot_sweep(table, task="mmlu", floors=FLOOR, ax=plt.figure().gca())
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [0.272]
+    ax = plot_paradox(table, floors=FLOOR, ax=plt.figure().gca())
+    assert sum(line.get_linestyle() == ":" for line in ax.lines) == 2
+
+
+def test_draws_of_random_neurons_are_a_mean_and_a_range():
+    rows = [(0, "none", None, 0.9), (10, "PPM", None, 0.4)]
+    rows += [(10, "RANDOM", draw, value) for draw, value in enumerate((0.5, 0.7, 0.9))]
+    table = pd.DataFrame(rows, columns=["pruning_pct", "criterion", "neuron_seed", "value"])
+    table = table.assign(task="pocket_facts", metric="acc", model="m")
+    ax = plot_draws(table, task="pocket_facts", floors={"pocket_facts": 0.25})
+    ppm, random, *_ = ax.lines
+    assert list(ppm.get_ydata()) == [0.9, 0.4] and list(random.get_ydata()) == pytest.approx([0.9, 0.7])
+    band = ax.collections[1].get_paths()[0].vertices
+    assert {0.5, 0.9} <= set(band[band[:, 0] == 10, 1])

@@ -1,0 +1,149 @@
+"""Do two benchmarks move together? Every pair, with what a sceptical reader asks of seven points.
+
+Both benchmarks follow one dose, the ratio, so they correlate with each other even if neither acts on the
+other; a benchmark at its floor adds points that cannot move; and many pairs were looked at. Hence a
+partial correlation, a correlation above the floor, and Holm's correction, beside r. SciPy and statsmodels
+compute.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from ..errors import WidthPruneError
+from ..stats import correlate, values
+from ..tasks import TASKS
+
+ALL_ORDERS = 5040  # 7!, the orders of seven ratios
+
+
+def associate(x, y, dose=None, *, rng: int = 0) -> dict[str, float]:
+    """One pair of series, one value per ratio, from every side.
+
+    Parameters
+    ----------
+    x, y : array-like, shape (n,)
+    dose : array-like, shape (n,), optional
+        The pruning percentages, for the partial correlation.
+    rng : int
+        Seed of the bootstrap; everything else is exact.
+
+    Returns
+    -------
+    dict
+        ``r``, ``p`` and Fisher's interval as in `widthprune.stats.correlate`; ``spearman``, ``kendall`` and
+        their p as SciPy gives it; ``p_exact``, two-sided over all n! pairings (n <= 7; beyond, 5,040 random ones);
+        ``boot_low`` and ``boot_high``, 95% percentile bootstrap over points; ``partial_r`` and
+        ``partial_p`` given the dose (n - 3 degrees of freedom).
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    found = correlate(x, y)
+    row = {"n": found.n, "r": found.r, "p": found.p, "low": found.low, "high": found.high}
+    row |= {"loo_low": found.loo_low, "loo_high": found.loo_high, "p_exact": permutation_p(x, y)}
+    row["spearman"], row["spearman_p"] = stats.spearmanr(x, y)
+    row["kendall"], row["kendall_p"] = stats.kendalltau(x, y)
+    row["boot_low"], row["boot_high"] = bootstrap_interval(x, y, rng=rng)
+    if dose is not None:
+        row["partial_r"], row["partial_p"] = partial_correlation(x, y, dose)
+    return {name: float(value) for name, value in row.items()}
+
+
+def permutation_p(x, y) -> float:
+    """Two-sided p of Pearson's r over all pairings of the points: exact for n <= 7."""
+    if len(np.unique(x)) == 1 or len(np.unique(y)) == 1:
+        return float("nan")
+    found = stats.permutation_test(
+        (np.asarray(x, float),),
+        # The sum of products orders the pairings as r does, and is quicker.
+        lambda a, axis=-1: np.abs(np.sum((a - np.mean(x)) * (np.asarray(y) - np.mean(y)), axis=axis)),
+        permutation_type="pairings",
+        alternative="greater",
+        n_resamples=ALL_ORDERS,
+        vectorized=True,
+        rng=0,
+    )
+    return float(found.pvalue)
+
+
+def bootstrap_interval(x, y, *, rng: int = 0) -> tuple[float, float]:
+    """95% percentile bootstrap interval of r over points; draws in which a series is constant are left out."""
+    generator = np.random.default_rng(rng)
+    drawn = generator.integers(0, len(x), size=(5000, len(x)))
+    a, b = np.asarray(x, float)[drawn], np.asarray(y, float)[drawn]
+    vary = (np.ptp(a, axis=1) > 0) & (np.ptp(b, axis=1) > 0)
+    r = stats.pearsonr(a[vary], b[vary], axis=1).statistic
+    low, high = np.percentile(r, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def partial_correlation(x, y, dose) -> tuple[float, float]:
+    """(r, two-sided p) of x and y given the dose: the correlation of what a line in the dose leaves of each."""
+    x, y, dose = (np.asarray(series, float) for series in (x, y, dose))
+    left = [series - np.polyval(np.polyfit(dose, series, 1), dose) for series in (x, y)]
+    if min(np.ptp(series) for series in left) < 1e-12 or len(x) < 4:
+        return float("nan"), float("nan")
+    r = stats.pearsonr(*left).statistic
+    df = len(x) - 3
+    t = r * np.sqrt(df / max(1 - r * r, 1e-300))
+    return float(r), float(2 * stats.t.sf(abs(t), df))
+
+
+def associations(table: pd.DataFrame, floors: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """`associate` for every pair of a fragile and a robust benchmark, model by model.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Published or measured rows of one criterion; a perplexity enters as its logarithm.
+    floors : mapping of task to value, optional
+        From `widthprune.audit.floors.headline_floors`. Points at which the knowledge benchmark is not above its
+        floor, by two binomial standard errors (``n`` or the official size), are left out for
+        ``r_above``, ``p_above`` and ``n_above``: with fewer than four left, they are empty.
+
+    Returns
+    -------
+    DataFrame
+        One row a model and pair; ``p_holm`` corrects ``p`` over all pairs of all models in the table.
+    """
+    rows = []
+    for model, of_model in table.groupby("model"):
+        tasks = set(of_model["task"]) & set(TASKS)
+        for knowledge in sorted(task for task in tasks if TASKS[task].side == "fragile"):
+            for behaviour in sorted(task for task in tasks if TASKS[task].side == "robust"):
+                both = _pair(of_model, knowledge, behaviour)
+                if len(both) < 4 or (np.ptp(both, axis=0) == 0).any():
+                    continue
+                row = {"model": model, "knowledge": knowledge, "behaviour": behaviour}
+                row |= associate(both["x"], both["y"], both.index)
+                if floors is not None and knowledge in floors:
+                    row |= _above_floor(both, knowledge, floors[knowledge])
+                rows.append(row)
+    if not rows:
+        raise WidthPruneError("no pair of a fragile and a robust benchmark has four ratios in common")
+    found = pd.DataFrame(rows)
+    found["p_holm"] = multipletests(found["p"], method="holm")[1]
+    return found
+
+
+def _pair(table, knowledge, behaviour):
+    x, y = values(table, knowledge), values(table, behaviour)
+    if not TASKS[knowledge].higher_is_better:
+        x = np.log(x)
+    return pd.concat([x.rename("x"), y.rename("y")], axis=1, join="inner").dropna()
+
+
+def _above_floor(both, knowledge, floor):
+    from .proportions import OFFICIAL_ITEMS
+
+    if TASKS[knowledge].higher_is_better:
+        spread = np.sqrt(floor * (1 - floor) / OFFICIAL_ITEMS.get(knowledge, np.inf))
+        above = both[both["x"] > floor + 2 * spread]
+    else:
+        above = both[both["x"] < np.log(floor)]
+    row = {"n_above": len(above), "r_above": np.nan, "p_above": np.nan}
+    if len(above) >= 4 and (np.ptp(above, axis=0) > 0).all():
+        row["r_above"], row["p_above"] = (float(v) for v in stats.pearsonr(above["x"], above["y"]))
+    return row

@@ -1,0 +1,232 @@
+"""Floors: what a responder that knows nothing scores, found by running lm-eval's own scorers.
+
+A responder answers every item of a task without looking at what it asks; lm-eval's filters, scorers and
+aggregation do the rest. A score is only worth what it has above the best of them.
+"""
+
+import contextlib
+import io
+import logging
+import random
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import WidthPruneError
+from ..provenance import git_commit
+from ..results import write_atomically
+from ..suites import find_benchmarks
+from ..tasks import TASKS
+
+COLUMNS = ["task", "responder", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
+# Texts that no prompt has to be read for; the last two need the prompt and nothing else.
+NULL_RESPONDERS: dict[str, Callable[[str], str]] = {
+    "empty": lambda prompt: "",
+    "one word repeated": lambda prompt: " ".join(["word"] * 400),
+    "one sentence repeated": lambda prompt: " ".join(["This is one more sentence."] * 80),
+    "bullet list": lambda prompt: "\n".join(["* one more point"] * 20),
+    "prompt echoed": lambda prompt: prompt,
+    "prompt echoed 8 times": lambda prompt: "\n\n".join([prompt] * 8),
+}
+# The sample of MuSR in the local data is smaller than the benchmark and not in its proportions.
+OFFICIAL_LEAVES = {
+    "leaderboard_musr_murder_mysteries": 250,
+    "leaderboard_musr_object_placements": 256,
+    "leaderboard_musr_team_allocation": 250,
+}
+
+
+def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
+    """The scores of uninformed responders on every item of every task whose data is there.
+
+    Parameters
+    ----------
+    tasks : str or sequence of str
+        As for `widthprune.evaluate.evaluate`.
+
+    Returns
+    -------
+    DataFrame
+        One row a task, responder and metric, with the number of items and where it comes from.
+        ``attrs["missing"]`` maps each task without data to the reason. Multiple choice has "uniform"
+        (expected score of a fair die), "always 1", "always 2" and so on, "longest" and "shortest";
+        perplexities have "uniform words" and "word frequencies", from the text's own words; generation has
+        `NULL_RESPONDERS`, and "most frequent answer" where a task has one.
+    """
+    # lm-eval logs a line for every task whose data lies elsewhere.
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        benchmarks = find_benchmarks(tasks, scratch)
+        for benchmark in (b for b in benchmarks if not b.missing):
+            # The data library draws a bar for every file it reads.
+            with contextlib.redirect_stderr(io.StringIO()):
+                leaves = benchmark.manager.load([benchmark.task])["tasks"]
+            n = sum(len(leaf.eval_docs) for leaf in leaves.values())
+            where = (n, benchmark.data, benchmark.version, metadata.version("lm_eval"), git_commit())
+            with _repeatable():
+                scores = list(_scores(leaves))
+            rows += [(benchmark.task, *score, *where) for score in scores]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}
+    return table
+
+
+@contextlib.contextmanager
+def _repeatable():
+    """IFEval's checks guess languages with a random start, and make up what an instruction leaves open."""
+    from langdetect import DetectorFactory
+
+    state, seed = random.getstate(), DetectorFactory.seed
+    random.seed(0)
+    DetectorFactory.seed = 0
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        DetectorFactory.seed = seed
+
+
+def load_floors(path: str | Path | None = None) -> pd.DataFrame:
+    """Floors written earlier by `save_floors`; default those that ship with the package, of every task."""
+    path = Path(__file__).with_name("floors.csv") if path is None else Path(path)
+    if not path.is_file():
+        raise WidthPruneError(f"no floors at {path}: make them with `widthprune floors --out {path}`")
+    table = pd.read_csv(path)
+    if missing := [name for name in COLUMNS if name not in table]:
+        raise WidthPruneError(
+            f"{path} has no column {', '.join(missing)}: make it again with `widthprune floors`"
+        )
+    return table
+
+
+def save_floors(table: pd.DataFrame, path: str | Path) -> None:
+    """Write floors as CSV, whole or not at all."""
+    write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
+
+
+def headline_floors(floors: pd.DataFrame) -> pd.Series:
+    """One floor a task, of its headline metric: the best score that needs no look at the item.
+
+    In multiple choice that is a fair die, or the best constant answer where that beats the die by more
+    than three standard errors (BoolQ's answers are mostly yes); in generation the best null responder;
+    for a perplexity the better of the text's own word statistics. Constant answers do not count where
+    the right answer always stands first, as in TruthfulQA: a model does not see that order. Length does
+    not count either, since comparing lengths is a look at the item.
+    """
+    return pd.Series({task: _floor(task, rows) for task, rows in floors.groupby("task")}, dtype=float)
+
+
+def _floor(task: str, rows: pd.DataFrame) -> float:
+    rows = rows[rows["metric"] == TASKS[task].metric]
+    value, n = rows.set_index("responder")["value"], rows["n"].iloc[0]
+    if not TASKS[task].higher_is_better:
+        return value.min()
+    if "uniform" not in value:
+        return value.max()
+    die, constant = value["uniform"], value[value.index.str.startswith("always ")].max()
+    beats = constant - die > 3 * np.sqrt(die * (1 - die) / n)
+    return constant if beats and constant < 1 else die
+
+
+def _scores(leaves: dict) -> Iterable[tuple[str, str, float]]:
+    """(responder, metric, value) of a task, over all its leaves, each weighted by its items."""
+    total, weights = Counter(), Counter()
+    for name, leaf in leaves.items():
+        weight = OFFICIAL_LEAVES.get(name, len(leaf.eval_docs))
+        for responder, answers in _responders(leaf).items():
+            for metric, value in _aggregate(leaf, answers).items():
+                total[responder, metric] += weight * value
+                weights[responder, metric] += weight
+    # A responder that only some leaves have (a fifth choice) is none of the whole task.
+    whole = max(weights.values())
+    return [(*key, total[key] / weights[key]) for key in total if weights[key] == whole]
+
+
+def _responders(leaf) -> dict[str, list[list]]:
+    """What each responder answers: name -> for every item, a list of equally likely raw answers."""
+    docs = list(leaf.eval_docs)
+    kind = leaf.OUTPUT_TYPE
+    if kind == "multiple_choice":
+        return _choices([leaf.doc_to_choice(doc) for doc in docs])
+    if kind == "generate_until":
+        prompts = [leaf.doc_to_text(doc) for doc in docs]
+        answers = {name: [[say(p)] for p in prompts] for name, say in NULL_RESPONDERS.items()}
+        numbers = [re.search(r"(-?[\d,.]*\d)\D*$", str(leaf.doc_to_target(doc))) for doc in docs]
+        if all(numbers) and len(set(found[1] for found in numbers)) > 1:
+            common = Counter(found[1] for found in numbers).most_common(1)[0][0]
+            answers["most frequent answer"] = [[f"#### {common}"]] * len(docs)
+        return answers
+    # LAMBADA scores the last word of a text, a rolling perplexity all of them.
+    texts = [leaf.doc_to_target(doc) for doc in docs]
+    read = texts if kind == "loglikelihood_rolling" else [leaf.doc_to_text(doc) for doc in docs] + texts
+    counts = Counter(word for text in read for word in text.split())
+    commonest = counts.most_common(1)[0][0]
+    log = {word: np.log(count / counts.total()) for word, count in counts.items()}
+
+    def answer(text, logp):
+        likelihood = sum(logp(word) for word in text.split())
+        return likelihood if kind == "loglikelihood_rolling" else (likelihood, text.split() == [commonest])
+
+    return {
+        "uniform words": [[answer(text, lambda word: -np.log(len(counts)))] for text in texts],
+        "word frequencies": [[answer(text, log.__getitem__)] for text in texts],
+    }
+
+
+def _choices(choices: list[list[str]]) -> dict[str, list[list]]:
+    def pick(options, k):
+        return [(0.0 if i == k else -1e4, i == k) for i in range(len(options))]
+
+    lengths = [[len(option) for option in options] for options in choices]
+    answers = {
+        "uniform": [[pick(options, k) for k in range(len(options))] for options in choices],
+        "longest": [[pick(o, int(np.argmax(size)))] for o, size in zip(choices, lengths, strict=True)],
+        "shortest": [[pick(o, int(np.argmin(size)))] for o, size in zip(choices, lengths, strict=True)],
+    }
+    for k in range(min(len(options) for options in choices)):
+        answers[f"always {k + 1}"] = [[pick(options, k)] for options in choices]
+    return answers
+
+
+def _aggregate(leaf, answers: list[list]) -> dict[str, float]:
+    """lm-eval's metrics of one leaf for the raw answers of every item."""
+    docs = list(leaf.eval_docs)
+    if leaf.OUTPUT_TYPE == "generate_until":
+        return score_texts(leaf, [answer for (answer,) in answers])
+    scored = []
+    for doc, options in zip(docs, answers, strict=True):
+        results = [
+            leaf.process_results(doc, a if leaf.OUTPUT_TYPE == "multiple_choice" else [a]) for a in options
+        ]
+        # Only a fair die has several equally likely answers, and its metrics are numbers.
+        averaged = len(options) > 1
+        scored.append(
+            {m: np.mean([r[m] for r in results]) if averaged else results[0][m] for m in results[0]}
+        )
+    return {m: float(leaf.aggregation()[m]([s[m] for s in scored])) for m in scored[0]}
+
+
+def score_texts(leaf, texts: Sequence[str]) -> dict[str, float]:
+    """lm-eval's metrics of a generation task for one text an item, through the task's own filters."""
+    from lm_eval.api.instance import Instance
+
+    docs = list(leaf.eval_docs)
+    instances = [
+        Instance("generate_until", doc, ("", {}), 0, resps=[text])
+        for doc, text in zip(docs, texts, strict=True)
+    ]
+    found = {}
+    for pipeline in leaf._filters:
+        pipeline.apply(instances)
+        scored = [leaf.process_results(i.doc, [i.filtered_resps[pipeline.name]]) for i in instances]
+        suffix = "" if pipeline.name == "none" else f"_{pipeline.name.split('-')[0]}"
+        for metric in scored[0]:
+            found[metric + suffix] = float(leaf.aggregation()[metric]([s[metric] for s in scored]))
+    return found

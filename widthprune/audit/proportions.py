@@ -1,0 +1,71 @@
+"""Is a score different from the unpruned one, given how many items it was taken over? statsmodels computes."""
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint, proportions_ztest
+
+from ..errors import WidthPruneError
+from ..tasks import TASKS, headline
+
+# Items of the official benchmarks, which the published runs used whole.
+OFFICIAL_ITEMS = {
+    "mmlu": 14042,
+    "gsm8k": 1319,
+    "arc_challenge": 1172,
+    "hellaswag": 10042,
+    "piqa": 1838,
+    "winogrande": 1267,
+    "boolq": 3270,
+    "ifeval": 541,
+    "leaderboard_musr": 756,
+    "truthfulqa_mc1": 817,
+    "truthfulqa_mc2": 817,
+}
+
+
+def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
+    """Each accuracy with its binomial error, and tested against the unpruned model's (two proportions, pooled z).
+
+    The two are taken as independent. Where both saw the same items the test is weaker than a paired one,
+    which needs the answers. MC2 is a mean of numbers between 0 and 1, whose variance is at most a
+    proportion's, so its test is on the safe side.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of one criterion, 0% included. ``n`` is used where it is known, else the official size.
+
+    Returns
+    -------
+    DataFrame
+        Accuracies of headline metrics, with ``items``, ``binomial_se``, ``low`` and ``high`` (Wilson 95%),
+        ``z``, ``p`` and ``p_holm`` over all rows of the model; the unpruned rows have none of the last three.
+    """
+    rows = headline(table)
+    rows = rows[[TASKS[task].higher_is_better for task in rows["task"]]].copy()
+    official = rows["task"].map(OFFICIAL_ITEMS)
+    rows["items"] = rows["n"].astype("float64").fillna(official.astype("float64"))
+    if rows["items"].isna().any():
+        task = rows.loc[rows["items"].isna(), "task"].iloc[0]
+        raise WidthPruneError(f"{task} has neither n nor an official size, so its error is unknown")
+    rows["binomial_se"] = np.sqrt(rows["value"] * (1 - rows["value"]) / rows["items"])
+    hits = rows["value"] * rows["items"]
+    rows["low"], rows["high"] = proportion_confint(hits, rows["items"], method="wilson")
+    whole = rows[rows["pruning_pct"] == 0].set_index(["model", "task"])[["value", "items"]]
+    rows = rows.join(whole, on=["model", "task"], suffixes=("", "_0"))
+    tested = [_test(row) for row in rows.itertuples()]
+    rows["z"], rows["p"] = zip(*tested, strict=True)
+    rows["p_holm"] = np.nan
+    for _, of_model in rows.dropna(subset=["p"]).groupby("model"):
+        rows.loc[of_model.index, "p_holm"] = multipletests(of_model["p"], method="holm")[1]
+    return rows.drop(columns=["value_0", "items_0"])
+
+
+def _test(row):
+    if row.pruning_pct == 0 or not np.isfinite(row.value_0):
+        return np.nan, np.nan
+    counts = [row.value * row.items, row.value_0 * row.items_0]
+    if sum(counts) in (0, row.items + row.items_0):
+        return 0.0, 1.0
+    return proportions_ztest(counts, [row.items, row.items_0])

@@ -1,0 +1,128 @@
+"""Figures of time and energy: the published trade-off, a request taken apart, and the limit that reading weights sets."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ..figures import MARKERS, PALETTE, single_value
+from .analysis import change_pct
+
+
+def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
+    """Energy against time, as the paper draws it: change from the unpruned model, a panel a workload.
+
+    ``summary`` is `widthprune.efficiency.analysis.summarize` of one model; batch 1 is the solid, batch 8 the
+    dashed line. Energy per token is drawn as printed: its change is the same in true joules.
+    """
+    single_value(summary, "model")
+    rows = summary.assign(workload_name=summary["workload"].str.split("_").str[0])
+    names = sorted(rows["workload_name"].unique())
+    if axes is None:
+        _, axes = plt.subplots(
+            1, len(names), figsize=(4.2 * len(names), 4), sharex=True, layout="constrained"
+        )
+    drawn = {
+        "j_per_token_printed": "energy per token",
+        "ttlt_ms": "time to last token",
+        "throughput_tok_s": "tokens per second",
+    }
+    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
+        for batch, style in ((1, "-"), (8, "--")):
+            line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
+            for i, (column, label) in enumerate(drawn.items()):
+                if line[column].notna().any():
+                    ax.plot(
+                        line["pruning_pct"],
+                        change_pct(line, column),
+                        style,
+                        color=PALETTE[i],
+                        marker=MARKERS[i],
+                        markersize=4,
+                        label=f"{label}, batch {batch}",
+                    )
+        ax.axhline(0, color="0.5", linewidth=0.8, zorder=0)
+        # Linear around zero and logarithmic beyond: one workload's time grows by 270%.
+        ax.set_yscale("symlog", linthresh=25)
+        ax.set(title=name, xlabel="neurons pruned, %")
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.set_yticks([-20, -10, 0, 10, 20, 50, 100, 250])
+    np.atleast_1d(axes)[0].set_ylabel("change from the unpruned model, %")
+    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
+    np.atleast_1d(axes)[0].figure.legend(
+        handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
+    )
+    return np.atleast_1d(axes)
+
+
+def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
+    """Where a request's time comes from: bars of two factors whose product is the dot.
+
+    ``parts`` is `widthprune.efficiency.analysis.decompose` of one model; a panel a workload.
+    """
+    single_value(parts, "model")
+    names = sorted(parts["workload"].unique())
+    if axes is None:
+        _, axes = plt.subplots(
+            1, len(names), figsize=(4.2 * len(names), 3.6), sharey=True, layout="constrained"
+        )
+    bars = {"tokens_factor": "tokens generated", "time_per_token_factor": "time per token"}
+    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
+        rows = parts[parts["workload"] == name].sort_values("pruning_pct")
+        x = np.arange(len(rows))
+        for i, (column, label) in enumerate(bars.items()):
+            # Bars start at 1, no change.
+            ax.bar(x + (i - 0.5) * 0.38, rows[column] - 1, 0.38, bottom=1, color=PALETTE[i], label=label)
+        ax.plot(x, rows["ttlt_factor"], "k_", markersize=16, label="time to last token")
+        ax.axhline(1, color="0.5", linewidth=0.8)
+        ax.set_yscale("log")
+        ax.set_yticks([0.9, 1, 1.5, 2, 3, 4], ["0.9", "1", "1.5", "2", "3", "4"])
+        ax.minorticks_off()
+        ax.set_xticks(x, [f"{pct:g}" for pct in rows["pruning_pct"]])
+        ax.set(title=name.split("_")[0] + ", batch 1", xlabel="neurons pruned, %")
+    np.atleast_1d(axes)[0].set_ylabel("factor against the unpruned model")
+    np.atleast_1d(axes)[0].legend(fontsize="small", frameon=False)
+    return np.atleast_1d(axes)
+
+
+def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
+    """First token and further tokens, stacked, with the time to last token as a mark that they should meet.
+
+    ``parts`` is `split_published` or `split_measured`, or both with a column ``source`` that names
+    each; a panel a source and workload.
+    """
+    groups = list(parts.groupby([name for name in ("source", "workload") if name in parts], sort=True))
+    nrows = -(-len(groups) // ncols)
+    figure, axes = plt.subplots(
+        nrows, ncols, figsize=(2.9 * ncols, 2.7 * nrows), squeeze=False, layout="constrained"
+    )
+    for ax, (name, rows) in zip(axes.flat, groups, strict=False):
+        rows = rows.sort_values("pruning_pct")
+        x = np.arange(len(rows))
+        rest = rows["sum_ms"] - rows["first_token_ms"]
+        ax.bar(x, rows["first_token_ms"], color=PALETTE[0], label="first token")
+        ax.bar(x, rest, bottom=rows["first_token_ms"], color=PALETTE[1], label="further tokens")
+        ax.plot(x, rows["ttlt_ms"], "k_", markersize=14, label="time to last token")
+        ax.set_xticks(x, [f"{pct:g}" for pct in rows["pruning_pct"]])
+        ax.set_title("\n".join(name), fontsize="small")
+        ax.set(xlabel="neurons pruned, %", ylabel="ms")
+    for ax in axes.flat[len(groups) :]:
+        ax.set_axis_off()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    return axes
+
+
+def plot_bandwidth_limit(profiles: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Median time per token over width, with the limit: bytes of weights over read bandwidth (dashed)."""
+    ax = ax or plt.subplots(figsize=(7.2, 3.4), layout="constrained")[1]
+    by = ["model", "pruning_pct"]
+    single = profiles[profiles["batch_size"] == 1]
+    table = single.pivot_table(index=by, columns="metric", values="value")
+    for i, (model, rows) in enumerate(table.groupby("model")):
+        pcts = rows.index.get_level_values("pruning_pct")
+        ax.plot(pcts, rows["ms_per_token_p50"], "o-", color=PALETTE[i], label=f"{model}, measured")
+        ax.plot(pcts, rows["limit_ms_per_token"], "--", color=PALETTE[i], label=f"{model}, limit")
+    ax.set(xlabel="neurons pruned, %", ylabel="time per token, ms", ylim=(0, None))
+    # Beside the lines, which fill the whole height.
+    ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax

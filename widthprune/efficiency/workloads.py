@@ -1,0 +1,96 @@
+"""Workloads: what is generated when energy and time are measured, the paper's six and two that need no data."""
+
+import os
+import random
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from ..errors import WidthPruneError
+from ..suites import find_benchmarks
+
+GENERATED_TOKENS = 128  # length of each generated prompt
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Prompts of one source, answered in batches (paper, section 3.4)."""
+
+    task: str  # lm-eval's task, or "generated"
+    prompts: int
+    max_new_tokens: int
+    batch_size: int
+
+
+def _pair(task: str, prompts: int, max_new_tokens: int) -> dict[str, Workload]:
+    """The two names of the published runs: one request at a time, and eight."""
+    return {
+        f"{task}_latency_b1": Workload(task, prompts, max_new_tokens, 1),
+        f"{task}_throughput_b8": Workload(task, prompts, max_new_tokens, 8),
+    }
+
+
+WORKLOADS = {
+    **_pair("hellaswag", 100, 20),
+    **_pair("mmlu", 100, 50),
+    **_pair("ifeval", 30, 150),
+    **_pair("generated", 30, 64),
+}
+
+
+def find_workload(name: str) -> Workload:
+    """A workload by name.
+
+    >>> find_workload("mmlu_latency_b1").max_new_tokens
+    50
+    """
+    if name not in WORKLOADS:
+        raise WidthPruneError(f"workload must be one of {', '.join(WORKLOADS)}, got {name!r}")
+    return WORKLOADS[name]
+
+
+def read_prompts(workload: Workload, count: int, seed: int, tokenizer, vocab_size: int) -> list[list[int]]:
+    """``count`` prompts as tokens, drawn with ``seed``; tasks with subtasks give evenly from each.
+
+    Raises
+    ------
+    WidthPruneError
+        If the task's data cannot be had, has fewer items than asked for, or there is no tokenizer.
+    """
+    if workload.task == "generated":
+        return generated_prompts(count, GENERATED_TOKENS, vocab_size, seed)
+    if tokenizer is None:
+        raise WidthPruneError(
+            f"workload {workload.task} needs a tokenizer: give a model that has one, or a generated workload"
+        )
+    texts = _texts(workload.task, os.environ.get("WIDTHPRUNE_DATA"))
+    if len(texts) < count:
+        raise WidthPruneError(
+            f"prompts must be at most {len(texts)}, the items of {workload.task}, got {count}"
+        )
+    return [tokenizer(text)["input_ids"] for text in random.Random(seed).sample(texts, count)]
+
+
+def generated_prompts(count: int, length: int, vocab_size: int, seed: int) -> list[list[int]]:
+    """Prompts of ``length`` random tokens: no data, no tokenizer, no difference in length.
+
+    >>> [len(prompt) for prompt in generated_prompts(2, 5, 97, seed=0)]
+    [5, 5]
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, vocab_size, (count, length), generator=generator).tolist()
+
+
+@lru_cache  # MMLU takes half a minute to read, and every width and seed asks for it
+def _texts(task: str, data_dir: str | None) -> list[str]:
+    """The question of every item, as lm-eval asks it without examples; subtasks take turns."""
+    with tempfile.TemporaryDirectory() as scratch:
+        (benchmark,) = find_benchmarks([task], scratch)
+        if benchmark.missing:
+            raise WidthPruneError(f"{task}: {benchmark.missing}")
+        leaves = [*benchmark.loaded["tasks"].values()]
+        each = min(len(leaf.eval_docs) for leaf in leaves)
+        # The same number from each subtask, or a draw would be mostly of the largest.
+        return [str(leaf.doc_to_text(leaf.eval_docs[i])) for i in range(each) for leaf in leaves]

@@ -1,0 +1,36 @@
+"""Execute one notebook with papermill, whole or not at all."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import WidthPruneError
+
+
+def execute_notebook(source: Path, executed: Path, parameters: Mapping, *, cwd: Path) -> None:
+    """Run a notebook with these parameters and keep it, with its outputs, as ``executed``.
+
+    A notebook that fails is kept beside it, as far as it came, as ``NAME.failed.ipynb``.
+
+    Raises
+    ------
+    WidthPruneError
+        If a cell fails (the message has its number and error), or was not executed.
+    """
+    import nbformat
+    import papermill
+
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    failed = executed.with_suffix(".failed.ipynb")
+    try:
+        papermill.execute_notebook(
+            source, failed, dict(parameters), kernel_name="python3", cwd=cwd, progress_bar=False
+        )
+    except papermill.PapermillExecutionError as error:
+        raise WidthPruneError(
+            f"{source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}"
+        ) from error
+    for cell in nbformat.read(failed, as_version=4).cells:
+        if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
+            raise WidthPruneError(f"{source.stem} has a cell that was not executed: {cell.source[:60]!r}")
+    os.replace(failed, executed)

@@ -1,0 +1,200 @@
+"""The plan of a rerun: everything checked before any work starts, and every job with its results files.
+
+A plan is plain JSON in the run's folder, and all that the Snakemake workflow reads. A job is one pruned
+model with every task asked of it, since loading and pruning it once per task would cost more than a task.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import WidthPruneError
+from ..models import check_placement, model_revision, model_shape
+from ..results import run_path, write_atomically
+from ..suites import SUITES, find_benchmarks, resolve
+from .experiments import EXPERIMENTS, check_experiments, needed_runs, notebook_parameters
+from .fingerprint import all_code, scoring_code
+
+PLAN = "plan.json"
+NEEDED_BYTES = 100e6  # executed notebooks and their book: a run of two ratios takes some 40 MB
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to a model, as the user asked it."""
+
+    model: str
+    ratios: tuple[float, ...] = ()  # expansion ratios, d_ff / d_model
+    pruning_pcts: tuple[float, ...] = ()  # further widths, as percentages of neurons removed
+    criteria: tuple[str, ...] = ("PPM",)
+    suite: str = "pocket"
+    experiments: tuple[str, ...] = ("capabilities", "truthfulness")
+    limit: int | None = None  # items per task
+    seed: int = 0
+    device: str = "cpu"
+    batch_size: int = 8
+
+
+def make_plan(request: Request, project: Path, store: Path, *, here: bool = True) -> dict:
+    """Check a request and lay out its jobs.
+
+    Parameters
+    ----------
+    request : Request
+    project : Path
+        The clone whose notebooks and book are used.
+    store : Path
+        Where measured results are kept, for this run and others.
+    here : bool
+        The jobs will run on this machine, so it must have the device; False for a cluster's.
+
+    Returns
+    -------
+    dict
+        "request"; "revision" of the model; "notebooks" (name -> parameters); "jobs" (name -> model of
+        the grid, seed, code, and task -> results file); "missing" (task -> reason); "code".
+
+    Raises
+    ------
+    WidthPruneError
+        In one line that begins with the parameter at fault.
+    """
+    if not (request.ratios or request.pruning_pcts):
+        raise WidthPruneError("ratios: name at least one expansion ratio, as in --ratios 2.2 1.8")
+    if request.suite not in SUITES:
+        raise WidthPruneError(f"suite must be one of {', '.join(SUITES)}, got {request.suite!r}")
+    if request.limit is not None and request.limit < 1:
+        raise WidthPruneError(f"limit must be at least 1, or left out for all items, got {request.limit}")
+    chosen = asdict(request) | {"results_dir": "results"}
+    notebooks = {}
+    for name in check_experiments(request.experiments):
+        path = project / "notebooks" / f"{EXPERIMENTS[name].notebook}.ipynb"
+        notebooks[name] = notebook_parameters(path, chosen)
+    if here:
+        check_placement("auto", request.device)
+    with _naming("model"):
+        shape = model_shape(request.model)
+        revision = model_revision(request.model)
+    with _naming("ratios"):
+        runs = _all_runs(request, notebooks, shape)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks = list(dict.fromkeys(task for _, task in runs))
+        benchmarks = {benchmark.task: benchmark for benchmark in find_benchmarks(tasks, scratch)}
+        _check_hub(request.suite, benchmarks.values())
+        return {
+            "request": asdict(request),
+            "revision": revision,
+            "notebooks": {EXPERIMENTS[name].notebook: found for name, found in notebooks.items()},
+            "jobs": _jobs(request, runs, benchmarks),
+            "missing": {name: found.missing for name, found in benchmarks.items() if found.missing},
+            "project": str(project.resolve()),
+            "store": str(store.resolve()),
+            "code": all_code(),
+        }
+
+
+def read_plan(folder: Path) -> dict:
+    """The plan of a run's folder."""
+    try:
+        return json.loads((folder / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise WidthPruneError(f"{folder} holds no whole {PLAN}: name the folder of a rerun") from None
+
+
+def write_plan(folder: Path, plan: dict) -> None:
+    write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written or whose disk is full, before anything is made."""
+    # What begins with a dot is the lock, or a plan that a kill left half-written.
+    if folder.is_file() or (
+        folder.exists()
+        and not (folder / PLAN).exists()
+        and any(path.name[0] != "." for path in folder.iterdir())
+    ):
+        raise WidthPruneError(f"out: {folder} holds something else than a rerun: name another folder")
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        raise WidthPruneError(f"out: {existing} is not writable: name another folder")
+    if (free := shutil.disk_usage(existing).free) < NEEDED_BYTES:
+        raise WidthPruneError(
+            f"out: the disk of {existing} has {free / 1e6:.0f} MB free and a run needs {NEEDED_BYTES / 1e6:.0f} MB: "
+            "make room or name another folder"
+        )
+
+
+def _all_runs(request, notebooks, shape) -> list:
+    suite = request.suite
+    whole = asdict(request) | {"random_seeds": ()}
+    # The suite itself is measured over the grid asked for, whichever notebooks show it.
+    runs = needed_runs(tuple(resolve(suite)), whole, shape)
+    widths = len({point.intermediate_size for point, _ in runs}) - 1
+    for name, parameters in notebooks.items():
+        experiment = EXPERIMENTS[name]
+        if widths < experiment.least_widths:
+            raise WidthPruneError(
+                f"the experiment {name} needs at least {experiment.least_widths} below the model's own, got {widths}: "
+                f"add one, or leave {name} out of --experiments"
+            )
+        runs += needed_runs(experiment.tasks, parameters, shape)
+    return list(dict.fromkeys(runs))
+
+
+def _jobs(request, runs, benchmarks) -> dict[str, dict]:
+    from ..evaluate import run_settings
+
+    asked = [(point, task) for point, task in runs if not benchmarks[task].missing]
+    settings = run_settings(
+        request.model,
+        [(point, benchmarks[task]) for point, task in asked],
+        limit=request.limit,
+        seed=request.seed,
+    )
+    code = {pruned: scoring_code(pruned) for pruned in (False, True)}
+    jobs = {}
+    for (point, task), found in zip(asked, settings, strict=True):
+        draw = "" if point.neuron_seed is None else f"-draw{point.neuron_seed}"
+        name = f"{point.criterion}-{point.intermediate_size}-seed{request.seed}{draw}"
+        new = {
+            "point": asdict(point),
+            "seed": request.seed,
+            "code": code[point.criterion != "none"],
+            "files": {},
+        }
+        jobs.setdefault(name, new)["files"][task] = str(run_path("", found))
+    return jobs
+
+
+@contextmanager
+def _naming(parameter: str):
+    try:
+        yield
+    except WidthPruneError as error:
+        raise WidthPruneError(f"{parameter}: {error}") from error
+
+
+def _check_hub(suite: str, benchmarks: Sequence) -> None:
+    """Refuse tasks whose data would be fetched from a hub that does not answer."""
+    offline = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & set(os.environ)
+    from_hub = [
+        benchmark.task for benchmark in benchmarks if benchmark.data == "hub" and not benchmark.missing
+    ]
+    if not from_hub or offline:
+        return
+    from huggingface_hub import HfApi
+
+    try:
+        next(iter(HfApi().list_datasets(limit=1)))
+    except Exception:
+        raise WidthPruneError(
+            f"suite: {suite} reads {from_hub[0]} from the hub, which cannot be reached: check the network, or set "
+            "WIDTHPRUNE_DATA to a directory that holds the data"
+        ) from None

@@ -1,0 +1,112 @@
+"""The steps of a rerun, one process each: what the rules of the Snakemake workflow call.
+
+    python -m widthprune.reruns.steps measure|collect|notebook ...
+
+Each works in the run's folder (the current one) and reads its plan. Measured results go to a store that
+may serve many runs, under a folder named by the code that scored them.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+from ..errors import WidthPruneError
+from ..evaluate import Point, evaluate
+from ..results import load_results, read_run, write_atomically
+from .energy import measure_energy
+from .fingerprint import scoring_code
+from .notebooks import execute_notebook
+from .plan import read_plan
+from .records import make_record
+
+HERE = Path(".")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="widthprune.reruns.steps")
+    steps = parser.add_subparsers(required=True)
+    step = steps.add_parser("measure")
+    step.set_defaults(run=measure)
+    step.add_argument("--job", required=True)
+    step.add_argument("--threads", type=int, required=True)
+    step = steps.add_parser("collect")
+    step.set_defaults(run=collect)
+    step = steps.add_parser("notebook")
+    step.set_defaults(run=notebook)
+    step.add_argument("--name", required=True)
+    options = vars(parser.parse_args(arguments))
+    try:
+        options.pop("run")(**options)
+    except WidthPruneError as error:
+        print(f"rerun: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(job: str, threads: int) -> None:
+    """Measure every task of one pruned model; what the store holds already is not measured again."""
+    plan = read_plan(HERE)
+    request, it = plan["request"], plan["jobs"][job]
+    point = Point(**it["point"])
+    if scoring_code(point.criterion != "none") != it["code"]:
+        raise WidthPruneError("the package has changed since the plan was made: give the same command again")
+    folder = Path(plan["store"]) / it["code"]
+    before = _there(folder, it["files"].values())
+    torch.set_num_threads(threads)
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with measure_energy() as energy:
+        evaluate(
+            request["model"],
+            list(it["files"]),
+            points=[point],
+            limit=request["limit"],
+            seed=it["seed"],
+            results_dir=str(folder),
+            device=request["device"],
+            batch_size=request["batch_size"],
+        )
+    there = _there(folder, it["files"].values())
+    done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
+    write_atomically(HERE / "jobs" / f"{job}.json", json.dumps(done, indent=1) + "\n")
+
+
+def collect() -> None:
+    """Put the results of all jobs, and no others, into ``results``, with a table and a record of the run."""
+    plan = read_plan(HERE)
+    results = HERE / "results"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir()
+    for it in plan["jobs"].values():
+        for file in it["files"].values():
+            source, target = Path(plan["store"]) / it["code"] / file, results / file
+            # A task may end without a number; the record then lacks it.
+            if source.exists():
+                read_run(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+    table = load_results(results).sort_values(["criterion", "pruning_pct", "seed", "task", "metric"])
+    write_atomically(HERE / "results.csv", table.to_csv(index=False))
+    jobs = {name: json.loads((HERE / "jobs" / f"{name}.json").read_text("utf-8")) for name in plan["jobs"]}
+    record = make_record(plan, jobs, [read_run(path) for path in sorted(results.rglob("*.json"))])
+    write_atomically(HERE / "record.json", json.dumps(record, indent=1) + "\n")
+
+
+def notebook(name: str) -> None:
+    """Execute one notebook on the collected results."""
+    plan = read_plan(HERE)
+    source = Path(plan["project"]) / "notebooks" / f"{name}.ipynb"
+    execute_notebook(source, HERE / "notebooks" / source.name, plan["notebooks"][name], cwd=HERE)
+
+
+def _there(folder: Path, files: Iterable[str]) -> set[str]:
+    return {file for file in files if (folder / file).exists()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
