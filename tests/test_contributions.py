@@ -27,7 +27,7 @@ def theirs(tmp_path):
     """Two runs as somebody might send them: the unpruned model and one pruned."""
     for name in ("none-0pct-piqa", "PPM-20pct-piqa"):
         files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-*.json")
-        (run,) = [run for run in map(read_run, files) if run["settings"]["limit"] == 100]
+        (run,) = [run for run in map(read_run, files) if run["settings"]["limit"] == 200]
         write_run(
             tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
         )
@@ -73,10 +73,10 @@ DAMAGE = {
     "revision": (settings(revision=""), "revision must say which model"),
     "type": (settings(expansion_ratio="2"), "model cannot be read: TypeError"),
     "n": (metric(n=None), "acc: n must be the number of items, got None"),
-    "limit": (metric(n=101), "acc: n is 101, above the limit 100"),
+    "limit": (metric(n=201), "acc: n is 201, above the limit 200"),
     "unit": (metric(value=62.0), "acc must be a share from 0 to 1, got 62.0"),
     "negative error": (metric(stderr=-0.1), "acc: stderr must not be negative"),
-    "large error": (metric(stderr=0.3), "stderr 0.3 is more than 100 items can give"),
+    "large error": (metric(stderr=0.3), "stderr 0.3 is more than 200 items can give"),
     "twice": (metric(metric="acc_norm"), "acc_norm is there 2 times"),
     "headline": (lambda run: run["metrics"].pop(1), "piqa lacks its headline metric acc_norm"),
     "date": (provenance(started="yesterday"), "started must be a date and time, got 'yesterday'"),
@@ -121,7 +121,8 @@ def test_contributed_and_shown_with_its_source(theirs, tmp_path, capsys):
     assert set(table["contributor"]) == {"A. Name"} and find_problems(results)[0] == []
     page = contributed_page(table, load_profiles(results))
     assert "### org/other, PPM, measured by A. Name" in page and "Measured by A. Name: org/other" in page
-    assert "| PIQA | acc_norm | 0.620 ± 0.049 |" in page
+    whole = table[(table["pruning_pct"] == 0) & (table["metric"] == "acc_norm")].iloc[0]
+    assert f"| PIQA | acc_norm | {whole['value']:.3f} ± {whole['stderr']:.3f} |" in page
     capsys.readouterr()
     assert main(["contribute", str(theirs), "--name", "B", "--results-dir", str(results)]) == 2
     assert "exists already: results of the same settings are not replaced" in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_the_ledger_is_large_enough_and_uses_every_outcome(ledger):
 
 
 def test_no_verdict_is_typed():
-    text = (ROOT / "widthprune" / "claims.yaml").read_text()
+    text = (ROOT / "widthprune" / "audit" / "claims.yaml").read_text()
     entries = yaml.safe_load(text)
     assert not any({"outcome", "verdict"} & set(entry) for entry in entries)
     assert not any(outcome in str(value) for e in entries for value in e.values() for outcome in OUTCOMES)
