@@ -27,7 +27,8 @@ def theirs(tmp_path):
     """Two runs as somebody might send them: the unpruned model and one pruned."""
     for name in ("none-0pct-piqa", "PPM-20pct-piqa"):
         files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-*.json")
-        (run,) = [run for run in map(read_run, files) if run["settings"]["limit"] == 200]
+        runs = [run for run in map(read_run, files) if "diagnostics" not in run["settings"]]
+        (run,) = [run for run in runs if run["settings"]["limit"] == 200]
         write_run(
             tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
         )
