@@ -127,8 +127,8 @@ class PrefixLM(HFLM):
         past, total, greedy = DynamicCache(), 0.0, True
         step = self._tokens_at_once()
         for start in range(0, len(tokens) - 1, step):
-            read, targets = tokens[start : start + step], tokens[start + 1 : start + step + 1]
-            out = self.model(read[None, : len(targets)], past_key_values=past, use_cache=True)
+            targets = tokens[start + 1 : start + step + 1]
+            out = self.model(tokens[None, start : start + len(targets)], past_key_values=past, use_cache=True)
             # The context is read and not scored.
             first = max(len(tokens) - len(continuation) - 1 - start, 0)
             scores, likeliest = self._scores(out.logits[0, first:], targets[first:])
@@ -141,14 +141,14 @@ class PrefixLM(HFLM):
 
     def _scores(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each target (N,) under logits (N, V), and whether it is the likeliest."""
-        parts = [(targets.new_zeros(0, dtype=torch.double), targets.new_zeros(0, dtype=torch.bool))]
+        parts = []
         # A few rows at a time stay in the processor's cache: five times as fast as all at once.
         rows = max(1, CACHED // logits.shape[-1])
         for some, wanted in zip(logits.split(rows), targets.split(rows), strict=True):
             scores = torch.log_softmax(some, dim=-1, dtype=self.softmax_dtype)
-            parts.append((scores.gather(1, wanted[:, None])[:, 0].double(), some.argmax(dim=1) == wanted))
+            parts.append((scores.gather(1, wanted[:, None])[:, 0], some.argmax(dim=1) == wanted))
         scores, likeliest = zip(*parts, strict=True)
-        return torch.cat(scores), torch.cat(likeliest)
+        return torch.cat(scores).cpu().double(), torch.cat(likeliest)
 
     def _isolated(self, tokens: int) -> bool:
         """Whether a text of this length must have a batch to itself.
@@ -195,11 +195,10 @@ class PrefixLM(HFLM):
         question = {context: row for row, context in enumerate(batch)}
         rows: dict[tuple[int, tuple[int, ...]], list[int]] = {}
         for i, (context, continuation, _) in enumerate(asked):
-            read = context[-1], *continuation[:-1]
-            rows.setdefault((question[context], tuple(read)), []).append(i)
+            rows.setdefault((question[context], (context[-1], *continuation[:-1])), []).append(i)
         answers: list = [None] * len(asked)
         for part in _like_lengths(list(rows), self._tokens_at_once()):
-            tokens, mask = self._padded([read for _, read in part])  # (A, M)
+            tokens, mask = self._padded([text for _, text in part])  # (A, M)
             of = torch.tensor([row for row, _ in part], device=self.device)
             logits = self.model(
                 tokens,
