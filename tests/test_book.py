@@ -82,6 +82,14 @@ def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct)
     assert abs(ppm - random) < 2 * (error**2 + other**2) ** 0.5
 
 
+def test_what_the_front_page_says_of_empty_answers():
+    evidence = Evidence(load_results(ROOT / "results"), load_floors())
+    small, never = "smollm2-135m-instruct", "random-smollm2-135m-instruct"
+    assert evidence.measured(small, "ifeval", "none", 0, "empty") > 0.5
+    assert all(evidence.measured(small, "ifeval", "PPM", pct, "empty") == 0 for pct in (10, 40))
+    assert evidence.measured(never, "ifeval", "none", 0) >= evidence.measured(small, "ifeval", "none", 0)
+
+
 @pytest.fixture(scope="session")
 def colab(tmp_path_factory):
     """A Python that has everything but this package, and the wheel that the first cell will install."""
