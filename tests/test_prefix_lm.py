@@ -7,6 +7,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
 
+from widthprune import decoding
 from widthprune.prefix_lm import MIN_SHARED, PrefixLM, _by_prefix
 
 SHOTS = "Question: is water wet?\nAnswer: yes\n\nQuestion: is fire cold?\nAnswer: no\n\n"
@@ -83,7 +84,7 @@ PROMPTS += ["alone", "alone", "two", "x" * 1200]  # a duplicate, one that is cut
 @pytest.mark.parametrize("slots", [64, 2**17])
 @pytest.mark.parametrize("until", [[], ["e", "zq"]])
 def test_generation_is_that_of_hflm(family, slots, until, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.decoding.SLOTS", slots)
+    monkeypatch.setattr("widthprune.decoding.slots", lambda model: slots)
     # A window shorter than most prompts: padding inside a row would change what it sees.
     window = {"sliding_window": 16} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
@@ -94,6 +95,13 @@ def test_generation_is_that_of_hflm(family, slots, until, language_model, monkey
     expected = HFLM(**options).generate_until(asked, disable_tqdm=True)
     assert len(set(expected)) > 3
     assert PrefixLM(**options).generate_until(asked, disable_tqdm=True) == expected
+
+
+def test_a_batch_fills_the_cache_in_bytes():
+    # Keys and values of two layers, two heads of 16 each; four bytes, then two.
+    model = tiny_model(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16)
+    assert decoding.slots(model) == int(3e9 / (2 * 2 * 2 * 16 * 4))
+    assert decoding.slots(model.half()) == int(3e9 / (2 * 2 * 2 * 16 * 2))
 
 
 def test_generation_ends_at_the_end_token(language_model):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig
 from transformers.cache_utils import DynamicLayer
 
-SLOTS = 2**17  # tokens in the cache of one batch, rows times longest prompt and answer
+CACHE_BYTES = 3e9  # keys and values of one batch
 CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
 # Settings of a model's generation config that make its greedy choice another than the likeliest token.
 CHANGES_GREEDY = (
@@ -52,6 +52,14 @@ def plain_greedy(model: nn.Module) -> bool:
         getattr(own, name, None) in (None, neutral.get(name), getattr(default, name, None))
         for name in CHANGES_GREEDY
     )
+
+
+def slots(model: nn.Module) -> int:
+    """Tokens whose keys and values fill ``CACHE_BYTES``: a batch is rows times longest prompt and answer."""
+    text = model.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(CACHE_BYTES / (2 * text.num_hidden_layers * heads * size * model.dtype.itemsize))
 
 
 @torch.no_grad()
@@ -104,7 +112,7 @@ def generate(
     past = read(model, prefix)[1] if len(prefix) else None
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     while order:
-        rows = max(1, SLOTS // (len(prompts[order[0]]) + max_new_tokens))
+        rows = max(1, slots(model) // (len(prompts[order[0]]) + max_new_tokens))
         batch, order = order[:rows], order[rows:]
         _continue(
             model, [prompts[i] for i in batch], max_new_tokens, ends, stopped, prefix, past, batch, answers
