@@ -22,17 +22,19 @@ def test_what_is_committed_has_no_problem():
     assert problems == [] and len(runs) > 50
 
 
+def sent(folder, task, **chosen):
+    """Two runs as somebody might send them: the unpruned model and one pruned."""
+    for name in ("none-0pct", "PPM-20pct"):
+        files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-{task}-*.json")
+        runs = [run for run in map(read_run, files) if "diagnostics" not in run["settings"]]
+        (run,) = [run for run in runs if chosen.items() <= run["settings"].items()]
+        write_run(folder, run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"])
+    return folder
+
+
 @pytest.fixture
 def theirs(tmp_path):
-    """Two runs as somebody might send them: the unpruned model and one pruned."""
-    for name in ("none-0pct-piqa", "PPM-20pct-piqa"):
-        files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-*.json")
-        runs = [run for run in map(read_run, files) if "diagnostics" not in run["settings"]]
-        (run,) = [run for run in runs if run["settings"]["limit"] == 200]
-        write_run(
-            tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
-        )
-    return tmp_path / "theirs"
+    return sent(tmp_path / "theirs", "piqa", limit=200)
 
 
 def pruned_file(root):
@@ -131,17 +133,7 @@ def test_contributed_and_shown_with_its_source(theirs, tmp_path, capsys):
 
 @pytest.fixture
 def their_profiles(tmp_path):
-    """One workload of the unpruned model and of one pruned, under the fixed protocol."""
-    for name in ("none-0pct", "PPM-20pct"):
-        files = (ROOT / "results" / "smollm2-135m-instruct").glob(f"{name}-mmlu_latency_b1-*.json")
-        runs = [read_run(file) for file in files]
-        (run,) = [
-            run for run in runs if run["settings"]["protocol"] == "fixed" and run["settings"]["seed"] == 42
-        ]
-        write_run(
-            tmp_path / "theirs", run["settings"] | {"model": "org/other"}, run["metrics"], run["provenance"]
-        )
-    return tmp_path / "theirs"
+    return sent(tmp_path / "theirs", "mmlu_latency_b1", protocol="fixed", seed=42)
 
 
 def number(name, change):

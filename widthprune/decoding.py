@@ -111,8 +111,9 @@ def generate(
     ends = torch.tensor(sorted(eos), device=model.device)
     past = read(model, prefix)[1] if len(prefix) else None
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    room = slots(model)
     while order:
-        rows = max(1, slots(model) // (len(prompts[order[0]]) + max_new_tokens))
+        rows = max(1, room // (len(prompts[order[0]]) + max_new_tokens))
         batch, order = order[:rows], order[rows:]
         _continue(
             model, [prompts[i] for i in batch], max_new_tokens, ends, stopped, prefix, past, batch, answers

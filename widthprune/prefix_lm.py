@@ -131,7 +131,7 @@ class PrefixLM(HFLM):
             out = self.model(tokens[None, start : start + len(targets)], past_key_values=past, use_cache=True)
             # The context is read and not scored.
             first = max(len(tokens) - len(continuation) - 1 - start, 0)
-            scores, likeliest = self._scores(out.logits[0, first:], targets[first:])
+            scores, likeliest = self._scores(out.logits[0, first:], targets[first:, None])
             total += float(scores.sum())
             greedy &= bool(likeliest.all())
         return total, greedy
@@ -140,13 +140,13 @@ class PrefixLM(HFLM):
         return max(1, LOGITS // self.model.config.get_text_config().vocab_size)
 
     def _scores(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probability of each target (N,) under logits (N, V), and whether it is the likeliest."""
+        """Log-probability of each target (N, T) under logits (N, V), and whether it is the likeliest."""
         parts = []
         # A few rows at a time stay in the processor's cache: five times as fast as all at once.
         rows = max(1, CACHED // logits.shape[-1])
         for some, wanted in zip(logits.split(rows), targets.split(rows), strict=True):
             scores = torch.log_softmax(some, dim=-1, dtype=self.softmax_dtype)
-            parts.append((scores.gather(1, wanted[:, None])[:, 0], some.argmax(dim=1) == wanted))
+            parts.append((scores.gather(1, wanted), some.argmax(dim=1, keepdim=True) == wanted))
         scores, likeliest = zip(*parts, strict=True)
         return torch.cat(scores).cpu().double(), torch.cat(likeliest)
 
@@ -209,10 +209,12 @@ class PrefixLM(HFLM):
                 use_cache=True,
             ).logits
             for row, key in enumerate(part):
-                for i in rows[key]:
-                    targets = torch.tensor(asked[i][1], device=self.device)
-                    scores, likeliest = self._scores(logits[row, : len(targets)], targets)
-                    answers[i] = float(scores.sum()), bool(likeliest.all())
+                # (length of the answers, number of them): the row's probabilities are taken once for all.
+                targets = torch.tensor([asked[i][1] for i in rows[key]], device=self.device).T
+                scores, likeliest = self._scores(logits[row, : len(targets)], targets)
+                found = zip(scores.sum(dim=0).tolist(), likeliest.all(dim=0).tolist(), strict=True)
+                for i, answer in zip(rows[key], found, strict=True):
+                    answers[i] = answer
         return answers
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

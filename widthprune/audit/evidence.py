@@ -249,7 +249,7 @@ class Evidence:
 
     @cached_property
     def _best_measured(self) -> pd.DataFrame:
-        return one_sweep(self.measured_table) if len(self.measured_table) else self.measured_table
+        return one_sweep(self.measured_table)
 
     @cached_property
     def _headline_floors(self) -> pd.Series:

@@ -13,7 +13,7 @@ from ..evaluate import GLOBAL
 from ..results import is_profile, read_run, run_key, run_path, write_run
 from ..suites import SUITES
 from ..tasks import TASKS
-from .profile_checks import wrong_numbers, wrong_workload
+from .profile_checks import wrong_numbers, wrong_profile
 
 NEEDED = ("torch", "transformers", "lm_eval")
 # A group spreads its limit over its tasks, at least one item each.
@@ -109,7 +109,7 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
 
 def _all_wrong(path: Path, run: Mapping) -> Iterator[str]:
     """What is wrong with one run; a value of the wrong type stops its own check, not the others."""
-    kind = (_wrong_profile, wrong_numbers) if is_profile(run) else (_wrong_benchmark, _wrong_metrics)
+    kind = (wrong_profile, wrong_numbers) if is_profile(run) else (_wrong_benchmark, _wrong_metrics)
     for wrong in (_wrong_model, *kind, _wrong_provenance):
         try:
             yield from wrong(run)
@@ -136,10 +136,6 @@ def _wrong_model(run: Mapping) -> Iterator[str]:
         yield f"expansion_ratio must be d_ff / d_model, got {it['expansion_ratio']}"
     if not it.get("revision"):
         yield "revision must say which model this was, got nothing"
-
-
-def _wrong_profile(run: Mapping) -> Iterator[str]:
-    yield from wrong_workload(run["settings"])
 
 
 def _wrong_benchmark(run: Mapping) -> Iterator[str]:

@@ -10,8 +10,9 @@ from ..efficiency.workloads import WORKLOADS
 TOLERANCE = 0.02  # of sums of times, which are taken by two clocks
 
 
-def wrong_workload(settings: Mapping) -> Iterator[str]:
+def wrong_profile(run: Mapping) -> Iterator[str]:
     """A line for each setting that no run of `widthprune profile` can have."""
+    settings = run["settings"]
     if settings["task"] not in WORKLOADS:
         yield f"task must be one of {', '.join(WORKLOADS)}, got {settings['task']!r}"
     if settings["protocol"] not in PROTOCOLS:
