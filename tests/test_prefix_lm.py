@@ -46,11 +46,13 @@ def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize("logits", [7 * 300, 2**28])
-def test_perplexity_is_that_of_hflm(logits, language_model, monkeypatch):
+def test_perplexity_is_that_of_hflm(logits, family, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.prefix_lm.LOGITS", logits)
     tokenizer = AutoTokenizer.from_pretrained(language_model)
-    model = tiny_model(vocab_size=300, max_position_embeddings=128)
+    window = {"sliding_window": 20} if family == "gemma3" else {}
+    model = tiny_model(family, vocab_size=300, max_position_embeddings=128, **window)
     text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
     options = dict(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32")
     expected = HFLM(**options).loglikelihood_rolling(text, disable_tqdm=True)

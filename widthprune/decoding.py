@@ -2,7 +2,7 @@
 
 `transformers` generates a batch until its last row has ended, and copies the whole cache to append a
 token. Here a row leaves the batch when it ends, the cache is allocated once, and what prompts begin
-with in common is read once. The tokens are those of ``model.generate(do_sample=False)`` up to ties
+with in common is read and held once (`widthprune.attention`). The tokens are those of ``model.generate(do_sample=False)`` up to ties
 within rounding: a test compares the two.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig
-from transformers.cache_utils import DynamicLayer
+
+from .attention import SharedLayer, shared_attention, takes_parts
 
 CACHE_BYTES = 3e9  # keys and values of one batch
 CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
@@ -35,13 +36,19 @@ CHANGES_GREEDY = (
 
 
 def plain_cache(model: nn.Module) -> bool:
-    """Whether a cache of keys and values, one slot a token, is all that the model remembers.
+    """Whether a cache of keys and values, one slot a token, is all that the model remembers and attends to.
 
-    It is not where layers carry a state (Mamba, linear attention) or attend in fixed chunks.
+    It is not where layers carry a state (Mamba, linear attention), attend in fixed chunks, or weigh
+    keys by more than a scaled dot product.
     """
     text = model.config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    return not kinds and not getattr(model, "_is_stateful", False)
+    return not kinds and not getattr(model, "_is_stateful", False) and takes_parts(model)
+
+
+def sliding_window(model: nn.Module) -> int | None:
+    """Tokens that the model's sliding layers look back; None where every layer sees all."""
+    return getattr(model.config.get_text_config(), "sliding_window", None)
 
 
 def plain_greedy(model: nn.Module) -> bool:
@@ -109,24 +116,30 @@ def generate(
     if not prompts:
         return answers
     ends = torch.tensor(sorted(eos), device=model.device)
-    past = read(model, prefix)[1] if len(prefix) else None
+    past = read(model, prefix)[1] if len(prefix) else DynamicCache()
+    # A window counts the padding that stands before a row: there, each row holds the prefix itself.
+    shared = past if not sliding_window(model) else DynamicCache()
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     room = slots(model)
-    while order:
-        rows = max(1, room // (len(prompts[order[0]]) + max_new_tokens))
-        batch, order = order[:rows], order[rows:]
-        _continue(
-            model, [prompts[i] for i in batch], max_new_tokens, ends, stopped, prefix, past, batch, answers
-        )
+    with shared_attention(model):
+        while order:
+            own = len(prompts[order[0]]) - shared.get_seq_length() + max_new_tokens
+            rows = max(1, room // own)
+            batch, order = order[:rows], order[rows:]
+            tokens, cache = _fill(model, [prompts[i] for i in batch], max_new_tokens, past, shared)
+            lengths = [len(prompts[i]) for i in batch]
+            _continue(model, tokens, cache, lengths, max_new_tokens, ends, stopped, batch, answers)
     return answers
 
 
-def _continue(model, prompts, max_new_tokens, ends, stopped, prefix, past, batch, answers):
-    """Decode one batch; writes the answer of row r to ``answers[batch[r]]``."""
-    tokens, cache = _fill(model, prompts, max_new_tokens, prefix, past)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-    longest = int(lengths.max())
-    mask = (torch.arange(longest, device=model.device) >= longest - lengths[:, None]).long()
+def _continue(model, tokens, cache, lengths, max_new_tokens, ends, stopped, batch, answers):
+    """Decode one batch from its first tokens (rows,); writes the answer of row r to ``answers[batch[r]]``."""
+    lengths = torch.tensor(lengths, device=model.device)
+    # Padding stands after what all rows share and before what each row holds.
+    held = cache.get_seq_length()
+    shared = held - cache.layers[0].keys.shape[2]
+    place = torch.arange(held, device=model.device)
+    mask = ((place < shared) | (place >= held - (lengths - shared)[:, None])).long()
     written = tokens[:, None]  # (rows, steps)
     names, ended = list(batch), torch.zeros(len(batch), dtype=torch.bool, device=model.device)
     for step in range(1, max_new_tokens + 1):
@@ -159,29 +172,34 @@ def _continue(model, prompts, max_new_tokens, ends, stopped, prefix, past, batch
         written = torch.cat([written, tokens[:, None]], dim=1)
 
 
-def _fill(model, prompts, max_new_tokens, prefix, past) -> tuple[Tensor, DynamicCache]:
-    """Read each prompt by itself; (first tokens (rows,), one cache of all rows, their ends aligned).
+def _fill(model, prompts, max_new_tokens, past, shared) -> tuple[Tensor, DynamicCache]:
+    """Read each prompt by itself after ``past``; (first tokens (rows,), one cache of all rows, their ends aligned).
 
-    Padding stands before a row, never inside it, so that a sliding window counts true distances.
+    Padding stands before what a row holds, never inside it, so that a sliding window counts true distances.
     """
-    longest = max(map(len, prompts))
+    start = shared.get_seq_length()
+    held = max(map(len, prompts)) - start
     first, rows = [], DynamicCache()
     for row, prompt in enumerate(prompts):
-        logits, own = read(model, prompt[len(prefix) :], copy.deepcopy(past))
+        logits, own = read(model, prompt[past.get_seq_length() :], copy.deepcopy(past))
         first.append(logits.argmax())
+        each = [(layer.keys[:, :, start:], layer.values[:, :, start:]) for layer in own.layers]
         if not rows.layers:
-            shape = len(prompts), longest, longest + max_new_tokens
-            rows.layers = [_Rows(layer.keys, layer.values, *shape) for layer in own.layers]
-        for layer, read_layer in zip(rows.layers, own.layers, strict=True):
-            layer.put(row, read_layer.keys, read_layer.values)
+            pasts = [(layer.keys, layer.values) for layer in shared.layers] or [None] * len(each)
+            rows.layers = [
+                _Rows(known, keys, values, len(prompts), held, held + max_new_tokens)
+                for known, (keys, values) in zip(pasts, each, strict=True)
+            ]
+        for layer, (keys, values) in zip(rows.layers, each, strict=True):
+            layer.put(row, keys, values)
     return torch.stack(first), rows
 
 
-class _Rows(DynamicLayer):
-    """Keys and values (rows, heads, slots, head size) with room for the tokens to come."""
+class _Rows(SharedLayer):
+    """Keys and values (rows, heads, slots, head size) after ``past``, with room for the tokens to come."""
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, slots: int):
-        super().__init__()
+    def __init__(self, past, keys: Tensor, values: Tensor, rows: int, filled: int, slots: int):
+        super().__init__(past)
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         self._all = [t.new_zeros(rows, t.shape[1], slots, t.shape[3]) for t in (keys, values)]
         self._show(filled)
@@ -194,9 +212,9 @@ class _Rows(DynamicLayer):
         for whole, own in zip((self.keys, self.values), (keys, values), strict=True):
             whole[row, :, whole.shape[2] - own.shape[2] :] = own[0]
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
-        end = self._filled + key_states.shape[2]
-        for whole, new in zip(self._all, (key_states, value_states), strict=True):
+    def grow(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        end = self._filled + keys.shape[2]
+        for whole, new in zip(self._all, (keys, values), strict=True):
             whole[:, :, self._filled : end] = new
         self._show(end)
         return self.keys, self.values

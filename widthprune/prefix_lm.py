@@ -3,12 +3,15 @@
 Multiple choice asks a model for the likelihood of several answers after one question, and few-shot
 tasks put the same examples before every question. lm-eval reads each pair of question and answer in
 full; here the examples are read once per task, a question once, and then only the answers. Generation
-reads the examples once too, and goes on in large batches (`widthprune.decoding`). The results are those of `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
+reads the examples once too, and goes on in large batches (`widthprune.decoding`). The results are those
+of `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
 """
 
 import copy
 import os
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import contextmanager
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -21,7 +24,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from .decoding import generate, plain_cache, plain_greedy, read
+from .attention import shared_attention, shared_cache
+from .decoding import generate, plain_cache, plain_greedy, read, sliding_window
 
 MIN_SHARED = 32  # tokens; below this a cache of its own costs more than it saves
 BATCH_TOKENS = 16384  # tokens in the cache of one batch, rows times length
@@ -50,14 +54,14 @@ class PrefixLM(HFLM):
                 left_over.append(i)
             else:
                 questions.setdefault(tuple(context), []).append(i)
-        for prefix, group in _by_prefix(list(questions)):
-            past = self._read_prefix(prefix)
-            for batch in self._batches(group, questions, requests):
-                asked = [(context, requests[i][2], i) for context in batch for i in questions[context]]
-                for (_, _, i), answer in zip(
-                    asked, self._answer(len(prefix), past, batch, asked), strict=True
-                ):
-                    answers[i] = answer
+        with shared_attention(self.model):
+            for prefix, group in _by_prefix(list(questions)):
+                past = read(self.model, prefix)[1] if prefix else DynamicCache()
+                for batch in self._batches(group, questions, requests):
+                    members = [(context, i) for context in batch for i in questions[context]]
+                    asked = [(context, requests[i][2]) for context, i in members]
+                    for (_, i), answer in zip(members, self._answer(past, batch, asked), strict=True):
+                        answers[i] = answer
         rest = super()._loglikelihood_tokens([requests[i] for i in left_over], True) if left_over else []
         for i, answer in zip(left_over, rest, strict=True):
             answers[i] = answer
@@ -124,7 +128,8 @@ class PrefixLM(HFLM):
     def _window(self, context, continuation) -> tuple[float, bool]:
         """One window of a perplexity, in parts: all logits of a long one fill gigabytes."""
         tokens = torch.tensor([*context, *continuation], device=self.device)[-self.max_length - 1 :]
-        past, total, greedy = DynamicCache(), 0.0, True
+        # Given the config, sliding layers forget what has left their window.
+        past, total, greedy = DynamicCache(config=self.model.config), 0.0, True
         step = self._tokens_at_once()
         for start in range(0, len(tokens) - 1, step):
             targets = tokens[start + 1 : start + step + 1]
@@ -156,11 +161,8 @@ class PrefixLM(HFLM):
         In a batch, padding stands between a question and its answers. A sliding window counts it, so a
         text that might not fit the window with as much padding as itself is read without any.
         """
-        window = getattr(self.config.get_text_config(), "sliding_window", None)
+        window = sliding_window(self.model)
         return bool(window) and 2 * tokens > window
-
-    def _read_prefix(self, prefix: tuple[int, ...]) -> DynamicCache:
-        return read(self.model, prefix)[1] if prefix else DynamicCache()
 
     def _batches(self, group, questions, requests):
         """Questions of like length together, within the token budget."""
@@ -176,45 +178,74 @@ class PrefixLM(HFLM):
         yield batch
 
     @torch.no_grad()
-    def _answer(self, shared: int, past: DynamicCache, batch, asked) -> list[tuple[float, bool]]:
+    def _answer(self, past: DynamicCache, contexts, asked) -> list[tuple[float, bool]]:
         """(log-likelihood, is it the greedy answer) of every (context, continuation) asked.
 
-        Each question is read up to its last token. What is left to read of an answer is that token and
-        the answer without its own last one; answers that differ in their last token only, such as the
-        letters of a multiple choice, are read as one row.
+        All contexts begin with what is in ``past``. One with several continuations is read first, up to
+        its last token, and then each of them; one with a single continuation is read in one go with it.
+        Of a continuation the last token need not be read: those that differ in it only, such as the
+        letters of a multiple choice, are one.
         """
-        questions, known = self._padded([context[shared:-1] for context in batch])  # (Q, L)
-        past = copy.deepcopy(past)
-        if shared:
-            past.batch_repeat_interleave(len(batch))
-        if questions.shape[1]:
-            # Padding stands on the right, where no question sees it, so no mask is needed.
-            self.model(questions, past_key_values=past, use_cache=True, logits_to_keep=1)
-        known = torch.cat([known.new_ones(len(batch), shared), known], dim=1)
-
-        question = {context: row for row, context in enumerate(batch)}
-        rows: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-        for i, (context, continuation, _) in enumerate(asked):
-            rows.setdefault((question[context], (context[-1], *continuation[:-1])), []).append(i)
+        shared = past.get_seq_length()
+        rows: dict[tuple, list[int]] = {}
+        for i, (context, continuation) in enumerate(asked):
+            rows.setdefault((context, tuple(continuation[:-1])), []).append(i)
+        count = Counter(context for context, _ in rows)
+        first = {context: row for row, context in enumerate(c for c in contexts if count[c] > 1)}
         answers: list = [None] * len(asked)
-        for part in _like_lengths(list(rows), self._tokens_at_once()):
-            tokens, mask = self._padded([text for _, text in part])  # (A, M)
-            of = torch.tensor([row for row, _ in part], device=self.device)
-            logits = self.model(
-                tokens,
-                attention_mask=torch.cat([known[of], mask], dim=1),
-                position_ids=known[of].sum(dim=1, keepdim=True)
-                + torch.arange(tokens.shape[1], device=self.device),
-                past_key_values=_rows_of(past, of) if past.layers else DynamicCache(),
-                use_cache=True,
-            ).logits
-            for row, key in enumerate(part):
-                # (length of the answers, number of them): the row's probabilities are taken once for all.
-                targets = torch.tensor([asked[i][1] for i in rows[key]], device=self.device).T
-                scores, likeliest = self._scores(logits[row, : len(targets)], targets)
-                found = zip(scores.sum(dim=0).tolist(), likeliest.all(dim=0).tolist(), strict=True)
-                for i, answer in zip(rows[key], found, strict=True):
-                    answers[i] = answer
+
+        def score(texts, cache_of):
+            for part in _like_lengths(texts, self._tokens_at_once()):
+                members = [rows[key] for key, _ in part]
+                continuations = [[asked[i][1] for i in each] for each in members]
+                found = self._scores_after(*cache_of(part), [text for _, text in part], continuations)
+                for each, of_row in zip(members, found, strict=True):
+                    for i, answer in zip(each, of_row, strict=True):
+                        answers[i] = answer
+
+        alone = [
+            ((context, read), (*context[shared:], *read)) for context, read in rows if count[context] == 1
+        ]
+        score(alone, lambda part: (shared_cache(past), None))
+        if first:
+            # Padding stands on the right, where no question sees it, so no mask is needed.
+            questions, known = self._padded([context[shared:-1] for context in first])  # (Q, L)
+            cache = shared_cache(past)
+            if questions.shape[1]:
+                self.model(questions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            known = torch.cat([known.new_ones(len(first), shared), known], dim=1)
+
+            def of_questions(part):
+                of = torch.tensor([first[context] for (context, _), _ in part], device=self.device)
+                return _rows_of(cache, of), known[of]
+
+            several = [((context, read), (context[-1], *read)) for context, read in rows if context in first]
+            score(several, of_questions)
+        return answers
+
+    def _scores_after(self, cache, known, texts, continuations) -> list[list[tuple[float, bool]]]:
+        """For each text, the scores of its continuations, which begin within it and end one token after it.
+
+        ``known`` (rows, L) marks what in the cache is a token; None where all is.
+        """
+        tokens, mask = self._padded(texts)
+        inputs = {}
+        if known is not None:
+            places = known.sum(dim=1, keepdim=True) + torch.arange(tokens.shape[1], device=self.device)
+            inputs = {"attention_mask": torch.cat([known, mask], dim=1), "position_ids": places}
+        counts = [len(each[0]) for each in continuations]
+        wanted = [
+            (row, place)
+            for row, (text, count) in enumerate(zip(texts, counts, strict=True))
+            for place in range(len(text) - count, len(text))
+        ]
+        with _head_reads(self.model, *torch.tensor(wanted, device=self.device).T):
+            logits = self.model(tokens, past_key_values=cache, use_cache=True, **inputs).logits[0]  # (N, V)
+        answers = []
+        for row, of_row in zip(logits.split(counts), continuations, strict=True):
+            # (length of the answers, number of them): the row's probabilities are taken once for all.
+            scores, likeliest = self._scores(row, torch.tensor(of_row, device=self.device).T)
+            answers.append(list(zip(scores.sum(dim=0).tolist(), likeliest.all(dim=0).tolist(), strict=True)))
         return answers
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -222,6 +253,17 @@ class PrefixLM(HFLM):
         tokens = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
         masks = [torch.ones_like(sequence) for sequence in tokens]
         return tuple(pad_sequence(each, batch_first=True).to(self.device) for each in (tokens, masks))
+
+
+@contextmanager
+def _head_reads(model, rows: Tensor, places: Tensor):
+    """Inside, the model gives the logits (1, N, V) of these N places of its texts, and of no others."""
+    head = model.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, args: args[0][rows, places][None])
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _rows_of(past: DynamicCache, rows: Tensor) -> DynamicCache:
@@ -232,9 +274,9 @@ def _rows_of(past: DynamicCache, rows: Tensor) -> DynamicCache:
     return chosen
 
 
-def _like_lengths(rows: list[tuple[int, tuple[int, ...]]], most: int):
-    """Split rows into batches of at most ``most`` tokens, whose padding costs less than another call would."""
-    part: list[tuple[int, tuple[int, ...]]] = []
+def _like_lengths(rows: list[tuple[tuple, tuple[int, ...]]], most: int):
+    """Split rows (name, tokens) into batches of at most ``most`` tokens, whose padding costs less than another call would."""
+    part: list[tuple[tuple, tuple[int, ...]]] = []
     for row in sorted(rows, key=lambda row: -len(row[1])):
         longest = len(part[0][1]) if part else 0
         if part and ((len(part) + 1) * longest > most or (len(part) >= 8 and len(row[1]) < 0.75 * longest)):

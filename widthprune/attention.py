@@ -1,0 +1,136 @@
+"""Attention of many texts to a beginning they share, whose keys and values are held once.
+
+The texts' queries meet the shared keys in one matrix product, instead of each text reading a copy of
+its own (the prefix cache of Juravsky et al. 2024, "Hydragen"); the softmax runs over both parts, so
+the result is that of ordinary attention. Query heads that share keys are rows of one product, where a
+mask makes `scaled_dot_product_attention` repeat the keys.
+"""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.cache_utils import DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "widthprune_shared"
+SCORES = 2**23  # attention scores held at once
+
+
+class Parts(NamedTuple):
+    """Keys or values: those all texts begin with (1, kv heads, P, head size), and their own (B, kv heads, S, head size)."""
+
+    shared: Tensor
+    own: Tensor
+
+
+class SharedLayer(DynamicLayer):
+    """One layer's cache: ``past``, read once for all texts, and what each of them adds."""
+
+    def __init__(self, past: tuple[Tensor, Tensor] | None = None):
+        super().__init__()
+        self.past = past
+
+    def grow(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add tokens; (keys, values) of all that the texts hold by themselves."""
+        return super().update(keys, values)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
+        own = self.grow(key_states, value_states)
+        past = self.past or (own[0][:1, :, :0], own[1][:1, :, :0])
+        return tuple(Parts(shared, each) for shared, each in zip(past, own, strict=True))
+
+    def get_seq_length(self) -> int:
+        return super().get_seq_length() + (self.past[0].shape[2] if self.past else 0)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if self.is_initialized:
+            super().batch_select_indices(indices)
+
+
+def shared_cache(past: DynamicCache) -> DynamicCache:
+    """An empty cache of any number of texts that all begin with the one text in ``past``."""
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = SharedLayer
+    cache.layers = [SharedLayer((layer.keys, layer.values)) for layer in past.layers]
+    return cache
+
+
+def takes_parts(model: nn.Module) -> bool:
+    """Whether the model's attention is scaled dot products, by way of transformers' interface."""
+    return model.config._attn_implementation in ("sdpa", NAME) and model._supports_attention_backend
+
+
+@contextmanager
+def shared_attention(model: nn.Module):
+    """Inside, the model's attention can read a `shared_cache`; it does what it did with any other."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, scaling=None, **kwargs):
+    """Attention in the form `transformers.AttentionInterface` wants; keys and values are tensors or `Parts`.
+
+    Parameters
+    ----------
+    query : tensor
+        (B, heads, T, head size).
+    attention_mask : bool tensor
+        (B or 1, 1, T, P + S), or None where no text has a past and none is padded before its end.
+
+    Returns
+    -------
+    (tensor, None)
+        (B, T, heads, head size).
+    """
+    if isinstance(key, Parts) and attention_mask is None and not key.shared.shape[2]:
+        key, value = key.own, value.own
+    if isinstance(key, Tensor):
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    texts, heads, length, size = query.shape
+    query = query * (size**-0.5 if scaling is None else scaling)
+    slots = key.shared.shape[2] + key.own.shape[2]
+    mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=query.device)
+    mask = (mask if attention_mask is None else attention_mask).expand(texts, 1, length, slots)
+    # A few texts, or a few tokens of one, at a time: scores that stay in the processor's cache.
+    rows = min(texts, max(1, SCORES // (heads * length * slots)))
+    tokens = min(length, max(1, SCORES // (heads * rows * slots)))
+    out = torch.empty(texts, length, heads, size, dtype=query.dtype, device=query.device)
+    for row in range(0, texts, rows):
+        some = slice(row, row + rows)
+        keys, values = (Parts(each.shared, each.own[some]) for each in (key, value))
+        for token in range(0, length, tokens):
+            few = slice(token, token + tokens)
+            out[some, few] = _weighted(query[some, :, few], keys, values, mask[some, :, few])
+    return out, None
+
+
+def _weighted(query: Tensor, key: Parts, value: Parts, mask: Tensor) -> Tensor:
+    texts, heads, length, size = query.shape
+    groups = key.own.shape[1]
+    query = query.reshape(texts, groups, -1, size)  # the heads that share keys, and their tokens, as rows
+    scores = torch.cat([_with_shared(query, key.shared.mT), query @ key.own.mT], dim=-1)
+    scores = scores.view(texts, groups, heads // groups, length, -1)
+    scores = scores.masked_fill(~mask[:, :, None], torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype).flatten(2, 3)
+    past = key.shared.shape[2]
+    mean = _with_shared(weights[..., :past], value.shared) + weights[..., past:] @ value.own
+    return mean.reshape(texts, heads, length, size).transpose(1, 2)
+
+
+def _with_shared(rows: Tensor, shared: Tensor) -> Tensor:
+    """Rows (B, kv heads, R, X) times what all texts share (1, kv heads, X, Y), as one product a head."""
+    texts, groups, count, _ = rows.shape
+    product = rows.transpose(0, 1).flatten(1, 2) @ shared[0]
+    return product.view(groups, texts, count, -1).transpose(0, 1)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)
