@@ -46,6 +46,22 @@ def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
     )
 
 
+def test_other_kinds_of_attention_go_through_hflm(language_model):
+    model = tiny_model(vocab_size=300, max_position_embeddings=1024)
+    model.set_attn_implementation("eager")
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=3, softmax_dtype="float32")
+    expected = HFLM(**options).loglikelihood(requests(), disable_tqdm=True)
+    assert PrefixLM(**options).loglikelihood(requests(), disable_tqdm=True) == expected
+
+
+def test_the_models_own_attention_is_back_afterwards(language_model):
+    model = tiny_model(vocab_size=300, max_position_embeddings=1024)
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    PrefixLM(pretrained=model, tokenizer=tokenizer).loglikelihood(requests()[:4], disable_tqdm=True)
+    assert model.config._attn_implementation == "sdpa"
+
+
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize("logits", [7 * 300, 2**28])
 def test_perplexity_is_that_of_hflm(logits, family, language_model, monkeypatch):
