@@ -83,7 +83,7 @@ def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, sca
     query : tensor
         (B, heads, T, head size).
     attention_mask : bool tensor
-        (B or 1, 1, T, P + S), or None where no text has a past and none is padded before its end.
+        (B or 1, 1, T, P + S), or None where each token sees all that stands before it.
 
     Returns
     -------

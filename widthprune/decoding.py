@@ -2,8 +2,8 @@
 
 `transformers` generates a batch until its last row has ended, and copies the whole cache to append a
 token. Here a row leaves the batch when it ends, the cache is allocated once, and what prompts begin
-with in common is read and held once (`widthprune.attention`). The tokens are those of ``model.generate(do_sample=False)`` up to ties
-within rounding: a test compares the two.
+with in common is read and held once (`widthprune.attention`). The tokens are those of
+``model.generate(do_sample=False)`` up to ties within rounding: a test compares the two.
 """
 
 import copy
