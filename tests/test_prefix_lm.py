@@ -25,6 +25,13 @@ def requests():
     return [Instance("loglikelihood", {}, text, i) for i, text in enumerate(TEXTS)]
 
 
+def both(model, tokenizer_directory, **options):
+    """lm-eval's own class and ours, on one model."""
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
+    options = dict(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32") | options
+    return HFLM(**options), PrefixLM(**options)
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
 @pytest.mark.parametrize("batch_tokens", [64, 16384])
 def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
@@ -32,10 +39,9 @@ def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
     # Some texts fit the window and some do not.
     window = {"sliding_window": 200} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=3, softmax_dtype="float32")
-    expected = HFLM(**options).loglikelihood(requests(), disable_tqdm=True)
-    found = PrefixLM(**options).loglikelihood(requests(), disable_tqdm=True)
+    stock, ours = both(model, language_model, batch_size=3)
+    expected = stock.loglikelihood(requests(), disable_tqdm=True)
+    found = ours.loglikelihood(requests(), disable_tqdm=True)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     # float32 sums over up to 400 tokens of about -6 each.
     torch.testing.assert_close(
@@ -49,16 +55,15 @@ def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
 def test_other_kinds_of_attention_go_through_hflm(language_model):
     model = tiny_model(vocab_size=300, max_position_embeddings=1024)
     model.set_attn_implementation("eager")
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=3, softmax_dtype="float32")
-    expected = HFLM(**options).loglikelihood(requests(), disable_tqdm=True)
-    assert PrefixLM(**options).loglikelihood(requests(), disable_tqdm=True) == expected
+    stock, ours = both(model, language_model, batch_size=3)
+    expected = stock.loglikelihood(requests(), disable_tqdm=True)
+    assert ours.loglikelihood(requests(), disable_tqdm=True) == expected
 
 
 def test_the_models_own_attention_is_back_afterwards(language_model):
     model = tiny_model(vocab_size=300, max_position_embeddings=1024)
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    PrefixLM(pretrained=model, tokenizer=tokenizer).loglikelihood(requests()[:4], disable_tqdm=True)
+    _, ours = both(model, language_model)
+    ours.loglikelihood(requests()[:4], disable_tqdm=True)
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -66,13 +71,12 @@ def test_the_models_own_attention_is_back_afterwards(language_model):
 @pytest.mark.parametrize("logits", [7 * 300, 2**28])
 def test_perplexity_is_that_of_hflm(logits, family, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.prefix_lm.LOGITS", logits)
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
     window = {"sliding_window": 20} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=128, **window)
     text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
-    options = dict(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32")
-    expected = HFLM(**options).loglikelihood_rolling(text, disable_tqdm=True)
-    found = PrefixLM(**options).loglikelihood_rolling(text, disable_tqdm=True)
+    stock, ours = both(model, language_model)
+    expected = stock.loglikelihood_rolling(text, disable_tqdm=True)
+    found = ours.loglikelihood_rolling(text, disable_tqdm=True)
     assert found == pytest.approx(expected, abs=1e-3)
 
 
@@ -106,13 +110,12 @@ def test_generation_is_that_of_hflm(family, slots, until, language_model, monkey
     # A window shorter than most prompts: padding inside a row would change what it sees.
     window = {"sliding_window": 16} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=1, softmax_dtype="float32")
+    stock, ours = both(model, language_model, batch_size=1)
     arguments = {"until": until, "max_gen_toks": 40, "do_sample": False}
     asked = [Instance("generate_until", {}, (p, dict(arguments)), i) for i, p in enumerate(PROMPTS)]
-    expected = HFLM(**options).generate_until(asked, disable_tqdm=True)
+    expected = stock.generate_until(asked, disable_tqdm=True)
     assert len(set(expected)) > 3
-    assert PrefixLM(**options).generate_until(asked, disable_tqdm=True) == expected
+    assert ours.generate_until(asked, disable_tqdm=True) == expected
 
 
 def test_a_batch_fills_the_cache_in_bytes():
@@ -146,13 +149,12 @@ def test_generation_ends_at_the_end_token(language_model):
     ],
 )
 def test_what_is_not_plain_greedy_search_goes_through_hflm(change, arguments, language_model):
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
     model = tiny_model(vocab_size=300, max_position_embeddings=1024)
     model.generation_config.update(**change)
     arguments = {"until": ["zq"], "max_gen_toks": 20, **arguments}
     asked = [Instance("generate_until", {}, (p, dict(arguments)), i) for i, p in enumerate(PROMPTS[:4])]
-    options = dict(pretrained=model, tokenizer=tokenizer, batch_size=1, softmax_dtype="float32")
+    stock, ours = both(model, language_model, batch_size=1)
     torch.manual_seed(0)
-    expected = HFLM(**options).generate_until(asked, disable_tqdm=True)
+    expected = stock.generate_until(asked, disable_tqdm=True)
     torch.manual_seed(0)
-    assert PrefixLM(**options).generate_until(asked, disable_tqdm=True) == expected
+    assert ours.generate_until(asked, disable_tqdm=True) == expected

@@ -21,10 +21,10 @@ SCORES = 2**23  # attention scores held at once
 
 
 class Parts(NamedTuple):
-    """Keys or values: those all texts begin with (1, kv heads, P, head size), and their own (B, kv heads, S, head size)."""
+    """Keys or values of texts that begin alike."""
 
-    shared: Tensor
-    own: Tensor
+    shared: Tensor  # what all of them begin with (1, kv heads, P, head size)
+    own: Tensor  # what each of them holds by itself (B, kv heads, S, head size)
 
 
 class SharedLayer(DynamicLayer):
@@ -61,7 +61,7 @@ def shared_cache(past: DynamicCache) -> DynamicCache:
 
 def takes_parts(model: nn.Module) -> bool:
     """Whether the model's attention is scaled dot products, by way of transformers' interface."""
-    return model.config._attn_implementation in ("sdpa", NAME) and model._supports_attention_backend
+    return model.config._attn_implementation == "sdpa" and model._supports_attention_backend
 
 
 @contextmanager
@@ -97,8 +97,9 @@ def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, sca
     texts, heads, length, size = query.shape
     query = query * (size**-0.5 if scaling is None else scaling)
     slots = key.shared.shape[2] + key.own.shape[2]
-    mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=query.device)
-    mask = (mask if attention_mask is None else attention_mask).expand(texts, 1, length, slots)
+    if attention_mask is None:
+        attention_mask = query.new_ones(1, 1, 1, 1, dtype=torch.bool)
+    mask = attention_mask.expand(texts, 1, length, slots)
     # A few texts, or a few tokens of one, at a time: scores that stay in the processor's cache.
     rows = min(texts, max(1, SCORES // (heads * length * slots)))
     tokens = min(length, max(1, SCORES // (heads * rows * slots)))

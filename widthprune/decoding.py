@@ -126,20 +126,19 @@ def generate(
             own = len(prompts[order[0]]) - shared.get_seq_length() + max_new_tokens
             rows = max(1, room // own)
             batch, order = order[:rows], order[rows:]
-            tokens, cache = _fill(model, [prompts[i] for i in batch], max_new_tokens, past, shared)
-            lengths = [len(prompts[i]) for i in batch]
-            _continue(model, tokens, cache, lengths, max_new_tokens, ends, stopped, batch, answers)
+            some = [prompts[i] for i in batch]
+            _continue(model, some, max_new_tokens, ends, stopped, past, shared, batch, answers)
     return answers
 
 
-def _continue(model, tokens, cache, lengths, max_new_tokens, ends, stopped, batch, answers):
-    """Decode one batch from its first tokens (rows,); writes the answer of row r to ``answers[batch[r]]``."""
-    lengths = torch.tensor(lengths, device=model.device)
+def _continue(model, prompts, max_new_tokens, ends, stopped, past, shared, batch, answers):
+    """Decode one batch; writes the answer of row r to ``answers[batch[r]]``."""
+    tokens, cache = _fill(model, prompts, max_new_tokens, past, shared)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     # Padding stands after what all rows share and before what each row holds.
-    held = cache.get_seq_length()
-    shared = held - cache.layers[0].keys.shape[2]
-    place = torch.arange(held, device=model.device)
-    mask = ((place < shared) | (place >= held - (lengths - shared)[:, None])).long()
+    start, longest = shared.get_seq_length(), int(lengths.max())
+    place = torch.arange(longest, device=model.device)
+    mask = ((place < start) | (place >= start + longest - lengths[:, None])).long()
     written = tokens[:, None]  # (rows, steps)
     names, ended = list(batch), torch.zeros(len(batch), dtype=torch.bool, device=model.device)
     for step in range(1, max_new_tokens + 1):
@@ -173,8 +172,9 @@ def _continue(model, tokens, cache, lengths, max_new_tokens, ends, stopped, batc
 
 
 def _fill(model, prompts, max_new_tokens, past, shared) -> tuple[Tensor, DynamicCache]:
-    """Read each prompt by itself after ``past``; (first tokens (rows,), one cache of all rows, their ends aligned).
+    """Read each prompt by itself after ``past``.
 
+    Returns the first tokens (rows,) and one cache of all rows after ``shared``, their ends aligned.
     Padding stands before what a row holds, never inside it, so that a sliding window counts true distances.
     """
     start = shared.get_seq_length()

@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from lm_eval.models.huggingface import HFLM
@@ -58,9 +59,9 @@ class PrefixLM(HFLM):
             for prefix, group in _by_prefix(list(questions)):
                 past = read(self.model, prefix)[1] if prefix else DynamicCache()
                 for batch in self._batches(group, questions, requests):
-                    members = [(context, i) for context in batch for i in questions[context]]
-                    asked = [(context, requests[i][2]) for context, i in members]
-                    for (_, i), answer in zip(members, self._answer(past, batch, asked), strict=True):
+                    members = [i for context in batch for i in questions[context]]
+                    asked = [(tuple(requests[i][1]), requests[i][2]) for i in members]
+                    for i, answer in zip(members, self._answer(past, asked), strict=True):
                         answers[i] = answer
         rest = super()._loglikelihood_tokens([requests[i] for i in left_over], True) if left_over else []
         for i, answer in zip(left_over, rest, strict=True):
@@ -178,50 +179,51 @@ class PrefixLM(HFLM):
         yield batch
 
     @torch.no_grad()
-    def _answer(self, past: DynamicCache, contexts, asked) -> list[tuple[float, bool]]:
+    def _answer(self, past: DynamicCache, asked) -> list[tuple[float, bool]]:
         """(log-likelihood, is it the greedy answer) of every (context, continuation) asked.
 
-        All contexts begin with what is in ``past``. One with several continuations is read first, up to
-        its last token, and then each of them; one with a single continuation is read in one go with it.
-        Of a continuation the last token need not be read: those that differ in it only, such as the
-        letters of a multiple choice, are one.
+        All contexts begin with what is in ``past``. Of a continuation the last token need not be read:
+        those that differ in it only, such as the letters of a multiple choice, are one row.
         """
-        shared = past.get_seq_length()
         rows: dict[tuple, list[int]] = {}
         for i, (context, continuation) in enumerate(asked):
             rows.setdefault((context, tuple(continuation[:-1])), []).append(i)
-        count = Counter(context for context, _ in rows)
-        first = {context: row for row, context in enumerate(c for c in contexts if count[c] > 1)}
         answers: list = [None] * len(asked)
-
-        def score(texts, cache_of):
-            for part in _like_lengths(texts, self._tokens_at_once()):
-                members = [rows[key] for key, _ in part]
-                continuations = [[asked[i][1] for i in each] for each in members]
-                found = self._scores_after(*cache_of(part), [text for _, text in part], continuations)
-                for each, of_row in zip(members, found, strict=True):
-                    for i, answer in zip(each, of_row, strict=True):
-                        answers[i] = answer
-
-        alone = [
-            ((context, read), (*context[shared:], *read)) for context, read in rows if count[context] == 1
-        ]
-        score(alone, lambda part: (shared_cache(past), None))
-        if first:
-            # Padding stands on the right, where no question sees it, so no mask is needed.
-            questions, known = self._padded([context[shared:-1] for context in first])  # (Q, L)
-            cache = shared_cache(past)
-            if questions.shape[1]:
-                self.model(questions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            known = torch.cat([known.new_ones(len(first), shared), known], dim=1)
-
-            def of_questions(part):
-                of = torch.tensor([first[context] for (context, _), _ in part], device=self.device)
-                return _rows_of(cache, of), known[of]
-
-            several = [((context, read), (context[-1], *read)) for context, read in rows if context in first]
-            score(several, of_questions)
+        for part, cache, known in self._passes(past, rows):
+            members = [rows[row] for row, _ in part]
+            continuations = [[asked[i][1] for i in each] for each in members]
+            found = self._scores_after(cache, known, [text for _, text in part], continuations)
+            for i, answer in zip(chain(*members), chain(*found), strict=True):
+                answers[i] = answer
         return answers
+
+    def _passes(self, past: DynamicCache, rows):
+        """Yield ((row, what is left to read of it) of each row together, what was read before, its mask).
+
+        A row is a context and the tokens after it. A context of one row is read in one go with it; one
+        of several is read first, up to its last token, and then each of them.
+        """
+        shared, most = past.get_seq_length(), self._tokens_at_once()
+        count = Counter(context for context, _ in rows)
+        alone = [
+            ((context, rest), (*context[shared:], *rest)) for context, rest in rows if count[context] == 1
+        ]
+        for part in _like_lengths(alone, most):
+            yield part, shared_cache(past), None
+
+        first = {context: place for place, context in enumerate(c for c in count if count[c] > 1)}
+        if not first:
+            return
+        # Padding stands on the right, where no question sees it, so no mask is needed.
+        questions, known = self._padded([context[shared:-1] for context in first])  # (Q, L)
+        cache = shared_cache(past)
+        if questions.shape[1]:
+            self.model(questions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        known = torch.cat([known.new_ones(len(first), shared), known], dim=1)
+        several = [((context, rest), (context[-1], *rest)) for context, rest in rows if context in first]
+        for part in _like_lengths(several, most):
+            of = torch.tensor([first[context] for (context, _), _ in part], device=self.device)
+            yield part, _rows_of(cache, of), known[of]
 
     def _scores_after(self, cache, known, texts, continuations) -> list[list[tuple[float, bool]]]:
         """For each text, the scores of its continuations, which begin within it and end one token after it.
@@ -275,7 +277,10 @@ def _rows_of(past: DynamicCache, rows: Tensor) -> DynamicCache:
 
 
 def _like_lengths(rows: list[tuple[tuple, tuple[int, ...]]], most: int):
-    """Split rows (name, tokens) into batches of at most ``most`` tokens, whose padding costs less than another call would."""
+    """Split rows (name, tokens) into batches of at most ``most`` tokens.
+
+    Their padding costs less than another call would.
+    """
     part: list[tuple[tuple, tuple[int, ...]]] = []
     for row in sorted(rows, key=lambda row: -len(row[1])):
         longest = len(part[0][1]) if part else 0
