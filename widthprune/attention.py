@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -18,6 +19,8 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "widthprune_shared"
 SCORES = 2**23  # attention scores held at once
+# From this many tokens of a text on, a processor reads faster in blocks of them than in torch's kernel.
+LONG = 64
 
 
 class Parts(NamedTuple):
@@ -25,6 +28,7 @@ class Parts(NamedTuple):
 
     shared: Tensor  # what all of them begin with (1, kv heads, P, head size)
     own: Tensor  # what each of them holds by itself (B, kv heads, S, head size)
+    filled: int  # of these S slots; the others are room for tokens to come
 
 
 class SharedLayer(DynamicLayer):
@@ -35,13 +39,14 @@ class SharedLayer(DynamicLayer):
         self.past = past
 
     def grow(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add tokens; (keys, values) of all that the texts hold by themselves."""
+        """Add tokens; (keys, values) of all that the texts hold by themselves, room for more included."""
         return super().update(keys, values)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs):
         own = self.grow(key_states, value_states)
         past = self.past or (own[0][:1, :, :0], own[1][:1, :, :0])
-        return tuple(Parts(shared, each) for shared, each in zip(past, own, strict=True))
+        filled = super().get_seq_length()
+        return tuple(Parts(shared, each, filled) for shared, each in zip(past, own, strict=True))
 
     def get_seq_length(self) -> int:
         return super().get_seq_length() + (self.past[0].shape[2] if self.past else 0)
@@ -83,46 +88,99 @@ def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, sca
     query : tensor
         (B, heads, T, head size).
     attention_mask : bool tensor
-        (B or 1, 1, T, P + S), or None where each token sees all that stands before it.
+        (B or 1, 1, T, slots), or None where each token sees all that stands before it.
 
     Returns
     -------
     (tensor, None)
         (B, T, heads, head size).
     """
-    if isinstance(key, Parts) and attention_mask is None and not key.shared.shape[2]:
-        key, value = key.own, value.own
-    if isinstance(key, Tensor):
+    long = query.shape[2] >= LONG and query.device.type == "cpu" and query.dtype == torch.bfloat16
+    if isinstance(key, Parts) and attention_mask is None and query.shape[2] > 1 and not long:
+        key, value = key.own, value.own  # no mask, so nothing is shared and no slot is empty
+    if isinstance(key, Tensor) and not long:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if isinstance(key, Tensor):
+        key, value = (Parts(each[:1, :, :0], each, each.shape[2]) for each in (key, value))
+    query = query * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    return (_in_blocks if long else _in_batches)(query, key, value, attention_mask), None
+
+
+def _in_blocks(query: Tensor, key: Parts, value: Parts, mask: Tensor | None) -> Tensor:
+    """Some tokens of one text at a time, on the slots that one of them sees.
+
+    Products of two plain matrices: batches of 16-bit matrices that are not dense are copied first.
+    """
     texts, heads, length, size = query.shape
-    query = query * (size**-0.5 if scaling is None else scaling)
-    slots = key.shared.shape[2] + key.own.shape[2]
-    if attention_mask is None:
-        attention_mask = query.new_ones(1, 1, 1, 1, dtype=torch.bool)
-    mask = attention_mask.expand(texts, 1, length, slots)
-    # A few texts, or a few tokens of one, at a time: scores that stay in the processor's cache.
+    groups = key.own.shape[1]
+    slots = key.shared.shape[2] + key.filled
+    tokens = max(1, min(LONG, SCORES * groups // (heads * slots)))
+    out = torch.empty(texts, length, heads, size, dtype=query.dtype, device=query.device)
+    for text in range(texts):
+        keys, values = ([*torch.cat([x.shared[0], x.own[text, :, : x.filled]], dim=1)] for x in (key, value))
+        for start in range(0, length, tokens):
+            few = slice(start, min(start + tokens, length))
+            sees = _causal(few, length, slots) if mask is None else mask[min(text, len(mask) - 1), 0, few]
+            first, last = _span(sees.any(dim=0))
+            sees = sees[:, first:last]
+            hidden = slice(*_span(~sees.all(dim=0)))
+            # Heads that share keys: (kv heads, heads of one, tokens, head size)
+            queries = query[text, :, few].unflatten(0, (groups, -1))
+            for group in range(groups):
+                rows = queries[group].flatten(0, 1)
+                scores = (rows @ keys[group][first:last].T).view(heads // groups, *sees.shape)
+                scores[..., hidden].masked_fill_(~sees[:, hidden], torch.finfo(scores.dtype).min)
+                mean = scores.softmax(dim=-1).flatten(0, 1) @ values[group][first:last]
+                queries[group] = mean.view_as(queries[group])
+            out[text, few] = queries.flatten(0, 1).transpose(0, 1)
+    return out
+
+
+def _causal(few: slice, length: int, slots: int) -> Tensor:
+    """Whether each of these tokens, of the last ``length``, sees each slot (tokens, slots)."""
+    return torch.ones(few.stop - few.start, slots, dtype=torch.bool).tril(slots - length + few.start)
+
+
+def _span(wanted: Tensor) -> tuple[int, int]:
+    """From the first place that is true to after the last."""
+    places = wanted.nonzero()
+    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+
+def _in_batches(query: Tensor, key: Parts, value: Parts, mask: Tensor | None) -> Tensor:
+    """A few texts, or a few tokens of one, at a time: scores that stay in the processor's cache."""
+    texts, heads, length, size = query.shape
+    past = key.shared.shape[2]
+    slots = past + key.own.shape[2]
+    if mask is None:
+        mask = query.new_ones(1, 1, 1, past + key.filled, dtype=torch.bool)
+    # Nobody sees what is still empty.
+    mask = F.pad(mask, (0, slots - mask.shape[-1])).expand(texts, 1, length, slots)
     rows = min(texts, max(1, SCORES // (heads * length * slots)))
     tokens = min(length, max(1, SCORES // (heads * rows * slots)))
     out = torch.empty(texts, length, heads, size, dtype=query.dtype, device=query.device)
     for row in range(0, texts, rows):
         some = slice(row, row + rows)
-        keys, values = (Parts(each.shared, each.own[some]) for each in (key, value))
+        keys, values = (each._replace(own=each.own[some]) for each in (key, value))
         for token in range(0, length, tokens):
             few = slice(token, token + tokens)
             out[some, few] = _weighted(query[some, :, few], keys, values, mask[some, :, few])
-    return out, None
+    return out
 
 
 def _weighted(query: Tensor, key: Parts, value: Parts, mask: Tensor) -> Tensor:
     texts, heads, length, size = query.shape
-    groups = key.own.shape[1]
+    groups, past = key.own.shape[1], key.shared.shape[2]
     query = query.reshape(texts, groups, -1, size)  # the heads that share keys, and their tokens, as rows
-    scores = torch.cat([_with_shared(query, key.shared.mT), query @ key.own.mT], dim=-1)
+    scores = query @ key.own.mT
+    if past:
+        scores = torch.cat([_with_shared(query, key.shared.mT), scores], dim=-1)
     scores = scores.view(texts, groups, heads // groups, length, -1)
-    scores = scores.masked_fill(~mask[:, :, None], torch.finfo(scores.dtype).min)
-    weights = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype).flatten(2, 3)
-    past = key.shared.shape[2]
-    mean = _with_shared(weights[..., :past], value.shared) + weights[..., past:] @ value.own
+    scores.masked_fill_(~mask[:, :, None], torch.finfo(scores.dtype).min)
+    weights = scores.softmax(dim=-1).flatten(2, 3)
+    mean = weights[..., past:] @ value.own
+    if past:
+        mean += _with_shared(weights[..., :past], value.shared)
     return mean.reshape(texts, heads, length, size).transpose(1, 2)
 
 

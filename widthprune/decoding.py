@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import DynamicCache, GenerationConfig
 
 from .attention import SharedLayer, shared_attention, takes_parts
 
 CACHE_BYTES = 3e9  # keys and values of one batch
+ROOM = 128  # slots by which the cache of a batch grows
 CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
 # Settings of a model's generation config that make its greedy choice another than the likeliest token.
 CHANGES_GREEDY = (
@@ -133,7 +135,7 @@ def generate(
 
 def _continue(model, prompts, max_new_tokens, ends, stopped, past, shared, batch, answers):
     """Decode one batch; writes the answer of row r to ``answers[batch[r]]``."""
-    tokens, cache = _fill(model, prompts, max_new_tokens, past, shared)
+    tokens, cache = _fill(model, prompts, past, shared)
     lengths = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
     # Padding stands after what all rows share and before what each row holds.
     start, longest = shared.get_seq_length(), int(lengths.max())
@@ -171,7 +173,7 @@ def _continue(model, prompts, max_new_tokens, ends, stopped, past, shared, batch
         written = torch.cat([written, tokens[:, None]], dim=1)
 
 
-def _fill(model, prompts, max_new_tokens, past, shared) -> tuple[Tensor, DynamicCache]:
+def _fill(model, prompts, past, shared) -> tuple[Tensor, DynamicCache]:
     """Read each prompt by itself after ``past``.
 
     Returns the first tokens (rows,) and one cache of all rows after ``shared``, their ends aligned.
@@ -187,7 +189,7 @@ def _fill(model, prompts, max_new_tokens, past, shared) -> tuple[Tensor, Dynamic
         if not rows.layers:
             pasts = [(layer.keys, layer.values) for layer in shared.layers] or [None] * len(each)
             rows.layers = [
-                _Rows(known, keys, values, len(prompts), held, held + max_new_tokens)
+                _Rows(known, keys, values, len(prompts), held)
                 for known, (keys, values) in zip(pasts, each, strict=True)
             ]
         for layer, (keys, values) in zip(rows.layers, each, strict=True):
@@ -196,12 +198,16 @@ def _fill(model, prompts, max_new_tokens, past, shared) -> tuple[Tensor, Dynamic
 
 
 class _Rows(SharedLayer):
-    """Keys and values (rows, heads, slots, head size) after ``past``, with room for the tokens to come."""
+    """Keys and values (rows, heads, slots, head size) after ``past``, with room for some tokens to come.
 
-    def __init__(self, past, keys: Tensor, values: Tensor, rows: int, filled: int, slots: int):
+    The room is read as well, under a mask: matrices that lie densely are multiplied several times as
+    fast in 16 bits, and copying them at every token is what they save.
+    """
+
+    def __init__(self, past, keys: Tensor, values: Tensor, rows: int, filled: int):
         super().__init__(past)
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._all = [t.new_zeros(rows, t.shape[1], slots, t.shape[3]) for t in (keys, values)]
+        self._all = [t.new_zeros(rows, t.shape[1], filled + ROOM, t.shape[3]) for t in (keys, values)]
         self._show(filled)
 
     def _show(self, filled: int) -> None:
@@ -214,10 +220,12 @@ class _Rows(SharedLayer):
 
     def grow(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         end = self._filled + keys.shape[2]
+        if (lack := end - self._all[0].shape[2]) > 0:
+            self._all = [F.pad(t, (0, 0, 0, lack + ROOM)) for t in self._all]
         for whole, new in zip(self._all, (keys, values), strict=True):
             whole[:, :, self._filled : end] = new
         self._show(end)
-        return self.keys, self.values
+        return tuple(self._all)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self._all = [t[indices] for t in self._all]

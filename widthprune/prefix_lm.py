@@ -46,7 +46,8 @@ class PrefixLM(HFLM):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         # override_bs is lm-eval's sign for the windows of a perplexity, which share nothing.
         if override_bs is not None:
-            return [self._window(context, continuation) for _, context, continuation in requests]
+            with shared_attention(self.model):
+                return [self._window(context, continuation) for _, context, continuation in requests]
         answers: list = [None] * len(requests)
         questions: dict[tuple[int, ...], list[int]] = {}
         left_over = []
