@@ -62,12 +62,29 @@ def test_criteria_marks_an_overflow():
     assert ax.get_xscale() == "log"
 
 
-def test_convergence_draws_both_models(capabilities):
-    tasks = ["ifeval", "mmlu"]
+def test_published_and_measured_models_share_panels(capabilities):
+    tasks = ["ifeval", "mmlu", "pocket_facts"]
     chosen = capabilities[capabilities["model"].str.startswith("Llama-3.2-1B")]
-    axes = figures.plot_convergence(chosen, tasks=tasks)
-    assert [ax.get_title() for ax in axes] == ["IFEval", "MMLU"]
+    own = chosen[chosen["task"] == "mmlu"].assign(source="measured", stderr=0.01)
+    own = own[own["model"] == "Llama-3.2-1B"].assign(model="a model of ours")
+    axes = figures.plot_models(pd.concat([chosen, own]), tasks=tasks)
+    assert [ax.get_title() for ax in axes] == ["IFEval", "MMLU"]  # of the third there is nothing
     assert list(line(axes[0], "Llama-3.2-1B-Instruct")[1]) == [0.3641, 0.2218, 0.146, 0.1368]
+    lines = {c.get_label(): c[0] for c in axes[1].containers}
+    assert lines["a model of ours"].get_linestyle() == "-" and lines["Llama-3.2-1B"].get_linestyle() == "--"
+    # One colour a model, though the first panel lacks one.
+    first = {c.get_label(): c[0] for c in axes[0].containers}
+    assert all(first[name].get_color() == lines[name].get_color() for name in first)
+    assert first["Llama-3.2-1B"].get_color() != lines["a model of ours"].get_color()
+
+
+def test_paradox_has_bars_where_errors_are_known(capabilities):
+    one = sweep(capabilities, "Llama-3.2-3B").assign(stderr=0.01)
+    ax = figures.plot_paradox(one)
+    (bars,) = ax.containers
+    horizontal, vertical = (c.get_segments() for c in bars[2])
+    assert len(horizontal) == len(vertical) == 7
+    assert np.ptp(horizontal[0][:, 0]) == pytest.approx(0.02)
 
 
 def test_functions_draw_on_the_axes_they_are_given(capabilities):

@@ -10,6 +10,7 @@ from widthprune.stats import (
     correlate_tasks,
     correlation_or_reason,
     missing_from_grid,
+    movements,
     relative_change,
     values,
 )
@@ -158,3 +159,23 @@ def test_bad_tables():
         values(pd.concat([table({0: 1}), table({0: 2})]), "mmlu")
     with pytest.raises(WidthPruneError, match="no acc of mmlu"):
         values(table({0: 1}, task="boolq"), "mmlu")
+
+
+def test_movements_by_hand():
+    rows = pd.concat(
+        [
+            table({0: 0.50, 40: 0.25}, stderr=0.03),
+            table({0: 0.26, 40: 0.29}, model="at chance", stderr=0.03),
+            table({0: 10.0, 40: 30.0}, task="wikitext", metric="word_perplexity", stderr=3.0),
+            table({0: 0.1, 40: 0.2}, task="ifeval", metric="prompt_level_strict_acc"),
+        ]
+    )
+    found = movements(rows, {"mmlu": 0.25, "wikitext": 1000.0}).set_index(["model", "task"])
+    assert (found["pruning_pct"] == 40).all() and len(found) == 4
+    # Differences of -0.25 and 0.03 over sqrt(2) times the error of one score.
+    assert found["z"].iloc[:2].tolist() == pytest.approx(np.array([-25 / 3, 1]) / np.sqrt(2))
+    # Relative errors of 0.3 and 0.1 are those of the logarithms.
+    assert found.loc[("m", "wikitext"), "z"] == pytest.approx(-np.log(3) / np.hypot(0.3, 0.1))
+    assert found["above_floor"].iloc[:3].tolist() == [True, False, True]
+    # No error, no floor: nothing is said.
+    assert found.loc[("m", "ifeval"), ["z", "above_floor"]].isna().all()

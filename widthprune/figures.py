@@ -4,7 +4,7 @@ Each takes an optional ``ax`` (or ``axes``), draws, and returns it. Nothing is c
 `widthprune.stats` has not named.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -80,11 +80,12 @@ def plot_paradox(
 ) -> Axes:
     """One benchmark against another, a point per ratio, with the least-squares line and Pearson's r.
 
-    ``table`` holds one model under one criterion. The title states r, p and n, or that there is none. Dotted lines are the
-    ``floors`` of the two benchmarks.
+    ``table`` holds one model under one criterion. The title states r, p and n, or that there is none. Bars are one standard
+    error where it is known; dotted lines are the ``floors`` of the two benchmarks.
     """
     x, y = values(table, knowledge), values(table, behaviour)
-    both = pd.concat([x.rename("x"), y.rename("y")], axis=1, join="inner")
+    error_x, error_y = (values(table, task, column="stderr") for task in (knowledge, behaviour))
+    both = pd.concat({"x": x, "y": y, "error_x": error_x, "error_y": error_y}, axis=1, join="inner")
     found = correlation_or_reason(table, knowledge, behaviour)
     numbers = (
         "no correlation" if isinstance(found, str) else f"r = {found.r:.3f}, p = {found.p:.3f}, n = {found.n}"
@@ -93,11 +94,14 @@ def plot_paradox(
     sns.regplot(
         both, x="x", y="y", ci=None, ax=ax, color=PALETTE[0], line_kws={"linewidth": 1, "color": PALETTE[3]}
     )
+    ax.errorbar(
+        both["x"], both["y"], both["error_y"], both["error_x"], fmt="none", color=PALETTE[0], linewidth=0.8
+    )
     for task, along in ((knowledge, ax.axvline), (behaviour, ax.axhline)):
         if floors is not None and task in floors:
             along(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
     ax.margins(0.12)
-    for pct, point in both.iterrows():
+    for pct, point in both[["x", "y"]].iterrows():
         ax.annotate(f"{pct:g}%", point, xytext=(5, 4), textcoords="offset points", fontsize="small")
     ax.set(
         xlabel=f"{TASKS[knowledge].label} ({TASKS[knowledge].metric})",
@@ -153,30 +157,53 @@ def plot_criteria(
     return ax
 
 
-def plot_convergence(table: pd.DataFrame, *, tasks, floors: Floors | None = None, axes=None) -> np.ndarray:
-    """The same benchmarks for a base model and its instruct version: one panel a task, a line a model."""
-    rows = headline(table[table["task"].isin(tasks)])
+def plot_models(
+    table: pd.DataFrame, *, tasks: Sequence[str], floors: Floors | None = None, axes=None
+) -> np.ndarray:
+    """Several models over the ratios: one panel a benchmark, one line a model, published ones dashed.
+
+    ``table`` holds one sweep a model, published or measured; a benchmark that it lacks has no panel.
+    Returns the axes that were drawn on. The legend stands in the first panel.
+    """
+    tasks = [task for task in tasks if task in set(table["task"])]
+    columns = min(4, len(tasks))
     if axes is None:
-        _, axes = plt.subplots(
-            1, len(tasks), figsize=(4 * len(tasks), 3.4), sharex=True, layout="constrained"
+        rows = -(-len(tasks) // max(1, columns))
+        figure, axes = plt.subplots(
+            rows, columns, figsize=(3.4 * columns, 2.9 * rows), squeeze=False, layout="constrained"
         )
-    axes = np.atleast_1d(axes)
+        for ax in axes.flat[len(tasks) :]:
+            figure.delaxes(ax)
+    axes = np.atleast_1d(axes).ravel()[: len(tasks)]
+    # A model has one colour in all panels, also in those where another is missing.
+    styles = {model: i for i, model in enumerate(sorted(set(table["model"])))}
     for ax, task in zip(axes, tasks, strict=True):
-        plot_sweep(rows[rows["task"] == task], task=task, floors=floors, ax=ax)
+        plot_sweep(table[table["task"] == task], task=task, floors=floors, styles=styles, ax=ax)
     for ax in axes[1:]:
         ax.get_legend().remove()
     return axes
 
 
 def plot_sweep(
-    table: pd.DataFrame, *, task: str, floors: Floors | None = None, ax: Axes | None = None
+    table: pd.DataFrame,
+    *,
+    task: str,
+    floors: Floors | None = None,
+    styles: Mapping[str, int] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """One benchmark over the ratios, a line per model; bars are one standard error, dots the floor."""
+    """One benchmark over the ratios, a line per model; bars are one standard error, dots the floor.
+
+    ``styles`` gives each model's place in the palette, default its place among the models of the table.
+    Published values are dashed.
+    """
     rows = headline(table[table["task"] == task])
     ax = ax or plt.gca()
-    for i, (model, line) in enumerate(rows.groupby("model", sort=True)):
+    styles = styles or {model: i for i, model in enumerate(sorted(set(rows["model"])))}
+    for model, line in rows.groupby("model", sort=True):
         line = line.sort_values("pruning_pct")
-        _line(ax, line["pruning_pct"], line["value"], line["stderr"], i, model)
+        dashes = "--" if (line["source"] == "published").all() else "-"
+        _line(ax, line["pruning_pct"], line["value"], line["stderr"], styles[model], model, linestyle=dashes)
     if floors is not None and task in floors:
         draw_floor(ax, floors[task])
     if not TASKS[task].higher_is_better:
@@ -205,9 +232,9 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _line(ax, x, y, error, i, label):
+def _line(ax, x, y, error, i, label, **more):
     style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5)
-    ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style)
+    ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style, **more)
 
 
 def draw_floor(ax: Axes, value: float, color: str = "0.5") -> None:

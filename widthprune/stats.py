@@ -4,6 +4,7 @@ SciPy computes; this module chooses the columns, and never gives a coefficient w
 interval, and what one point more or less would change: seven ratios are few.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from .errors import WidthPruneError
-from .tasks import TASKS
+from .tasks import TASKS, headline
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def correlate(x, y) -> Correlation:
     return Correlation(result.statistic, result.pvalue, len(x), low, high, loo_low, loo_high)
 
 
-def values(table: pd.DataFrame, task: str, metric: str | None = None) -> pd.Series:
-    """One benchmark of one sweep: its values by ``pruning_pct``, ascending.
+def values(table: pd.DataFrame, task: str, metric: str | None = None, *, column: str = "value") -> pd.Series:
+    """One benchmark of one sweep: its values, or another column's, by ``pruning_pct``, ascending.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def values(table: pd.DataFrame, task: str, metric: str | None = None) -> pd.Seri
     rows = table[(table["task"] == task) & (table["metric"] == metric)]
     if rows.empty:
         raise WidthPruneError(f"the table has no {metric} of {task}: evaluate it first")
-    series = rows.set_index("pruning_pct")["value"].sort_index()
+    series = rows.set_index("pruning_pct")[column].sort_index()
     if not series.index.is_unique:
         raise WidthPruneError(
             f"{task} has several values for one ratio: select one model, criterion, limit and seed first"
@@ -136,6 +137,41 @@ def relative_change(table: pd.DataFrame) -> pd.DataFrame:
     merged["change_pct"] = 100 * (ratio - 1)
     merged["change_se"] = (100 * spread).where((merged["pruning_pct"] > 0) | base.isna(), 0.0)
     return merged.drop(columns=["value_0", "stderr_0"])
+
+
+def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
+    """What pruning did to each headline score, in standard errors.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Sweeps of one criterion, 0% included; any number of models and benchmarks.
+    floors : mapping of task to value
+        Scores of a responder that knows nothing.
+
+    Returns
+    -------
+    DataFrame
+        The pruned models' rows with ``z``, the difference from the unpruned score over its standard error,
+        positive where the model got better; and ``above_floor``, whether the unpruned score is better than
+        the floor by two standard errors, so that there is something to lose. Perplexities, which change
+        by orders of magnitude, are compared by their logarithms. Both are missing where an error is not known.
+    """
+    rows = headline(table)
+    better_high = rows["task"].map(lambda task: TASKS[task].higher_is_better)
+    rows["sign"] = better_high.map({True: 1, False: -1})
+    # Of a logarithm, the error is the relative one.
+    rows["error"] = rows["stderr"].where(better_high, rows["stderr"] / rows["value"])
+    floor = rows["task"].map(floors).astype(float)
+    rows["at"], floor = (x.where(better_high, np.log(x)) for x in (rows["value"], floor))
+    whole = rows["pruning_pct"] == 0
+    over = rows["sign"] * (rows["at"] - floor) / rows["error"]
+    rows["above_floor"] = (over > 2).astype("boolean").where(over.notna())
+    before = rows.loc[whole, ["model", "task", "at", "error", "above_floor"]]
+    found = rows[~whole].drop(columns="above_floor")
+    found = found.merge(before, on=["model", "task"], suffixes=("", "_0"), validate="many_to_one")
+    found["z"] = found["sign"] * (found["at"] - found["at_0"]) / np.hypot(found["error"], found["error_0"])
+    return found.drop(columns=["sign", "at", "error", "at_0", "error_0"])
 
 
 def missing_from_grid(table: pd.DataFrame, pruning_pcts, tasks) -> list[str]:
