@@ -39,6 +39,7 @@ def main():
     tasks = options.tasks[0] if options.tasks == ["paper"] else options.tasks
     model, tokenizer = load_model(options.model)
     points = grid(*model_shape(options.model), pruning_pcts=options.pruning_pcts)
+    points = [point for point in points if point.pruning_pct in options.pruning_pcts]
     scores = score_model(model)
     models = [
         model if p.criterion == "none" else prune_model(model, pruning_pct=p.pruning_pct, scores=scores)

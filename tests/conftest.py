@@ -1,7 +1,9 @@
 """Tiny random-weight models with true architectures; nothing is downloaded."""
 
+import matplotlib
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -16,6 +18,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
 )
+
+matplotlib.use("Agg")
 
 SMALL = dict(
     hidden_size=32,
@@ -46,6 +50,12 @@ def tiny_model(family="llama", dtype=torch.float32, seed=0, **overrides):
             if name.endswith("bias"):
                 parameter.normal_(std=0.02)
     return model.to(dtype)
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What the audit's figures show is read back from their Axes."""
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -21,14 +20,7 @@ from widthprune.audit.figures import (
 from widthprune.figures import plot_dichotomy, plot_paradox, plot_sweep
 from widthprune.results import sweep
 
-matplotlib.use("Agg")
 FLOOR = {"mmlu": 0.272, "ifeval": 0.277, "truthfulqa_mc2": 0.4486, "wikitext": 747.8}
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

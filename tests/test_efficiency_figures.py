@@ -1,18 +1,11 @@
 """Figures of time: bars that end at the marks, and a limit below the measurement."""
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
 from widthprune import published
 from widthprune.efficiency.analysis import split_published, summarize
 from widthprune.efficiency.figures import plot_bandwidth_limit, plot_request_times
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def test_the_bars_meet_the_marks():

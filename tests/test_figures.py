@@ -1,6 +1,5 @@
 """What a figure shows is read back from its Axes."""
 
-import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,14 +8,6 @@ import pytest
 from widthprune import WidthPruneError, figures, published
 from widthprune.results import sweep, tidy
 from widthprune.tasks import TASKS, headline
-
-matplotlib.use("Agg")
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -107,6 +107,7 @@ PROMPTS += ["alone", "alone", "two", "x" * 1200]  # a duplicate, one that is cut
 @pytest.mark.parametrize("until", [[], ["e", "zq"]])
 def test_generation_is_that_of_hflm(family, slots, until, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.decoding.slots", lambda model: slots)
+    monkeypatch.setattr("widthprune.decoding.ROOM", 8)  # an answer outgrows it several times
     # A window shorter than most prompts: padding inside a row would change what it sees.
     window = {"sliding_window": 16} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
