@@ -7,7 +7,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
 
-from widthprune import decoding
+from widthprune import attention, decoding
 from widthprune.prefix_lm import MIN_SHARED, PrefixLM, _by_prefix
 
 SHOTS = "Question: is water wet?\nAnswer: yes\n\nQuestion: is fire cold?\nAnswer: no\n\n"
@@ -78,6 +78,23 @@ def test_perplexity_is_that_of_hflm(logits, family, language_model, monkeypatch)
     expected = stock.loglikelihood_rolling(text, disable_tqdm=True)
     found = ours.loglikelihood_rolling(text, disable_tqdm=True)
     assert found == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_perplexity_in_blocks_of_bfloat16(family, language_model, monkeypatch):
+    monkeypatch.setattr("widthprune.prefix_lm.LOGITS", 80 * 300)
+    window = {"sliding_window": 20} if family == "gemma3" else {}
+    model = tiny_model(family, vocab_size=300, max_position_embeddings=512, **window).bfloat16()
+    text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
+    stock, ours = both(model, language_model)
+    blocks = []
+    monkeypatch.setattr(
+        attention, "_in_blocks", lambda *args, plain=attention._in_blocks: blocks.append(1) or plain(*args)
+    )
+    (expected,), (found,) = (lm.loglikelihood_rolling(text, disable_tqdm=True) for lm in (stock, ours))
+    assert blocks
+    # 700 tokens of about -6 each, in numbers of three digits.
+    assert found == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_prefix_is_read_once(language_model):
