@@ -71,6 +71,11 @@ def slots(model: nn.Module) -> int:
     return int(CACHE_BYTES / (2 * text.num_hidden_layers * heads * size * model.dtype.itemsize))
 
 
+def likeliest(logits: Tensor) -> Tensor:
+    """The first of the likeliest tokens: argmax, which takes five times as long in bfloat16 (torch 2.13, CPU)."""
+    return logits.max(dim=-1).indices
+
+
 @torch.no_grad()
 def read(model: nn.Module, tokens: Sequence[int], past: DynamicCache | None = None):
     """Read tokens of one text after what ``past`` holds: (logits of the next token (V,), its cache)."""
@@ -169,7 +174,7 @@ def _continue(model, prompts, max_new_tokens, ends, stopped, past, shared, batch
             past_key_values=cache,
             use_cache=True,
         )
-        tokens = out.logits[:, -1].argmax(dim=1)
+        tokens = likeliest(out.logits[:, -1])
         written = torch.cat([written, tokens[:, None]], dim=1)
 
 
@@ -184,7 +189,7 @@ def _fill(model, prompts, past, shared) -> tuple[Tensor, DynamicCache]:
     first, rows = [], DynamicCache()
     for row, prompt in enumerate(prompts):
         logits, own = read(model, prompt[past.get_seq_length() :], copy.deepcopy(past))
-        first.append(logits.argmax())
+        first.append(likeliest(logits))
         each = [(layer.keys[:, :, start:], layer.values[:, :, start:]) for layer in own.layers]
         if not rows.layers:
             pasts = [(layer.keys, layer.values) for layer in shared.layers] or [None] * len(each)

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from .attention import shared_attention, shared_cache
-from .decoding import generate, plain_cache, plain_greedy, read, sliding_window
+from .decoding import generate, likeliest, plain_cache, plain_greedy, read, sliding_window
 
 MIN_SHARED = 32  # tokens; below this a cache of its own costs more than it saves
 BATCH_TOKENS = 16384  # tokens in the cache of one batch, rows times length
@@ -138,9 +138,9 @@ class PrefixLM(HFLM):
             out = self.model(tokens[None, start : start + len(targets)], past_key_values=past, use_cache=True)
             # The context is read and not scored.
             first = max(len(tokens) - len(continuation) - 1 - start, 0)
-            scores, likeliest = self._scores(out.logits[0, first:], targets[first:, None])
+            scores, is_likeliest = self._scores(out.logits[0, first:], targets[first:, None])
             total += float(scores.sum())
-            greedy &= bool(likeliest.all())
+            greedy &= bool(is_likeliest.all())
         return total, greedy
 
     def _tokens_at_once(self) -> int:
@@ -153,9 +153,9 @@ class PrefixLM(HFLM):
         rows = max(1, CACHED // logits.shape[-1])
         for some, wanted in zip(logits.split(rows), targets.split(rows), strict=True):
             scores = torch.log_softmax(some, dim=-1, dtype=self.softmax_dtype)
-            parts.append((scores.gather(1, wanted), some.argmax(dim=1, keepdim=True) == wanted))
-        scores, likeliest = zip(*parts, strict=True)
-        return torch.cat(scores).cpu().double(), torch.cat(likeliest)
+            parts.append((scores.gather(1, wanted), likeliest(some)[:, None] == wanted))
+        scores, greedy = zip(*parts, strict=True)
+        return torch.cat(scores).cpu().double(), torch.cat(greedy)
 
     def _isolated(self, tokens: int) -> bool:
         """Whether a text of this length must have a batch to itself.
@@ -247,8 +247,8 @@ class PrefixLM(HFLM):
         answers = []
         for row, of_row in zip(logits.split(counts), continuations, strict=True):
             # (length of the answers, number of them): the row's probabilities are taken once for all.
-            scores, likeliest = self._scores(row, torch.tensor(of_row, device=self.device).T)
-            answers.append(list(zip(scores.sum(dim=0).tolist(), likeliest.all(dim=0).tolist(), strict=True)))
+            scores, greedy = self._scores(row, torch.tensor(of_row, device=self.device).T)
+            answers.append(list(zip(scores.sum(dim=0).tolist(), greedy.all(dim=0).tolist(), strict=True)))
         return answers
 
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
