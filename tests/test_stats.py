@@ -179,3 +179,8 @@ def test_movements_by_hand():
     assert found["above_floor"].iloc[:3].tolist() == [True, False, True]
     # No error, no floor: nothing is said.
     assert found.loc[("m", "ifeval"), ["z", "above_floor"]].isna().all()
+
+
+def test_movements_of_nothing():
+    found = movements(tidy(pd.DataFrame(columns=["model"])), {"mmlu": 0.25})
+    assert found.empty and {"z", "above_floor"} <= set(found)

@@ -158,8 +158,9 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
         by orders of magnitude, are compared by their logarithms. Both are missing where an error is not known.
     """
     rows = headline(table)
-    better_high = rows["task"].map(lambda task: TASKS[task].higher_is_better)
-    rows["sign"] = better_high.map({True: 1, False: -1})
+    # Without rows, too, these are columns of their own types.
+    better_high = rows["task"].map(lambda task: TASKS[task].higher_is_better).astype(bool)
+    rows["sign"] = np.where(better_high, 1.0, -1.0)
     # Of a logarithm, the error is the relative one.
     rows["error"] = rows["stderr"].where(better_high, rows["stderr"] / rows["value"])
     floor = rows["task"].map(floors).astype(float)
