@@ -181,6 +181,12 @@ def test_movements_by_hand():
     assert found.loc[("m", "ifeval"), ["z", "above_floor"]].isna().all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_movements_to_a_score_of_nothing():
+    found = movements(table({0: 0.03, 10: 0.0}, stderr=0.01), {"mmlu": 0.25})
+    assert found["z"].item() == pytest.approx(-3 / np.sqrt(2))
+
+
 def test_movements_of_nothing():
     found = movements(tidy(pd.DataFrame(columns=["model"])), {"mmlu": 0.25})
     assert found.empty and {"z", "above_floor"} <= set(found)

@@ -164,7 +164,8 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     # Of a logarithm, the error is the relative one.
     rows["error"] = rows["stderr"].where(better_high, rows["stderr"] / rows["value"])
     floor = rows["task"].map(floors).astype(float)
-    rows["at"], floor = (x.where(better_high, np.log(x)) for x in (rows["value"], floor))
+    with np.errstate(divide="ignore"):  # the logarithm of an accuracy of nothing, which is not taken
+        rows["at"], floor = (x.where(better_high, np.log(x)) for x in (rows["value"], floor))
     whole = rows["pruning_pct"] == 0
     over = rows["sign"] * (rows["at"] - floor) / rows["error"]
     rows["above_floor"] = (over > 2).astype("boolean").where(over.notna())
