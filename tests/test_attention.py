@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from widthprune import attention
+from widthprune import WidthPruneError, attention
 from widthprune.attention import Parts, attend
 
 
@@ -106,3 +106,10 @@ def test_padding_that_sees_nothing_is_a_number():
     assert found.isfinite().all()
     blocks = attention._in_blocks(query, key, value, torch.zeros(1, 1, 1, 5, dtype=torch.bool))
     assert blocks.isfinite().all()
+
+
+def test_a_bias_is_refused_and_not_left_out():
+    query = torch.randn(1, 2, 1, 4)
+    key, value = parts(1, 2, 0, 1, 4)
+    with pytest.raises(WidthPruneError, match="position bias"):
+        attend(torch.nn.Module(), query, key, value, None, position_bias=torch.ones(1, 2, 1, 1))

@@ -17,6 +17,7 @@ from widthprune.results import (
     read_run,
     run_key,
     run_path,
+    stored_sweeps,
     sweep,
     tidy,
     write_atomically,
@@ -200,3 +201,22 @@ def test_one_sweep_never_mixes_two_limits():
     other = [run | {"task": "boolq"} for run in many]
     assert len(one_sweep(tidy(pd.DataFrame(few + other)))) == 5
     assert one_sweep(tidy(pd.DataFrame(columns=["model"]))).empty
+
+
+def test_stored_sweeps_are_those_asked_for(tmp_path):
+    for change in (
+        {"criterion": "none", "pruning_pct": 0.0, "intermediate_size": 88},
+        {},
+        {"criterion": "VOW"},
+        {"task": "facts"},
+        {"model": "org/other"},
+        {"limit": 3},
+    ):
+        write_run(tmp_path, SETTINGS | change, METRICS, PROVENANCE)
+    found = stored_sweeps(tmp_path, ["org/tiny", "not/there"], ["prose"])
+    assert sorted(zip(found["criterion"], found["limit"], strict=True)) == [("PPM", 5), ("none", 5)]
+    both = stored_sweeps(tmp_path, ["org/tiny", "org/other"], ["prose", "facts"])
+    assert set(zip(both["model"], both["task"], strict=True)) == {
+        ("org/tiny", "prose"), ("org/tiny", "facts"), ("org/other", "prose"),
+    }  # fmt: skip
+    assert stored_sweeps(tmp_path, ["not/there"], ["prose"]).empty

@@ -17,6 +17,8 @@ from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .errors import WidthPruneError
+
 NAME = "widthprune_shared"
 SCORES = 2**23  # attention scores held at once
 # From this many tokens of a text on, a processor reads faster in blocks of them than in torch's kernel.
@@ -94,7 +96,16 @@ def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, sca
     -------
     (tensor, None)
         (B, T, heads, head size).
+
+    Raises
+    ------
+    WidthPruneError
+        If the model adds a bias to the scores: what reads keys in parts would leave it out.
     """
+    if kwargs.get("position_bias") is not None:
+        raise WidthPruneError(
+            "shared_attention is for scaled dot products, and this model adds a position bias"
+        )
     long = query.shape[2] >= LONG and query.device.type == "cpu" and query.dtype == torch.bfloat16
     if isinstance(key, Parts) and attention_mask is None and query.shape[2] > 1 and not long:
         key, value = key.own, value.own  # no mask, so nothing is shared and no slot is empty

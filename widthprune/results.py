@@ -223,6 +223,18 @@ def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
     return tidy(table.merge(kinds[[*keys, *settings]], on=[*keys, *settings]))
 
 
+def stored_sweeps(
+    path: str | Path, models: Iterable[str], tasks: Iterable[str], criterion: str = "PPM"
+) -> pd.DataFrame:
+    """What a results directory holds of some models on some tasks, unpruned and under one criterion.
+
+    For each model and task the runs of one kind, as `one_sweep` chooses them; no rows where none is there.
+    """
+    table = load_results(path)
+    asked = table["model"].isin(list(models)) & table["task"].isin(list(tasks))
+    return one_sweep(table[asked & table["criterion"].isin(["none", criterion])])
+
+
 def write_atomically(path: str | Path, text: str | bytes) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old file or the new one."""
     path = Path(path)
