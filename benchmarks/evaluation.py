@@ -19,7 +19,8 @@ import time
 import numpy as np
 from lm_eval.models.huggingface import HFLM
 
-from widthprune.evaluate import _measure, grid
+from widthprune.grid import grid
+from widthprune.measure import measure
 from widthprune.models import load_model, model_shape
 from widthprune.prefix_lm import PrefixLM
 from widthprune.pruning import prune_model, score_model
@@ -82,7 +83,7 @@ def run(kind, models, tokenizer, benchmark, options):
             lm = kind(
                 pretrained=model, tokenizer=tokenizer, batch_size=options.batch_size, softmax_dtype="float32"
             )
-        measured, _ = _measure(lm, benchmark, options.limit, seed=0)
+        measured, _ = measure(lm, benchmark, options.limit, seed=0)
         rows += [row for row in measured if row["metric"] == TASKS[benchmark.task].metric]
     return clocks() - start, rows
 

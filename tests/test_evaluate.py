@@ -1,4 +1,4 @@
-"""Evaluation: the grid, the numbers, resuming, and what is refused before anything runs."""
+"""Evaluation: the numbers, resuming, and what is refused before anything runs."""
 
 import json
 import subprocess
@@ -13,46 +13,11 @@ from transformers import AutoTokenizer
 from widthprune import WidthPruneError, load_results
 from widthprune import evaluate as evaluate_module
 from widthprune.calibration import Calibration
-from widthprune.evaluate import _perplexity_stderr, _subset, evaluate, grid
+from widthprune.evaluate import evaluate
 from widthprune.tasks import headline
 
 FOUR = ["pocket_prose", "pocket_facts", "pocket_misconceptions_mc1", "pocket_misconceptions_mc2"]
 QUICK = dict(limit=4, pruning_pcts=[0, 50])
-
-
-def test_the_grid_names_the_unpruned_model_once():
-    points = grid(8192, 2048, pruning_pcts=[0, 10, 40], criteria=["ppm", "L2", "PPM"])
-    assert [(p.criterion, p.pruning_pct, p.intermediate_size) for p in points] == [
-        ("none", 0, 8192), ("PPM", 10, 7373), ("PPM", 40, 4916), ("L2", 10, 7373), ("L2", 40, 4916)
-    ]  # fmt: skip
-
-
-def test_a_ratio_and_the_percentage_that_reaches_it_are_one_point():
-    points = grid(8192, 2048, pruning_pcts=[40], expansion_ratios=[2.4, 2.0, 1.0])
-    assert [(p.pruning_pct, p.intermediate_size, p.expansion_ratio) for p in points[1:]] == [
-        (40, 4916, 2.4004), (50, 4096, 2.0), (75, 2048, 1.0)
-    ]  # fmt: skip
-
-
-def test_subsets_are_seeded_and_spread_over_a_group():
-    sizes = {"a": 100, "b": 100}
-    found = _subset(sizes, 10, seed=0)
-    assert [len(items) for items in found.values()] == [5, 5]
-    assert found == _subset(sizes, 10, seed=0) != _subset(sizes, 10, seed=1)
-    assert _subset({"a": 3}, 10, seed=0) == {"a": [0, 1, 2]}
-    assert _subset(sizes, None, seed=0) is None
-
-
-def test_perplexity_stderr_agrees_with_the_delta_method():
-    random = np.random.default_rng(0)
-    words = random.integers(50, 150, 200)
-    logs = -words * 3 + random.normal(0, 20, 200)
-    # d exp(m) = exp(m) dm, m the ratio of the sums, its variance from the residuals of that ratio.
-    mean = -logs.sum() / words.sum()
-    residuals = -logs - mean * words
-    expected = np.exp(mean) * np.sqrt((residuals**2).sum()) / words.sum()
-    assert _perplexity_stderr(list(zip(logs, words, strict=True))) == pytest.approx(expected, rel=0.1)
-    assert _perplexity_stderr([(-1.0, 2)]) is None
 
 
 def test_a_sweep_is_measured_written_and_read_back(language_model, tmp_path):
@@ -75,7 +40,7 @@ def test_a_random_model_knows_nothing(language_model, tmp_path):
 
 
 def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_path, monkeypatch):
-    measure, calls = evaluate_module._measure, []
+    measure, calls = evaluate_module.measure, []
 
     def stops_at_the_third(lm, benchmark, limit, seed):
         calls.append(benchmark.task)
@@ -83,7 +48,7 @@ def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_pa
             raise KeyboardInterrupt
         return measure(lm, benchmark, limit, seed)
 
-    monkeypatch.setattr(evaluate_module, "_measure", stops_at_the_third)
+    monkeypatch.setattr(evaluate_module, "measure", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         evaluate(language_model, FOUR, results_dir=tmp_path, **QUICK)
     assert len(list(tmp_path.rglob("*.json"))) == 2

@@ -4,7 +4,7 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 
 from widthprune import load_model
-from widthprune.evaluate import _measure
+from widthprune.measure import measure
 from widthprune.prefix_lm import PrefixLM
 from widthprune.suites import SUITES, find_benchmarks
 from widthprune.tasks import TASKS
@@ -23,7 +23,7 @@ def models():
 def test_within_two_standard_errors_of_stock(task, models, tmp_path):
     (benchmark,) = find_benchmarks([task], tmp_path)
     stock, ours = (
-        next(row for row in _measure(lm, benchmark, LIMIT, seed=0)[0] if row["metric"] == TASKS[task].metric)
+        next(row for row in measure(lm, benchmark, LIMIT, seed=0)[0] if row["metric"] == TASKS[task].metric)
         for lm in models
     )
     assert stock["n"] == ours["n"] == LIMIT

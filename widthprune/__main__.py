@@ -151,7 +151,8 @@ def add_evaluate(commands) -> None:
 
 
 def evaluate(options) -> None:
-    from .evaluate import PAPER_PCTS, evaluate
+    from .evaluate import evaluate
+    from .grid import PAPER_PCTS
     from .tasks import headline
 
     if options.suite and options.tasks:
@@ -268,7 +269,7 @@ def add_profile(commands) -> None:
 def profile(options) -> None:
     from .efficiency.profiling import profile_model
     from .efficiency.workloads import WORKLOADS
-    from .evaluate import PAPER_PCTS
+    from .grid import PAPER_PCTS
 
     table = profile_model(
         options.model,

@@ -1,83 +1,30 @@
 """Evaluate a model over a grid of widths with lm-eval, one results file per run, resuming for free."""
 
-import contextlib
-import io
 import logging
-import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from unittest import mock
 
-import numpy as np
 import pandas as pd
-from scipy import stats
 from tqdm.auto import tqdm
 
-from .activation_criteria import ALL_CRITERIA, CALIBRATED
+from .activation_criteria import CALIBRATED
 from .calibration import Calibration, calibrate
-from .criteria import CRITERIA, check_criterion
+from .criteria import CRITERIA
 from .errors import WidthPruneError
+from .grid import GLOBAL, PAPER_PCTS, Point, grid
+from .measure import measure
 from .mlps import find_mlps
 from .models import load_model, model_revision, model_shape
 from .provenance import record
 from .pruning import prune_model, score_model
-from .results import METRIC_FIELDS, find_run, run_rows, tidy, write_run
-from .samples import records, samples_path, write_samples
-from .sizes import expansion_ratio, kept_size
+from .results import find_run, run_rows, tidy, write_run
+from .samples import samples_path, write_samples
 from .slicing import kept_indices
 from .suites import Benchmark, find_benchmarks
-
-PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
-# Written behind the criterion's name where neurons competed across layers.
-GLOBAL = "-GLOBAL"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One model of a sweep; the unpruned one has criterion "none"."""
-
-    criterion: str
-    pruning_pct: float
-    intermediate_size: int
-    expansion_ratio: float
-    neuron_seed: int | None = None  # for RANDOM, where it is not the seed of the whole sweep
-
-
-def grid(
-    intermediate_size: int,
-    hidden_size: int,
-    *,
-    pruning_pcts: Iterable[float] = (),
-    expansion_ratios: Iterable[float] = (),
-    criteria: Iterable[str] = ("PPM",),
-    neuron_seeds: Iterable[int | None] = (None,),
-) -> list[Point]:
-    """The models of a sweep, the unpruned one first and once, then by criterion, draw and width.
-
-    >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
-    [('none', 8192), ('PPM', 4916)]
-    """
-    sizes = {kept_size(intermediate_size, hidden_size, pruning_pct=pct): float(pct) for pct in pruning_pcts}
-    for ratio in expansion_ratios:
-        size = kept_size(intermediate_size, hidden_size, expansion_ratio=ratio)
-        pct = 100 * (1 - size / intermediate_size)
-        # 2.4x of 8192 is what 40% leaves, though one neuron in 8192 cannot be cut in half.
-        whole = kept_size(intermediate_size, hidden_size, pruning_pct=round(pct)) == size
-        sizes.setdefault(size, float(round(pct)) if whole else round(pct, 2))
-    sizes.pop(intermediate_size, None)
-    points = [
-        Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
-    ]
-    for criterion in dict.fromkeys(check_criterion(name, ALL_CRITERIA) for name in criteria):
-        for neuron_seed in neuron_seeds if criterion == "RANDOM" else (None,):
-            for size in sorted(sizes, reverse=True):
-                ratio = round(expansion_ratio(size, hidden_size), 4)
-                points.append(Point(criterion, sizes[size], size, ratio, neuron_seed))
-    return points
 
 
 def evaluate(
@@ -208,7 +155,7 @@ def evaluate(
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
             lm = pruned.at(point, batch_size, max_length)
             with record(device) as provenance:
-                metrics, answered = _measure(lm, benchmark, limit, seed)
+                metrics, answered = measure(lm, benchmark, limit, seed)
             if metrics:
                 # Before the result, which says that all is there.
                 if save_samples:
@@ -362,69 +309,3 @@ class _Pruned:
         return get_model("vllm")(
             pretrained=str(saved), dtype=self._dtype, batch_size="auto", max_model_len=max_length
         )
-
-
-def _measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[list[dict], list[dict]]:
-    """One task on one model: its metrics as rows for a results file, and a record for every item."""
-    from lm_eval import simple_evaluate
-
-    with (
-        contextlib.redirect_stderr(io.StringIO()),
-        contextlib.redirect_stdout(io.StringIO()),
-        # It asks pip, git and the operating system about the machine, for two seconds at every call.
-        mock.patch("lm_eval.evaluator.add_env_info"),
-    ):
-        loaded = benchmark.loaded
-        leaves = loaded["tasks"]
-        results = simple_evaluate(
-            lm,
-            tasks=[*loaded["groups"].values()][:1] or [*leaves.values()],
-            num_fewshot=benchmark.num_fewshot,
-            samples=_subset({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, limit, seed),
-            task_manager=benchmark.manager,
-            bootstrap_iters=1000,
-            log_samples=True,
-        )
-    n = sum(results["n-samples"][name]["effective"] for name in leaves)
-    rows = []
-    for name, value in results["results"][benchmark.task].items():
-        metric, _, filtered = name.partition(",")
-        if metric in ("alias", "name", "sample_len", "sample_count") or metric.endswith("_stderr"):
-            continue
-        if not isinstance(value, int | float):
-            continue
-        stderr = results["results"][benchmark.task].get(f"{metric}_stderr,{filtered}")
-        if metric == "word_perplexity":
-            stderr = _perplexity_stderr([s[metric] for s in results["samples"][benchmark.task]])
-        # GSM8K has two filters: strict-match and flexible-extract.
-        suffix = "" if filtered in ("none", "") else f"_{filtered.split('-')[0]}"
-        stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
-        rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
-    return rows, records(results["samples"])
-
-
-def _subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:
-    """Item numbers per task: a seeded random subset, spread evenly over the tasks of a group."""
-    if limit is None:
-        return None
-    each = -(-limit // len(sizes))
-    return {
-        name: sorted(np.random.default_rng(seed).permutation(size)[:each].tolist())
-        for name, size in sizes.items()
-    }
-
-
-def _perplexity_stderr(samples: Sequence[tuple[float, float]]) -> float | None:
-    """Bootstrap standard error, over documents, of exp(-sum of log-likelihoods / sum of words)."""
-    loglikelihoods, words = np.asarray(samples, float).T
-    if len(words) < 2 or not np.isfinite(loglikelihoods).all():
-        return None
-
-    def perplexity(total, count, axis=-1):
-        return np.exp(-total.sum(axis) / count.sum(axis))
-
-    with np.errstate(over="ignore"):
-        found = stats.bootstrap(
-            (loglikelihoods, words), perplexity, paired=True, n_resamples=1000, method="basic", rng=0
-        )
-    return float(found.standard_error)

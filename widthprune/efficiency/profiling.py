@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..architectures import SHAPES, paper_config
 from ..errors import WidthPruneError
-from ..evaluate import PAPER_PCTS, Point, grid
+from ..grid import PAPER_PCTS, Point, grid
 from ..models import load_model, local_directory, model_revision, model_shape
 from ..provenance import clock_mhz, device_name, record
 from ..pruning import prune_model, score_model

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..activation_criteria import ALL_CRITERIA
 from ..errors import WidthPruneError
-from ..evaluate import GLOBAL
+from ..grid import GLOBAL
 from ..results import is_profile, read_run, run_key, run_path, write_run
 from ..suites import SUITES
 from ..tasks import TASKS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import WidthPruneError
-from ..evaluate import Point, grid
+from ..grid import Point, grid
 from ..suites import SUITES
 
 

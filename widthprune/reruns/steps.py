@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from ..errors import WidthPruneError
-from ..evaluate import Point, evaluate
+from ..evaluate import evaluate
+from ..grid import Point
 from ..results import load_results, read_run, write_atomically
 from .energy import measure_energy
 from .fingerprint import scoring_code

@@ -1,0 +1,56 @@
+"""The models of a sweep: which criterion, how many neurons, which draw."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .activation_criteria import ALL_CRITERIA
+from .criteria import check_criterion
+from .sizes import expansion_ratio, kept_size
+
+PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
+# Written behind the criterion's name where neurons competed across layers.
+GLOBAL = "-GLOBAL"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One model of a sweep; the unpruned one has criterion "none"."""
+
+    criterion: str
+    pruning_pct: float
+    intermediate_size: int
+    expansion_ratio: float
+    neuron_seed: int | None = None  # for RANDOM, where it is not the seed of the whole sweep
+
+
+def grid(
+    intermediate_size: int,
+    hidden_size: int,
+    *,
+    pruning_pcts: Iterable[float] = (),
+    expansion_ratios: Iterable[float] = (),
+    criteria: Iterable[str] = ("PPM",),
+    neuron_seeds: Iterable[int | None] = (None,),
+) -> list[Point]:
+    """The models of a sweep, the unpruned one first and once, then by criterion, draw and width.
+
+    >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
+    [('none', 8192), ('PPM', 4916)]
+    """
+    sizes = {kept_size(intermediate_size, hidden_size, pruning_pct=pct): float(pct) for pct in pruning_pcts}
+    for ratio in expansion_ratios:
+        size = kept_size(intermediate_size, hidden_size, expansion_ratio=ratio)
+        pct = 100 * (1 - size / intermediate_size)
+        # 2.4x of 8192 is what 40% leaves, though one neuron in 8192 cannot be cut in half.
+        whole = kept_size(intermediate_size, hidden_size, pruning_pct=round(pct)) == size
+        sizes.setdefault(size, float(round(pct)) if whole else round(pct, 2))
+    sizes.pop(intermediate_size, None)
+    points = [
+        Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
+    ]
+    for criterion in dict.fromkeys(check_criterion(name, ALL_CRITERIA) for name in criteria):
+        for neuron_seed in neuron_seeds if criterion == "RANDOM" else (None,):
+            for size in sorted(sizes, reverse=True):
+                ratio = round(expansion_ratio(size, hidden_size), 4)
+                points.append(Point(criterion, sizes[size], size, ratio, neuron_seed))
+    return points
