@@ -131,33 +131,41 @@ def _in_blocks(query: Tensor, key: Parts, value: Parts, mask: Tensor | None) -> 
         keys, values = ([*torch.cat([x.shared[0], x.own[text, :, : x.filled]], dim=1)] for x in (key, value))
         for start in range(0, length, tokens):
             few = slice(start, min(start + tokens, length))
-            sees = _causal(few, length, slots) if mask is None else mask[min(text, len(mask) - 1), 0, few]
-            # Over the tokens, the largest of 0 and 1 is found ten times as fast as any() and all().
-            seen = sees.view(torch.uint8)
-            first, last = _span(seen.amax(dim=0))
-            sees = sees[:, first:last]
-            hidden = slice(*_span(seen[:, first:last].amin(dim=0) == 0))
+            seen, hidden, sees = _sight(
+                few, length, slots, mask if mask is None else mask[min(text, len(mask) - 1), 0]
+            )
             # Heads that share keys: (kv heads, heads of one, tokens, head size)
             queries = query[text, :, few].unflatten(0, (groups, -1))
             for group in range(groups):
                 rows = queries[group].flatten(0, 1)
-                scores = (rows @ keys[group][first:last].T).view(heads // groups, *sees.shape)
-                scores[..., hidden].masked_fill_(~sees[:, hidden], torch.finfo(scores.dtype).min)
-                mean = scores.softmax(dim=-1).flatten(0, 1) @ values[group][first:last]
+                scores = (rows @ keys[group][seen].T).unflatten(0, (heads // groups, -1))
+                scores[..., hidden].masked_fill_(~sees, torch.finfo(scores.dtype).min)
+                mean = scores.softmax(dim=-1).flatten(0, 1) @ values[group][seen]
                 queries[group] = mean.view_as(queries[group])
             out[text, few] = queries.flatten(0, 1).transpose(0, 1)
     return out
 
 
-def _causal(few: slice, length: int, slots: int) -> Tensor:
-    """Whether each of these tokens, of the last ``length``, sees each slot (tokens, slots)."""
-    return torch.ones(few.stop - few.start, slots, dtype=torch.bool).tril(slots - length + few.start)
+def _sight(few: slice, length: int, slots: int, mask: Tensor | None) -> tuple[slice, slice, Tensor]:
+    """What a few of the last ``length`` tokens see, by their mask (length, slots) or all before them.
+
+    Returns the slots that one of them sees, those among these that another does not see, and whether
+    each token sees each of the latter (tokens, hidden slots).
+    """
+    if mask is None:
+        count, end = few.stop - few.start, slots - length + few.stop
+        return slice(0, end), slice(end - count, end), torch.ones(count, count, dtype=torch.bool).tril()
+    # Over the tokens, the largest of 0 and 1 is found ten times as fast as any() and all().
+    sees = mask[few].view(torch.uint8)
+    seen = _span(sees.amax(dim=0))
+    hidden = _span(sees[:, seen].amin(dim=0) == 0)
+    return seen, hidden, mask[few, seen][:, hidden]
 
 
-def _span(wanted: Tensor) -> tuple[int, int]:
+def _span(wanted: Tensor) -> slice:
     """From the first place that is not zero to after the last."""
     places = wanted.nonzero()
-    return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+    return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
 
 def _in_batches(query: Tensor, key: Parts, value: Parts, mask: Tensor | None) -> Tensor:
