@@ -85,7 +85,7 @@ def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct)
 def test_what_the_front_page_says_of_empty_answers():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
     small, never = "smollm2-135m-instruct", "random-smollm2-135m-instruct"
-    assert evidence.measured(small, "ifeval", "none", 0, "empty") > 0.5
+    assert 0.4 < evidence.measured(small, "ifeval", "none", 0, "empty") < 0.5
     assert all(evidence.measured(small, "ifeval", "PPM", pct, "empty") == 0 for pct in (10, 40))
     assert evidence.measured(never, "ifeval", "none", 0) >= evidence.measured(small, "ifeval", "none", 0)
 

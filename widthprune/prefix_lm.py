@@ -101,6 +101,11 @@ class PrefixLM(HFLM):
         stop = [term for term in handle_stop_sequences(options.get("until"), eos=None) if term]
         room = self.max_length - options["max_gen_toks"]
         prompts = [self._prompt(context, room) for context in contexts]
+
+        def stopped(tokens):
+            text = self.tok_decode(tokens) if stop else ""
+            return any(term in text for term in stop)
+
         texts: dict[tuple[int, ...], str] = {}
         for prefix, group in _by_prefix(list(dict.fromkeys(prompts))):
             found = generate(
@@ -108,7 +113,7 @@ class PrefixLM(HFLM):
                 group,
                 options["max_gen_toks"],
                 eos=self._end_tokens(),
-                stopped=lambda tokens: any(term in self.tok_decode(tokens) for term in stop),
+                stopped=stopped,
                 prefix=prefix,
             )
             for prompt, tokens in zip(group, found, strict=True):
