@@ -129,11 +129,10 @@ def _in_blocks(query: Tensor, key: Parts, value: Parts, mask: Tensor | None) -> 
     out = torch.empty(texts, length, heads, size, dtype=query.dtype, device=query.device)
     for text in range(texts):
         keys, values = ([*torch.cat([x.shared[0], x.own[text, :, : x.filled]], dim=1)] for x in (key, value))
+        own_mask = None if mask is None else mask[min(text, len(mask) - 1), 0]
         for start in range(0, length, tokens):
             few = slice(start, min(start + tokens, length))
-            seen, hidden, sees = _sight(
-                few, length, slots, mask if mask is None else mask[min(text, len(mask) - 1), 0]
-            )
+            seen, hidden, sees = _sight(few, length, slots, own_mask)
             # Heads that share keys: (kv heads, heads of one, tokens, head size)
             queries = query[text, :, few].unflatten(0, (groups, -1))
             for group in range(groups):
