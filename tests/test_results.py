@@ -219,4 +219,6 @@ def test_stored_sweeps_are_those_asked_for(tmp_path):
     assert set(zip(both["model"], both["task"], strict=True)) == {
         ("org/tiny", "prose"), ("org/tiny", "facts"), ("org/other", "prose"),
     }  # fmt: skip
+    found = stored_sweeps(tmp_path, ["org/tiny"], ["prose"], ["VOW", "PPM"])
+    assert sorted(found["criterion"]) == ["PPM", "VOW", "none"]
     assert stored_sweeps(tmp_path, ["not/there"], ["prose"]).empty

@@ -224,15 +224,15 @@ def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def stored_sweeps(
-    path: str | Path, models: Iterable[str], tasks: Iterable[str], criterion: str = "PPM"
+    path: str | Path, models: Iterable[str], tasks: Iterable[str], criteria: Iterable[str] = ("PPM",)
 ) -> pd.DataFrame:
-    """What a results directory holds of some models on some tasks, unpruned and under one criterion.
+    """What a results directory holds of some models on some tasks, unpruned and under some criteria.
 
     For each model and task the runs of one kind, as `one_sweep` chooses them; no rows where none is there.
     """
     table = load_results(path)
     asked = table["model"].isin(list(models)) & table["task"].isin(list(tasks))
-    return one_sweep(table[asked & table["criterion"].isin(["none", criterion])])
+    return one_sweep(table[asked & table["criterion"].isin(["none", *criteria])])
 
 
 def write_atomically(path: str | Path, text: str | bytes) -> None:
