@@ -84,9 +84,9 @@ def test_a_changed_floor_changes_the_verdict(evidence):
 
 
 def measured(**perplexities):
-    """Measured perplexities of the prose at 10% under each criterion, the same for both models."""
+    """Measured perplexities of WikiText at 10% under each criterion, the same for both models."""
     rows = [
-        dict(model=model, criterion=name, pruning_pct=0 if name == "none" else 10, task="pocket_prose", metric="word_perplexity",
+        dict(model=model, criterion=name, pruning_pct=0 if name == "none" else 10, task="wikitext", metric="word_perplexity",
              value=value, stderr=1.0, n=17, seed=0, num_fewshot=0, dtype="auto")
         for model in ("smollm2-135m-instruct", "gemma3-270m")
         for name, value in ({"none": 20.0} | perplexities).items()
@@ -97,15 +97,25 @@ def measured(**perplexities):
 @pytest.mark.parametrize(
     ("perplexities", "outcome", "holds"),
     [
-        (dict(PPM=50.0, VOW=90.0, RANDOM=70.0), REPRODUCED, "yes"),
-        (dict(PPM=50.0, VOW=90.0, RANDOM=40.0), EXPLAINED, "yes"),
-        (dict(PPM=50.0, VOW=45.0, RANDOM=70.0), NOT, "no"),
+        (dict(PPM=50.0, VOW=90.0, PON=80.0, RANDOM=70.0), REPRODUCED, "yes"),
+        (dict(PPM=50.0, VOW=90.0, PON=80.0, RANDOM=40.0), EXPLAINED, "yes"),
+        (dict(PPM=50.0, VOW=90.0, PON=45.0, RANDOM=70.0), NOT, "no"),
         (dict(RANDOM=70.0), REPRODUCED, "not yet"),
     ],
 )
 def test_measured_results_change_the_verdict(evidence, perplexities, outcome, holds):
     found = judge(CLAIMS["criteria-wikitext"], Evidence(measured(**perplexities), evidence.floor_table))
     assert (found.outcome, found.measured) == (outcome, holds)
+
+
+def test_one_measured_step_the_other_way_changes_the_verdict(evidence, ledger):
+    table = evidence.measured_table.copy()
+    asked = {"model": "gemma3-270m", "task": "lambada_openai", "criterion": "PPM", "pruning_pct": 30}
+    at = (table[list(asked)] == pd.Series(asked)).all(axis=1) & (table["metric"] == "perplexity")
+    assert at.any()
+    table.loc[at, "value"] = 1.0
+    found = judge(CLAIMS["perplexity-monotone"], Evidence(table, evidence.floor_table))
+    assert (ledger["perplexity-monotone"].outcome, found.outcome) == (REPRODUCED, NOT)
 
 
 def test_a_claim_that_nothing_answers_says_what_it_would_take(evidence, ledger):
