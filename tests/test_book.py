@@ -91,6 +91,13 @@ def test_what_the_front_page_says_of_empty_answers():
     assert evidence.measured(never, "ifeval", "none", 0) >= evidence.measured(small, "ifeval", "none", 0)
 
 
+def test_what_the_front_page_says_of_ifeval_on_a_base_model():
+    evidence = Evidence(load_results(ROOT / "results"), load_floors())
+    scores = {pct: evidence.measured("gemma3-270m", "ifeval", "PPM", pct) for pct in PAPER_PCTS[1:]}
+    assert evidence.measured("gemma3-270m", "ifeval", "none", 0) == 0.16
+    assert (min(scores.values()), max(scores.values())) == (0.05, 0.08)
+
+
 @pytest.fixture(scope="session")
 def colab(tmp_path_factory):
     """A Python that has everything but this package, and the wheel that the first cell will install."""
