@@ -68,6 +68,25 @@ def test_a_perplexity_falls_when_it_grows():
     assert e.falls("m", "pocket_prose", "PPM", 10) and not e.rises("m", "pocket_prose", "PPM", 10)
 
 
+def test_a_step_is_counted_in_errors_and_is_positive_for_better():
+    prose = dict(task="pocket_prose", metric="word_perplexity")
+    runs = [("none", 0, 10.0, 1.0), ("PPM", 10, 60.0, 3.0), ("PPM", 20, 40.0, 4.0)]
+    e = evidence(*(run(name, pct, value, stderr=error, **prose) for name, pct, value, error in runs))
+    assert e.step("m", "pocket_prose", "PPM", 10) == pytest.approx(-50 / 10**0.5)
+    assert e.step("m", "pocket_prose", "PPM", 20) == pytest.approx(20 / (10 + 17) ** 0.5)
+
+
+def test_what_is_compared_is_on_the_same_items():
+    few = [run("none", 0, 0.8, n=50), run("PPM", 10, 0.7, n=50), run("L2", 10, 0.4, n=50)]
+    many = [run("none", 0, 0.9), run("PPM", 10, 0.6), run("PPM", 20, 0.5)]
+    e = evidence(*few, *many)
+    # PPM was measured at most widths on the many, and beside L2 on the few only.
+    assert e.measured_change("m", "pocket_facts", "PPM", 10)[0] == pytest.approx(-0.3)
+    assert e.measured_change("m", "pocket_facts", "L2", 10)[0] == pytest.approx(-0.4)
+    assert e.measured_change("m", "pocket_facts", "PPM", 10, beside=["L2"])[0] == pytest.approx(-0.1)
+    assert e.beats("m", "pocket_facts", "PPM", "L2", 10)
+
+
 def test_draws_of_random_neurons_are_averaged_and_their_spread_counts():
     e = evidence(run("none", 0, 0.8), run("RANDOM", 10, 0.5, seed=0), run("RANDOM", 10, 0.7, seed=1))
     assert e.measured("m", "pocket_facts", "RANDOM", 10) == pytest.approx(0.6)

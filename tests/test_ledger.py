@@ -110,10 +110,10 @@ def test_measured_results_change_the_verdict(evidence, perplexities, outcome, ho
 
 def test_one_measured_step_the_other_way_changes_the_verdict(evidence, ledger):
     table = evidence.measured_table.copy()
-    asked = {"model": "gemma3-270m", "task": "lambada_openai", "criterion": "PPM", "pruning_pct": 30}
-    at = (table[list(asked)] == pd.Series(asked)).all(axis=1) & (table["metric"] == "perplexity")
+    asked = {"model": "smollm2-135m-instruct", "task": "wikitext", "criterion": "PPM", "pruning_pct": 20}
+    at = (table[list(asked)] == pd.Series(asked)).all(axis=1) & (table["metric"] == "word_perplexity")
     assert at.any()
-    table.loc[at, "value"] = 1.0
+    table.loc[at, ["value", "stderr"]] = 300.0, 10.0
     found = judge(CLAIMS["perplexity-monotone"], Evidence(table, evidence.floor_table))
     assert (ledger["perplexity-monotone"].outcome, found.outcome) == (REPRODUCED, NOT)
 

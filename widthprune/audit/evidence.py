@@ -82,6 +82,7 @@ class Evidence:
             "falls",
             "rises",
             "beats",
+            "step",
         )
         return (
             {name: getattr(self, name) for name in own} | PLAIN | {"log": np.log, "PCTS": range(10, 70, 10)}
@@ -206,12 +207,19 @@ class Evidence:
 
     def measured(self, model: str, task: str, criterion: str, pct: float, metric: str | None = None) -> float:
         """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
-        return float(self._measured(model, task, criterion, pct, metric)["value"].mean())
+        rows = self._one_kind(model, task, [criterion], pct)
+        return float(_measured(rows, model, task, criterion, pct, metric)["value"].mean())
 
-    def measured_change(self, model: str, task: str, criterion: str, pct: float) -> tuple[float, float]:
-        """Measured difference from the unpruned model on the same items, and its standard error."""
-        after = self._measured(model, task, criterion, pct, None)
-        before = self._measured(model, task, "none", 0, None).iloc[0]
+    def measured_change(
+        self, model: str, task: str, criterion: str, pct: float, metric: str | None = None, beside=()
+    ) -> tuple[float, float]:
+        """Measured difference from the unpruned model on the same items, and its standard error.
+
+        With further criteria in ``beside``, on the items on which these were measured too.
+        """
+        rows = self._one_kind(model, task, [criterion, *beside], pct)
+        after = _measured(rows, model, task, criterion, pct, metric)
+        before = _measured(rows, model, task, "none", 0, metric).iloc[0]
         spread = np.sqrt((after["stderr"] ** 2).mean() / len(after) + before["stderr"] ** 2)
         if len(after) > 1:
             # Draws of random neurons differ by more than their items' error.
@@ -228,28 +236,28 @@ class Evidence:
 
     def beats(self, model: str, task: str, criterion: str, other: str, pct: float) -> bool:
         """Whether one criterion's measured score is better than another's by two standard errors."""
-        (a, error_a), (b, error_b) = (
-            self.measured_change(model, task, name, pct) for name in (criterion, other)
-        )
-        better = a - b if TASKS[task].higher_is_better else b - a
-        return better > 2 * float(np.hypot(error_a, error_b))
+        one = self.measured_change(model, task, criterion, pct, beside=[other])
+        return _better_by(task, one, self.measured_change(model, task, other, pct, beside=[criterion])) > 2
+
+    def step(self, model: str, task: str, criterion: str, pct: float) -> float:
+        """Standard errors by which a measured score is better than that at ten percentage points less."""
+        after = self.measured_change(model, task, criterion, pct)
+        if pct == 10:
+            return _better_by(task, after, (0.0, 0.0))
+        return _better_by(task, after, self.measured_change(model, task, criterion, pct - 10))
 
     def _moved(self, model, task, criterion, pct):
-        difference, error = self.measured_change(model, task, criterion, pct)
-        return difference / error * (1 if TASKS[task].higher_is_better else -1)
+        return _better_by(task, self.measured_change(model, task, criterion, pct), (0.0, 0.0))
 
-    def _measured(self, model, task, criterion, pct, metric):
-        asked = {"model": model, "task": task, "criterion": criterion, "pruning_pct": pct}
-        rows = _where(self._best_measured, **asked, metric=metric or TASKS[task].metric)
-        if rows.empty:
-            raise NoEvidence(f"not measured: {metric or task} of {model} at {pct:g}% {criterion}")
-        return rows
+    def _one_kind(self, model, task, criteria, pct):
+        """Runs on the same items, of those that measured the most of one criterion, or of several at ``pct``."""
+        rows = _where(self.measured_table, model=model, task=task)
+        rows = rows[rows["criterion"].isin(["none", *criteria])]
+        if len(criteria) > 1:
+            rows = rows[rows["pruning_pct"].isin([0, pct])]
+        return one_sweep(rows)
 
     # Computed once.
-
-    @cached_property
-    def _best_measured(self) -> pd.DataFrame:
-        return one_sweep(self.measured_table)
 
     @cached_property
     def _headline_floors(self) -> pd.Series:
@@ -275,6 +283,20 @@ class Evidence:
     def _efficiency(self, model, workload, pct, column):
         rows = _where(self._summary, model=LLAMA[model], workload=workload)
         return _only(_where(rows, pruning_pct=pct), f"{workload} of {model} at {pct}%", column)
+
+
+def _measured(rows: pd.DataFrame, model, task, criterion, pct, metric) -> pd.DataFrame:
+    metric = metric or TASKS[task].metric
+    found = _where(rows, criterion=criterion, pruning_pct=pct, metric=metric)
+    if found.empty:
+        raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
+    return found
+
+
+def _better_by(task: str, one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Standard errors by which one (change, its error) is better than another."""
+    difference = (one[0] - other[0]) * (1 if TASKS[task].higher_is_better else -1)
+    return difference / float(np.hypot(one[1], other[1]))
 
 
 def _where(rows: pd.DataFrame, **equal) -> pd.DataFrame:
