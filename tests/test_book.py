@@ -76,8 +76,8 @@ def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct)
     draws = prose.loc[prose["criterion"] == "RANDOM", "value"]
     assert len(draws) == 3 and prose.loc[prose["criterion"] == "PPM", "value"].item() < draws.min()
     evidence = Evidence(measured, load_floors())
-    ppm, error = evidence.measured_change(model, "pocket_facts", "PPM", pct)
-    random, other = evidence.measured_change(model, "pocket_facts", "RANDOM", pct)
+    ppm, error = evidence.measured_change(model, "pocket_facts", "PPM", pct, beside=["RANDOM"])
+    random, other = evidence.measured_change(model, "pocket_facts", "RANDOM", pct, beside=["PPM"])
     assert abs(ppm - random) < 2 * (error**2 + other**2) ** 0.5
 
 

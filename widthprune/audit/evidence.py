@@ -241,9 +241,9 @@ class Evidence:
 
     def step(self, model: str, task: str, criterion: str, pct: float) -> float:
         """Standard errors by which a measured score is better than that at ten percentage points less."""
-        after = self.measured_change(model, task, criterion, pct)
         if pct == 10:
-            return _better_by(task, after, (0.0, 0.0))
+            return self._moved(model, task, criterion, pct)
+        after = self.measured_change(model, task, criterion, pct)
         return _better_by(task, after, self.measured_change(model, task, criterion, pct - 10))
 
     def _moved(self, model, task, criterion, pct):
