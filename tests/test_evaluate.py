@@ -1,6 +1,7 @@
 """Evaluation: the numbers, resuming, and what is refused before anything runs."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,9 @@ from widthprune import WidthPruneError, load_results
 from widthprune import evaluate as evaluate_module
 from widthprune.calibration import Calibration
 from widthprune.evaluate import evaluate
+from widthprune.results import one_sweep, stored_sweeps
+from widthprune.stats import relative_change
+from widthprune.tables import origin
 from widthprune.tasks import headline
 
 FOUR = ["pocket_prose", "pocket_facts", "pocket_misconceptions_mc1", "pocket_misconceptions_mc2"]
@@ -42,11 +46,11 @@ def test_a_random_model_knows_nothing(language_model, tmp_path):
 def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_path, monkeypatch):
     measure, calls = evaluate_module.measure, []
 
-    def stops_at_the_third(lm, benchmark, limit, seed):
+    def stops_at_the_third(lm, benchmark, *settings):
         calls.append(benchmark.task)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return measure(lm, benchmark, limit, seed)
+        return measure(lm, benchmark, *settings)
 
     monkeypatch.setattr(evaluate_module, "measure", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -60,9 +64,44 @@ def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_pa
 
 
 def test_another_setting_is_another_result(language_model, tmp_path):
-    for change in ({}, {"limit": 5}, {"seed": 1}, {"dtype": "bfloat16"}):
+    for change in ({}, {"limit": 5}, {"seed": 1}, {"dtype": "bfloat16"}, {"max_length": 512}):
         evaluate(language_model, ["pocket_facts"], results_dir=tmp_path, **(QUICK | change))
-    assert len(list(tmp_path.rglob("*.json"))) == 8
+    assert len(list(tmp_path.rglob("*.json"))) == 10
+
+
+def test_prompts_in_a_chat_template_are_another_result(language_model, tmp_path, monkeypatch):
+    options = dict(results_dir=tmp_path / "results", **QUICK)
+    with pytest.raises(WidthPruneError, match="no chat template: leave out --chat-template"):
+        evaluate(language_model, ["pocket_facts"], chat_template=True, **options)
+    assert not (tmp_path / "results").exists()
+
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}[answer]"
+    )
+    shutil.copytree(language_model, tmp_path / "chat")
+    tokenizer.save_pretrained(tmp_path / "chat")
+    prompts = []
+    monkeypatch.setattr(
+        "widthprune.prefix_lm.PrefixLM.generate_until",
+        lambda self, requests, disable_tqdm=False: (
+            prompts.extend(r.args[0] for r in requests) or [""] * len(requests)
+        ),
+    )
+    for chat in (False, True):
+        table = evaluate(str(tmp_path / "chat"), ["pocket_instructions"], chat_template=chat, **options)
+        assert (table["chat_template"].fillna(False) == chat).all()
+    plain, template = prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :]
+    assert template == [f"<s>[user]{prompt}[answer]" for prompt in plain] and len(plain) == 8
+    assert ", chat template, limit 4" in origin(table)
+    # The two are never one sweep, and neither is compared with the other's unpruned model.
+    both = load_results(tmp_path / "results")
+    assert ", with and without chat template" in origin(both)
+    for chat in (False, True):
+        found = stored_sweeps(tmp_path / "results", both["model"], both["task"], chat_template=chat)
+        assert (found["chat_template"].fillna(False) == chat).all() and len(found) == len(both) / 2
+    assert one_sweep(both)["chat_template"].isna().all()
+    assert len(relative_change(both)) == len(both)
 
 
 def test_missing_data_is_reported_and_the_rest_measured(language_model, tmp_path, monkeypatch):

@@ -203,6 +203,25 @@ def test_one_sweep_never_mixes_two_limits():
     assert one_sweep(tidy(pd.DataFrame(columns=["model"]))).empty
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"chat_template": True},
+        {"max_length": 512},
+        {"backend": "vllm"},
+        {"revision": "b"},
+        {"task_version": "2"},
+    ],
+)
+def test_one_sweep_never_mixes_two_settings(other):
+    def run(pct, **settings):
+        return {"model": "m", "task": "piqa", "criterion": "PPM", "pruning_pct": pct, "n": 5} | settings
+
+    table = tidy(pd.DataFrame([run(0.0), run(10.0), run(20.0), run(0.0, **other), run(10.0, **other)]))
+    chosen = one_sweep(table)
+    assert len(chosen) == 3 and chosen[list(other)].isna().all(axis=None)
+
+
 def test_stored_sweeps_are_those_asked_for(tmp_path):
     for change in (
         {"criterion": "none", "pruning_pct": 0.0, "intermediate_size": 88},

@@ -146,6 +146,9 @@ def add_evaluate(commands) -> None:
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
     command.add_argument("--batch-size", type=int, default=8)
     command.add_argument("--max-length", type=int, help="longest text in tokens; default the model's own")
+    command.add_argument(
+        "--chat-template", action="store_true", help="put prompts into the tokenizer's chat template"
+    )
     command.add_argument("--backend", default="hf", help="hf (default) or vllm, where it is installed")
     _add_calibration(command)
 
@@ -172,6 +175,7 @@ def evaluate(options) -> None:
         device=options.device,
         batch_size=options.batch_size,
         max_length=options.max_length,
+        chat_template=options.chat_template,
         backend=options.backend,
         calibration=_calibration(options),
         global_widths=options.global_widths,

@@ -44,6 +44,7 @@ def evaluate(
     device: str = "cpu",
     batch_size: int = 8,
     max_length: int | None = None,
+    chat_template: bool = False,
     backend: str = "hf",
     calibration: Calibration | None = None,
     global_widths: bool = False,
@@ -81,6 +82,9 @@ def evaluate(
         Rows at once where lm-eval's own code runs; the numbers do not depend on it beyond rounding.
     max_length : int, optional
         Longest text in tokens, default the model's own: shortening it raises perplexities.
+    chat_template : bool
+        Put each prompt as a user's turn into the tokenizer's chat template, and each example before it
+        as a turn and its answer. The paper does not say that it did.
     backend : str
         "hf", or "vllm" on a machine that has it: each pruned model is then saved to a temporary
         directory and read by lm-eval's vLLM class.
@@ -131,6 +135,7 @@ def evaluate(
             seed=seed,
             dtype=dtype,
             max_length=max_length,
+            chat_template=chat_template,
             backend=backend,
             calibration=calibration,
         )
@@ -155,7 +160,7 @@ def evaluate(
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
             lm = pruned.at(point, batch_size, max_length)
             with record(device) as provenance:
-                metrics, answered = measure(lm, benchmark, limit, seed)
+                metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
             if metrics:
                 # Before the result, which says that all is there.
                 if save_samples:
@@ -183,6 +188,7 @@ def run_settings(
     seed: int,
     dtype: str = "auto",
     max_length: int | None = None,
+    chat_template: bool = False,
     backend: str = "hf",
     calibration: Calibration | None = None,
 ) -> list[dict]:
@@ -192,6 +198,8 @@ def run_settings(
     # Named only where they differ from what every earlier result was made with.
     if backend != "hf":
         shared["backend"] = backend
+    if chat_template:
+        shared["chat_template"] = True
     text = None
     found = []
     for point, benchmark in asked:

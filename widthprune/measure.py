@@ -9,15 +9,20 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
+from .errors import WidthPruneError
 from .results import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
 
 
-def measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[list[dict], list[dict]]:
+def measure(
+    lm, benchmark: Benchmark, limit: int | None, seed: int, chat_template: bool = False
+) -> tuple[list[dict], list[dict]]:
     """One task on one model: its metrics as rows for a results file, and a record for every item."""
     from lm_eval import simple_evaluate
 
+    if chat_template and not lm.tokenizer.chat_template:
+        raise WidthPruneError("the model's tokenizer has no chat template: leave out --chat-template")
     with (
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.redirect_stdout(io.StringIO()),
@@ -32,6 +37,7 @@ def measure(lm, benchmark: Benchmark, limit: int | None, seed: int) -> tuple[lis
             num_fewshot=benchmark.num_fewshot,
             samples=subset({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, limit, seed),
             task_manager=benchmark.manager,
+            apply_chat_template=chat_template,
             bootstrap_iters=1000,
             log_samples=True,
         )

@@ -32,15 +32,22 @@ SETTINGS = (
     "seed",
     "dtype",
 )
+# Besides model and task, what runs share whose scores may be compared: the same checkpoint, items, prompts
+# and arithmetic. Not every task and backend names them all.
+SAME_KIND = ("revision", "num_fewshot", "chat_template", "task_version", "data", "limit", "seed", "dtype")
+SAME_KIND += ("max_length", "backend")
 METRIC_FIELDS = ("metric", "value", "stderr", "n")
 COLUMNS = {
     "model": "string",
+    "revision": "string",
     "criterion": "string",
     "pruning_pct": "float64",
     "intermediate_size": "Int64",
     "expansion_ratio": "float64",
     "task": "string",
     "num_fewshot": "Int64",
+    "chat_template": "boolean",
+    "task_version": "string",
     "data": "string",
     "metric": "string",
     "value": "float64",
@@ -51,6 +58,8 @@ COLUMNS = {
     "seed": "Int64",
     "neuron_seed": "Int64",
     "dtype": "string",
+    "max_length": "Int64",
+    "backend": "string",
     "device": "string",
     "commit": "string",
     "duration_s": "float64",
@@ -212,26 +221,35 @@ def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
     """For each model and task, the runs of one kind: that which measured the most models, then the most items.
 
     A directory may hold a task on 100 items at every width and on 200 at two of them. A comparison takes
-    all its points from one of these, never from both.
+    all its points from one of these, never from both; and from prompts in the chat template only where
+    there are no others.
     """
     keys = ["model", "task"]
     # A run is told by its settings; n may be empty where it was not published.
-    settings = ["num_fewshot", "data", "limit", "seed", "dtype"]
-    points = table.drop_duplicates([*keys, *settings, "criterion", "neuron_seed", "pruning_pct"])
-    kinds = points.groupby([*keys, *settings], dropna=False)["n"].agg(["size", "max"]).reset_index()
-    kinds = kinds.sort_values(["size", "max"], ascending=False, kind="stable").drop_duplicates(keys)
-    return tidy(table.merge(kinds[[*keys, *settings]], on=[*keys, *settings]))
+    kind = [*keys, *SAME_KIND]
+    points = table.drop_duplicates([*kind, "criterion", "neuron_seed", "pruning_pct"])
+    kinds = points.groupby(kind, dropna=False)["n"].agg(["size", "max"]).reset_index()
+    kinds["plain"] = ~kinds["chat_template"].fillna(False)
+    kinds = kinds.sort_values(["plain", "size", "max"], ascending=False, kind="stable").drop_duplicates(keys)
+    return tidy(table.merge(kinds[kind], on=kind))
 
 
 def stored_sweeps(
-    path: str | Path, models: Iterable[str], tasks: Iterable[str], criteria: Iterable[str] = ("PPM",)
+    path: str | Path,
+    models: Iterable[str],
+    tasks: Iterable[str],
+    criteria: Iterable[str] = ("PPM",),
+    *,
+    chat_template: bool = False,
 ) -> pd.DataFrame:
     """What a results directory holds of some models on some tasks, unpruned and under some criteria.
 
-    For each model and task the runs of one kind, as `one_sweep` chooses them; no rows where none is there.
+    For each model and task the runs of one kind, as `one_sweep` chooses them, of those that put prompts
+    into the chat template or of those that did not; no rows where none is there.
     """
     table = load_results(path)
     asked = table["model"].isin(list(models)) & table["task"].isin(list(tasks))
+    asked &= table["chat_template"].fillna(False) == chat_template
     return one_sweep(table[asked & table["criterion"].isin(["none", *criteria])])
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from .errors import WidthPruneError
+from .results import SAME_KIND
 from .tasks import TASKS, headline
 
 
@@ -123,7 +124,7 @@ def relative_change(table: pd.DataFrame) -> pd.DataFrame:
         If a model and task have no number at ``pruning_pct`` 0.
     """
     # Table and baseline share these, so the baselines of two limits or suites are never mixed.
-    keys = ["model", "task", "metric", "num_fewshot", "limit", "dtype", "source"]
+    keys = ["model", "task", "metric", "source", *SAME_KIND]
     baseline = table[table["pruning_pct"] == 0][[*keys, "value", "stderr"]]
     merged = table.merge(baseline, how="left", on=keys, suffixes=("", "_0"))
     if (without := merged["value_0"].isna()).any():

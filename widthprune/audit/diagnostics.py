@@ -15,13 +15,11 @@ from scipy.stats import entropy
 from statsmodels.stats.contingency_tables import mcnemar
 
 from ..provenance import record
-from ..results import METRIC_FIELDS, find_run, read_run, write_run
+from ..results import METRIC_FIELDS, SAME_KIND, find_run, read_run, write_run
 from ..samples import SUFFIX, load_samples
 from ..tasks import TASKS
 
 VERSION = 1  # of these definitions; a changed one gets a new number and new files
-# Settings that a pruned model and the whole one share when they saw the same items.
-SAME_ITEMS = ("model", "revision", "task", "task_version", "data", "num_fewshot", "limit", "seed", "dtype")
 
 
 def text_diagnostics(texts: Iterable[str]) -> dict[str, float]:
@@ -162,7 +160,7 @@ def diagnose(results_dir: str | Path = "results") -> list[Path]:
         own = settings | {"diagnostics": VERSION}
         if find_run(results_dir, own):
             continue
-        same = {name: settings.get(name) for name in SAME_ITEMS}
+        same = {name: settings.get(name) for name in ("model", "task", *SAME_KIND)}
         pruned = {name: settings.get(name) for name in ("criterion", "pruning_pct", "neuron_seed")}
         with record() as provenance:
             items = load_samples(path.parent, **same, **pruned)

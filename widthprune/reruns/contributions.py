@@ -10,7 +10,7 @@ from pathlib import Path
 from ..activation_criteria import ALL_CRITERIA
 from ..errors import WidthPruneError
 from ..grid import GLOBAL
-from ..results import is_profile, read_run, run_key, run_path, write_run
+from ..results import SAME_KIND, is_profile, read_run, run_key, run_path, write_run
 from ..suites import SUITES
 from ..tasks import TASKS
 from .profile_checks import wrong_numbers, wrong_profile
@@ -204,7 +204,7 @@ def _duplicates(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
 
 def _without_baseline(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
     def sweep(settings):
-        names = ("model", "revision", "task", "num_fewshot", "limit", "seed", "dtype", "data")
+        names = ("model", "task", *SAME_KIND)
         names += ("protocol", "weights", "max_new_tokens", "threads", "device")  # of profiles
         return tuple(settings.get(name) for name in names)
 
