@@ -62,6 +62,21 @@ def test_measured_falls_and_rises_in_standard_errors():
     assert (difference, error) == (pytest.approx(-0.2), pytest.approx(0.03 * 2**0.5))
 
 
+def test_prompts_in_the_chat_template_are_asked_for():
+    chat = [
+        run("none", 0, 0.9) | {"chat_template": True},
+        run("PPM", 10, 0.5) | {"chat_template": True},
+        run("PPM", 20, 0.4) | {"chat_template": True},
+    ]
+    e = evidence(run("none", 0, 0.3), run("PPM", 10, 0.3), *chat)
+    assert not e.falls("m", "pocket_facts", "PPM", 10)
+    assert e.falls("m", "pocket_facts", "PPM", 10, chat_template=True)
+    assert e.measured("m", "pocket_facts", "none", 0) == 0.3
+    assert e.measured("m", "pocket_facts", "none", 0, chat_template=True) == 0.9
+    with pytest.raises(NoEvidence):
+        e.measured("m", "pocket_facts", "PPM", 20)
+
+
 def test_a_perplexity_falls_when_it_grows():
     prose = dict(task="pocket_prose", metric="word_perplexity", stderr=1.0)
     e = evidence(run("none", 0, 30.0, **prose), run("PPM", 10, 60.0, **prose))

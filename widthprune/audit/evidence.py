@@ -203,21 +203,38 @@ class Evidence:
         """Names of the published workloads with this batch size."""
         return sorted(_where(self._summary, batch_size=batch_size)["workload"].unique())
 
-    # Measured here.
+    # Measured here, with ``chat_template=True`` from prompts in the chat template.
 
-    def measured(self, model: str, task: str, criterion: str, pct: float, metric: str | None = None) -> float:
+    def measured(
+        self,
+        model: str,
+        task: str,
+        criterion: str,
+        pct: float,
+        metric: str | None = None,
+        *,
+        chat_template: bool = False,
+    ) -> float:
         """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
-        rows = self._one_kind(model, task, [criterion], pct)
+        rows = self._one_kind(model, task, [criterion], pct, chat_template)
         return float(_measured(rows, model, task, criterion, pct, metric)["value"].mean())
 
     def measured_change(
-        self, model: str, task: str, criterion: str, pct: float, metric: str | None = None, beside=()
+        self,
+        model: str,
+        task: str,
+        criterion: str,
+        pct: float,
+        metric: str | None = None,
+        *,
+        beside=(),
+        chat_template: bool = False,
     ) -> tuple[float, float]:
         """Measured difference from the unpruned model on the same items, and its standard error.
 
         With further criteria in ``beside``, on the items on which these were measured too.
         """
-        rows = self._one_kind(model, task, [criterion, *beside], pct)
+        rows = self._one_kind(model, task, [criterion, *beside], pct, chat_template)
         after = _measured(rows, model, task, criterion, pct, metric)
         before = _measured(rows, model, task, "none", 0, metric).iloc[0]
         spread = np.sqrt((after["stderr"] ** 2).mean() / len(after) + before["stderr"] ** 2)
@@ -226,13 +243,13 @@ class Evidence:
             spread = np.hypot(spread, after["value"].std() / np.sqrt(len(after)))
         return float(after["value"].mean() - before["value"]), float(spread)
 
-    def falls(self, model: str, task: str, criterion: str, pct: float) -> bool:
+    def falls(self, model: str, task: str, criterion: str, pct: float, **prompts) -> bool:
         """Whether a measured score is worse than the unpruned one by two standard errors."""
-        return self._moved(model, task, criterion, pct) < -2
+        return self._moved(model, task, criterion, pct, **prompts) < -2
 
-    def rises(self, model: str, task: str, criterion: str, pct: float) -> bool:
+    def rises(self, model: str, task: str, criterion: str, pct: float, **prompts) -> bool:
         """Whether a measured score is better than the unpruned one by two standard errors."""
-        return self._moved(model, task, criterion, pct) > 2
+        return self._moved(model, task, criterion, pct, **prompts) > 2
 
     def beats(self, model: str, task: str, criterion: str, other: str, pct: float) -> bool:
         """Whether one criterion's measured score is better than another's by two standard errors."""
@@ -246,12 +263,13 @@ class Evidence:
         after = self.measured_change(model, task, criterion, pct)
         return _better_by(task, after, self.measured_change(model, task, criterion, pct - 10))
 
-    def _moved(self, model, task, criterion, pct):
-        return _better_by(task, self.measured_change(model, task, criterion, pct), (0.0, 0.0))
+    def _moved(self, model, task, criterion, pct, **prompts):
+        return _better_by(task, self.measured_change(model, task, criterion, pct, **prompts), (0.0, 0.0))
 
-    def _one_kind(self, model, task, criteria, pct):
+    def _one_kind(self, model, task, criteria, pct, chat_template):
         """Runs on the same items, of those that measured the most of one criterion, or of several at ``pct``."""
         rows = _where(self.measured_table, model=model, task=task)
+        rows = rows[rows["chat_template"].fillna(False) == chat_template]
         rows = rows[rows["criterion"].isin(["none", *criteria])]
         if len(criteria) > 1:
             rows = rows[rows["pruning_pct"].isin([0, pct])]
