@@ -89,6 +89,22 @@ def test_what_the_front_page_says_of_empty_answers():
     assert evidence.measured(never, "ifeval", "none", 0) >= evidence.measured(small, "ifeval", "none", 0)
 
 
+def test_what_the_front_page_says_of_the_chat_template():
+    evidence = Evidence(load_results(ROOT / "results"), load_floors())
+
+    def in_template(task, pct, metric=None):
+        criterion = "PPM" if pct else "none"
+        return evidence.measured("smollm2-135m-instruct", task, criterion, pct, metric, chat_template=True)
+
+    assert in_template("ifeval", 0, "empty") == in_template("pocket_instructions", 0, "empty") == 0
+    for task, n, scores in (("ifeval", 200, {0: 38, 40: 21}), ("pocket_instructions", 120, {0: 41, 40: 14})):
+        assert {pct: round(n * in_template(task, pct), 6) for pct in scores} == scores
+    made = ["detectable_format:title", "detectable_content:postscript", "detectable_format:multiple_sections"]
+    for kind in made:
+        assert in_template("ifeval", 0, f"share_{kind}") > 0.6
+        assert in_template("ifeval", 40, f"share_{kind}") == 0
+
+
 def test_what_the_front_page_says_of_ifeval_on_a_base_model():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
     scores = {pct: evidence.measured("gemma3-270m", "ifeval", "PPM", pct) for pct in PAPER_PCTS[1:]}
