@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import logging
+import math
 import tempfile
 import time
 
@@ -64,7 +65,7 @@ def main():
             largest = max(abs(a["value"] - b["value"]) for a, b in pairs)
             errors = [abs(a["value"] - b["value"]) / a["stderr"] for a, b in pairs if a["stderr"]]
             line = times(benchmark.task, seconds)
-            print(f"{line}{largest:20.4g}{max(errors, default=0):9.2f}", flush=True)
+            print(f"{line}{largest:20.4g}{max(errors, default=math.nan):9.2f}", flush=True)
     print(times("all", total))
 
 
