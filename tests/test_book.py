@@ -99,6 +99,7 @@ def test_what_the_front_page_says_of_the_chat_template():
     assert in_template("ifeval", 0, "empty") == in_template("pocket_instructions", 0, "empty") == 0
     for task, n, scores in (("ifeval", 200, {0: 38, 40: 21}), ("pocket_instructions", 120, {0: 41, 40: 14})):
         assert {pct: round(n * in_template(task, pct), 6) for pct in scores} == scores
+        assert in_template(task, 0) < evidence.floor(task)
     made = ["detectable_format:title", "detectable_content:postscript", "detectable_format:multiple_sections"]
     for kind in made:
         assert in_template("ifeval", 0, f"share_{kind}") > 0.6

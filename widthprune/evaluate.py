@@ -84,7 +84,7 @@ def evaluate(
         Longest text in tokens, default the model's own: shortening it raises perplexities.
     chat_template : bool
         Put each prompt as a user's turn into the tokenizer's chat template, and each example before it
-        as a turn and its answer. The paper does not say that it did.
+        as a turn and its answer. The code released with the paper does not.
     backend : str
         "hf", or "vllm" on a machine that has it: each pruned model is then saved to a temporary
         directory and read by lm-eval's vLLM class.
