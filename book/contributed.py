@@ -16,9 +16,9 @@ def contributed_page(table: pd.DataFrame, profiles: pd.DataFrame) -> str:
     """Markdown for every contributed model of both results tables: who measured, what on, and by ratio."""
     theirs = table[table["contributor"].notna()]
     parts = []
-    for (model, name, criterion), rows in sweeps(theirs):
+    for (what, name), rows in sweeps(theirs):
         parts.append(
-            f"### {model}, {criterion}, measured by {name}\n\n{markdown(by_ratio(one_sweep(rows)))}\n\n{origin(rows)}\n"
+            f"### {what}, measured by {name}\n\n{markdown(by_ratio(one_sweep(rows)))}\n\n{origin(rows)}\n"
         )
     theirs = profiles[profiles["contributor"].notna()]
     for (model, name), rows in theirs.groupby(["model", "contributor"]):
@@ -30,11 +30,16 @@ def contributed_page(table: pd.DataFrame, profiles: pd.DataFrame) -> str:
 
 
 def sweeps(table: pd.DataFrame):
-    """Each contributor's rows of one model under one criterion, with the unpruned rows they compare to."""
-    for (model, name), rows in table.groupby(["model", "contributor"]):
+    """Each contributor's rows of one model under one criterion, with the unpruned rows they compare to.
+
+    Prompts in the chat template make tables of their own.
+    """
+    chat = table["chat_template"].fillna(False)
+    for (model, name, in_template), rows in table.groupby(["model", "contributor", chat]):
         unpruned = rows["pruning_pct"] == 0
         for criterion in sorted(set(rows["criterion"][~unpruned])) or ["none"]:
-            yield (model, name, criterion), rows[unpruned | (rows["criterion"] == criterion)]
+            what = f"{model}, {criterion}" + (", chat template" if in_template else "")
+            yield (what, name), rows[unpruned | (rows["criterion"] == criterion)]
 
 
 def markdown(table: pd.DataFrame) -> str:

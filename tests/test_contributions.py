@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from widthprune import load_results
@@ -122,7 +123,10 @@ def test_contributed_and_shown_with_its_source(theirs, tmp_path, capsys):
     assert main(["contribute", str(theirs), "--name", "A. Name", "--results-dir", str(results)]) == 0
     table = load_results(results)
     assert set(table["contributor"]) == {"A. Name"} and find_problems(results)[0] == []
-    page = contributed_page(table, load_profiles(results))
+    # The same in the chat template has a table of its own.
+    both = pd.concat([table, table.assign(chat_template=True)], ignore_index=True)
+    page = contributed_page(both, load_profiles(results))
+    assert "### org/other, PPM, chat template, measured by A. Name" in page
     assert "### org/other, PPM, measured by A. Name" in page and "Measured by A. Name: org/other" in page
     whole = table[(table["pruning_pct"] == 0) & (table["metric"] == "acc_norm")].iloc[0]
     assert f"| PIQA | acc_norm | {whole['value']:.3f} ± {whole['stderr']:.3f} |" in page

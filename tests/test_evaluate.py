@@ -82,12 +82,12 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, tmp_path,
     shutil.copytree(language_model, tmp_path / "chat")
     tokenizer.save_pretrained(tmp_path / "chat")
     prompts = []
-    monkeypatch.setattr(
-        "widthprune.prefix_lm.PrefixLM.generate_until",
-        lambda self, requests, disable_tqdm=False: (
-            prompts.extend(r.args[0] for r in requests) or [""] * len(requests)
-        ),
-    )
+
+    def generate_nothing(self, requests, disable_tqdm=False):
+        prompts.extend(request.args[0] for request in requests)
+        return [""] * len(requests)
+
+    monkeypatch.setattr("widthprune.prefix_lm.PrefixLM.generate_until", generate_nothing)
     for chat in (False, True):
         table = evaluate(str(tmp_path / "chat"), ["pocket_instructions"], chat_template=chat, **options)
         assert (table["chat_template"].fillna(False) == chat).all()

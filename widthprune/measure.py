@@ -18,7 +18,13 @@ from .suites import Benchmark
 def measure(
     lm, benchmark: Benchmark, limit: int | None, seed: int, chat_template: bool = False
 ) -> tuple[list[dict], list[dict]]:
-    """One task on one model: its metrics as rows for a results file, and a record for every item."""
+    """One task on one model: its metrics as rows for a results file, and a record for every item.
+
+    Raises
+    ------
+    WidthPruneError
+        If the chat template is asked for and the tokenizer has none.
+    """
     from lm_eval import simple_evaluate
 
     if chat_template and not lm.tokenizer.chat_template:

@@ -34,8 +34,18 @@ SETTINGS = (
 )
 # Besides model and task, what runs share whose scores may be compared: the same checkpoint, items, prompts
 # and arithmetic. Not every task and backend names them all.
-SAME_KIND = ("revision", "num_fewshot", "chat_template", "task_version", "data", "limit", "seed", "dtype")
-SAME_KIND += ("max_length", "backend")
+SAME_KIND = (
+    "revision",
+    "task_version",
+    "num_fewshot",
+    "chat_template",
+    "data",
+    "limit",
+    "seed",
+    "dtype",
+    "max_length",
+    "backend",
+)
 METRIC_FIELDS = ("metric", "value", "stderr", "n")
 COLUMNS = {
     "model": "string",
