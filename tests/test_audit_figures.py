@@ -13,6 +13,7 @@ from widthprune.audit.figures import (
     plot_above_floor,
     plot_draws,
     plot_explained,
+    plot_instruction_panels,
     plot_instruction_types,
     plot_pairs,
     plot_same_damage,
@@ -86,6 +87,9 @@ def test_instruction_types():
     assert [text.get_text() for text in ax.texts] == ["0.50", "0.75"]
     with pytest.raises(WidthPruneError, match="no share_"):
         plot_instruction_types(table[table["metric"] == "words"])
+    two = pd.concat([table.assign(model="a"), table.assign(model="b")])
+    assert [ax.get_title() for ax in plot_instruction_panels(two, ["model"])] == ["a", "b"]
+    assert plot_instruction_panels(table[table["metric"] == "words"].assign(model="a"), ["model"]) == []
 
 
 def test_floors_are_lines_in_the_figures_of_the_chapters(paper):

@@ -3,6 +3,8 @@
 As in `widthprune.figures`, each takes a tidy table and an optional ``ax`` (or ``axes``), draws, and returns it.
 """
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -210,3 +212,24 @@ def plot_instruction_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
     sns.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", ax=ax, cbar=False)
     ax.set(xlabel="neurons pruned", ylabel="")
     return ax
+
+
+def plot_instruction_panels(table: pd.DataFrame, by: Sequence[str]) -> list[Axes]:
+    """`plot_instruction_types` of each group of the columns ``by``, one below the other under its name.
+
+    Draws nothing where the table has no ``share_*`` metrics. Returns the axes, top first.
+    """
+    groups = list(table[table["metric"].str.startswith("share_")].groupby(list(by)))
+    if not groups:
+        return []
+    types = [rows["metric"].nunique() for _, rows in groups]
+    _, axes = plt.subplots(
+        len(groups),
+        figsize=(9, sum(types) / 4 + 1.2 * len(groups)),
+        height_ratios=types,
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, (name, rows) in zip(axes.flat, groups, strict=True):
+        plot_instruction_types(rows, ax=ax).set_title(", ".join(name))
+    return list(axes.flat)
