@@ -34,8 +34,7 @@ def sweeps(table: pd.DataFrame):
 
     Prompts in the chat template make tables of their own.
     """
-    chat = table["chat_template"].fillna(False)
-    for (model, name, in_template), rows in table.groupby(["model", "contributor", chat]):
+    for (model, name, in_template), rows in table.groupby(["model", "contributor", "chat_template"]):
         unpruned = rows["pruning_pct"] == 0
         for criterion in sorted(set(rows["criterion"][~unpruned])) or ["none"]:
             what = f"{model}, {criterion}" + (", chat template" if in_template else "")

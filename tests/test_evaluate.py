@@ -90,7 +90,7 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, tmp_path,
     monkeypatch.setattr("widthprune.prefix_lm.PrefixLM.generate_until", generate_nothing)
     for chat in (False, True):
         table = evaluate(str(tmp_path / "chat"), ["pocket_instructions"], chat_template=chat, **options)
-        assert (table["chat_template"].fillna(False) == chat).all()
+        assert (table["chat_template"] == chat).all()
     plain, template = prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :]
     assert template == [f"<s>[user]{prompt}[answer]" for prompt in plain] and len(plain) == 8
     assert ", chat template, limit 4" in origin(table)
@@ -99,8 +99,8 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, tmp_path,
     assert ", with and without chat template" in origin(both)
     for chat in (False, True):
         found = stored_sweeps(tmp_path / "results", both["model"], both["task"], chat_template=chat)
-        assert (found["chat_template"].fillna(False) == chat).all() and len(found) == len(both) / 2
-    assert one_sweep(both)["chat_template"].isna().all()
+        assert (found["chat_template"] == chat).all() and len(found) == len(both) / 2
+    assert not one_sweep(both)["chat_template"].any()
     assert len(relative_change(both)) == len(both)
 
 

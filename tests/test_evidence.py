@@ -12,7 +12,7 @@ from widthprune.results import tidy
 def run(criterion, pct, value, task="pocket_facts", metric="acc", seed=None, n=192, stderr=0.03):
     return dict(
         model="m", criterion=criterion, neuron_seed=seed, pruning_pct=pct, task=task, metric=metric, value=value,
-        stderr=stderr, n=n, limit=n, seed=0, num_fewshot=0, dtype="auto",
+        stderr=stderr, n=n, limit=n, seed=0, num_fewshot=0, dtype="auto", chat_template=False,
     )  # fmt: skip
 
 

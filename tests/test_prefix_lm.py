@@ -9,6 +9,7 @@ from transformers import AutoTokenizer
 
 from widthprune import attention, decoding
 from widthprune.prefix_lm import MIN_SHARED, PrefixLM, _by_prefix
+from widthprune.threads import readers
 
 SHOTS = "Question: is water wet?\nAnswer: yes\n\nQuestion: is fire cold?\nAnswer: no\n\n"
 TEXTS = [
@@ -32,9 +33,19 @@ def both(model, tokenizer_directory, **options):
     return HFLM(**options), PrefixLM(**options)
 
 
+@pytest.fixture(params=[1, 3])
+def threads(request):
+    """One thread that reads every text, and three that read some each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
 @pytest.mark.parametrize("batch_tokens", [64, 16384])
-def test_same_as_hflm(family, batch_tokens, language_model, monkeypatch):
+def test_same_as_hflm(family, batch_tokens, threads, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.prefix_lm.BATCH_TOKENS", batch_tokens)
     # Some texts fit the window and some do not.
     window = {"sliding_window": 200} if family == "gemma3" else {}
@@ -68,21 +79,23 @@ def test_the_models_own_attention_is_back_afterwards(language_model):
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-@pytest.mark.parametrize("logits", [7 * 300, 2**28])
-def test_perplexity_is_that_of_hflm(logits, family, language_model, monkeypatch):
+@pytest.mark.parametrize("logits", [21 * 300, 2**28])
+def test_perplexity_is_that_of_hflm(logits, family, threads, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.prefix_lm.LOGITS", logits)
     window = {"sliding_window": 20} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=128, **window)
-    text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
+    texts = ["a sentence that goes on " * 30, "a short one", "and another that goes on " * 20]
+    asked = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     stock, ours = both(model, language_model)
-    expected = stock.loglikelihood_rolling(text, disable_tqdm=True)
-    found = ours.loglikelihood_rolling(text, disable_tqdm=True)
+    expected = stock.loglikelihood_rolling(asked, disable_tqdm=True)
+    found = ours.loglikelihood_rolling(asked, disable_tqdm=True)
     assert found == pytest.approx(expected, abs=1e-3)
+    assert ours.batch_size == stock.batch_size
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_perplexity_in_blocks_of_bfloat16(family, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.prefix_lm.LOGITS", 80 * 300)
+    monkeypatch.setattr("widthprune.prefix_lm.LOGITS", 80 * 300 * readers(torch.device("cpu")))
     window = {"sliding_window": 20} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=512, **window).bfloat16()
     text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
@@ -122,7 +135,7 @@ PROMPTS += ["alone", "alone", "two", "x" * 1200]  # a duplicate, one that is cut
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
 @pytest.mark.parametrize("slots", [64, 2**17])
 @pytest.mark.parametrize("until", [[], ["e", "zq"]])
-def test_generation_is_that_of_hflm(family, slots, until, language_model, monkeypatch):
+def test_generation_is_that_of_hflm(family, slots, until, threads, language_model, monkeypatch):
     monkeypatch.setattr("widthprune.decoding.slots", lambda model: slots)
     monkeypatch.setattr("widthprune.decoding.ROOM", 8)  # an answer outgrows it several times
     # A window shorter than most prompts: padding inside a row would change what it sees.

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from transformers import DynamicCache, GenerationConfig
 
 from .attention import SharedLayer, shared_attention, takes_parts
+from .threads import readers, side_by_side
 
-CACHE_BYTES = 3e9  # keys and values of one batch
+CACHE_BYTES = 3e9  # keys and values of the batches that go on at a time
 ROOM = 128  # slots by which the cache of a batch grows
 CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
 # Settings of a model's generation config that make its greedy choice another than the likeliest token.
@@ -64,7 +65,7 @@ def plain_greedy(model: nn.Module) -> bool:
 
 
 def slots(model: nn.Module) -> int:
-    """Tokens whose keys and values fill ``CACHE_BYTES``: a batch is rows times longest prompt and answer."""
+    """Tokens whose keys and values fill ``CACHE_BYTES``; a batch has its rows times longest prompt and answer."""
     text = model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -86,7 +87,6 @@ def read(model: nn.Module, tokens: Sequence[int], past: DynamicCache | None = No
     return out.logits[0, -1], past
 
 
-@torch.no_grad()
 def generate(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
@@ -127,17 +127,24 @@ def generate(
     # A window counts the padding that stands before a row: there, each row holds the prefix itself.
     shared = past if not sliding_window(model) else DynamicCache()
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    room = slots(model)
+    count, batches = readers(model.device), []
+    room, most = slots(model) // count, -(-len(prompts) // count)
+    while order:
+        own = len(prompts[order[0]]) - shared.get_seq_length() + max_new_tokens
+        rows = min(most, max(1, room // own))
+        batches.append(order[:rows])
+        order = order[rows:]
+
+    def go_on(batch):
+        some = [prompts[i] for i in batch]
+        _continue(model, some, max_new_tokens, ends, stopped, past, shared, batch, answers)
+
     with shared_attention(model):
-        while order:
-            own = len(prompts[order[0]]) - shared.get_seq_length() + max_new_tokens
-            rows = max(1, room // own)
-            batch, order = order[:rows], order[rows:]
-            some = [prompts[i] for i in batch]
-            _continue(model, some, max_new_tokens, ends, stopped, past, shared, batch, answers)
+        side_by_side(go_on, batches, model.device)
     return answers
 
 
+@torch.no_grad()
 def _continue(model, prompts, max_new_tokens, ends, stopped, past, shared, batch, answers):
     """Decode one batch; writes the answer of row r to ``answers[batch[r]]``."""
     tokens, cache = _fill(model, prompts, past, shared)

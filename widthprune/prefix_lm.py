@@ -3,12 +3,15 @@
 Multiple choice asks a model for the likelihood of several answers after one question, and few-shot
 tasks put the same examples before every question. lm-eval reads each pair of question and answer in
 full; here the examples are read once per task, a question once, and then only the answers. Generation
-reads the examples once too, and goes on in large batches (`widthprune.decoding`). The results are those
-of `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
+reads the examples once too, and goes on in large batches (`widthprune.decoding`). A processor's threads
+read several batches side by side (`widthprune.threads`). The results are those of
+`lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
 """
 
 import copy
 import os
+import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -27,8 +30,10 @@ from transformers import DynamicCache
 
 from .attention import shared_attention, shared_cache
 from .decoding import generate, likeliest, plain_cache, plain_greedy, read, sliding_window
+from .threads import readers, side_by_side
 
 MIN_SHARED = 32  # tokens; below this a cache of its own costs more than it saves
+# All that is read at a time shares the next two.
 BATCH_TOKENS = 16384  # tokens in the cache of one batch, rows times length
 LOGITS = 2**28  # logits held at once, tokens times vocabulary
 CACHED = 2**21  # of these, how many are turned into probabilities at once
@@ -45,9 +50,13 @@ class PrefixLM(HFLM):
         if not plain_cache(self.model):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         # override_bs is lm-eval's sign for the windows of a perplexity, which share nothing.
+        most = self._tokens_at_once()
         if override_bs is not None:
+            # The longest first, so that no thread is left with it alone at the end.
+            order = sorted(range(len(requests)), key=lambda i: -len(requests[i][1]) - len(requests[i][2]))
             with shared_attention(self.model):
-                return [self._window(context, continuation) for _, context, continuation in requests]
+                found = side_by_side(lambda i: self._window(*requests[i][1:], most), order, self.device)
+            return [answer for _, answer in sorted(zip(order, found, strict=True))]
         answers: list = [None] * len(requests)
         questions: dict[tuple[int, ...], list[int]] = {}
         left_over = []
@@ -56,14 +65,21 @@ class PrefixLM(HFLM):
                 left_over.append(i)
             else:
                 questions.setdefault(tuple(context), []).append(i)
-        with shared_attention(self.model):
+        with shared_attention(self.model), _head_reads(self.model) as places:
             for prefix, group in _by_prefix(list(questions)):
                 past = read(self.model, prefix)[1] if prefix else DynamicCache()
-                for batch in self._batches(group, questions, requests):
-                    members = [i for context in batch for i in questions[context]]
+                batches = [
+                    [i for context in batch for i in questions[context]]
+                    for batch in self._batches(group, questions, requests)
+                ]
+
+                def answer(members, past=past):
                     asked = [(tuple(requests[i][1]), requests[i][2]) for i in members]
-                    for i, answer in zip(members, self._answer(past, asked), strict=True):
-                        answers[i] = answer
+                    return self._answer(past, asked, most, places)
+
+                found = side_by_side(answer, batches[::-1], self.device)
+                for i, scores in zip(chain(*batches[::-1]), chain(*found), strict=True):
+                    answers[i] = scores
         rest = super()._loglikelihood_tokens([requests[i] for i in left_over], True) if left_over else []
         for i, answer in zip(left_over, rest, strict=True):
             answers[i] = answer
@@ -71,6 +87,16 @@ class PrefixLM(HFLM):
             if text is not None:
                 self.cache_hook.add_partial("loglikelihood", text, answer)
         return answers
+
+    def loglikelihood_rolling(self, requests, disable_tqdm=False):
+        if not plain_cache(self.model):
+            return super().loglikelihood_rolling(requests, disable_tqdm)
+        # lm-eval hands over a batch of windows at a time, and here no batch is made of them.
+        before, self.batch_size_per_gpu = self.batch_size_per_gpu, sys.maxsize
+        try:
+            return super().loglikelihood_rolling(requests, disable_tqdm)
+        finally:
+            self.batch_size_per_gpu = before
 
     def generate_until(self, requests, disable_tqdm=False):
         answers: list = [None] * len(requests)
@@ -132,14 +158,13 @@ class PrefixLM(HFLM):
         return [token for token in {*ends, self.eot_token_id} if token is not None]
 
     @torch.no_grad()
-    def _window(self, context, continuation) -> tuple[float, bool]:
-        """One window of a perplexity, in parts: all logits of a long one fill gigabytes."""
+    def _window(self, context, continuation, most: int) -> tuple[float, bool]:
+        """One window of a perplexity, ``most`` tokens at once: all logits of a long one fill gigabytes."""
         tokens = torch.tensor([*context, *continuation], device=self.device)[-self.max_length - 1 :]
         # Given the config, sliding layers forget what has left their window.
         past, total, greedy = DynamicCache(config=self.model.config), 0.0, True
-        step = self._tokens_at_once()
-        for start in range(0, len(tokens) - 1, step):
-            targets = tokens[start + 1 : start + step + 1]
+        for start in range(0, len(tokens) - 1, most):
+            targets = tokens[start + 1 : start + most + 1]
             out = self.model(tokens[None, start : start + len(targets)], past_key_values=past, use_cache=True)
             # The context is read and not scored.
             first = max(len(tokens) - len(continuation) - 1 - start, 0)
@@ -149,7 +174,8 @@ class PrefixLM(HFLM):
         return total, greedy
 
     def _tokens_at_once(self) -> int:
-        return max(1, LOGITS // self.model.config.get_text_config().vocab_size)
+        """Tokens whose logits one of several readers may hold."""
+        return max(1, LOGITS // self.model.config.get_text_config().vocab_size // readers(self.device))
 
     def _scores(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability of each target (N, T) under logits (N, V), and whether it is the likeliest."""
@@ -174,9 +200,10 @@ class PrefixLM(HFLM):
     def _batches(self, group, questions, requests):
         """Questions of like length together, within the token budget."""
         batch, rows, longest = [], 0, 0
+        most = BATCH_TOKENS // readers(self.device)
         for context in sorted(group, key=len):
             size = max(len(requests[i][2]) for i in questions[context]) + len(context)
-            full = (rows + len(questions[context])) * max(longest, size) > BATCH_TOKENS
+            full = (rows + len(questions[context])) * max(longest, size) > most
             if batch and (full or self._isolated(size)):
                 yield batch
                 batch, rows, longest = [], 0, 0
@@ -185,7 +212,7 @@ class PrefixLM(HFLM):
         yield batch
 
     @torch.no_grad()
-    def _answer(self, past: DynamicCache, asked) -> list[tuple[float, bool]]:
+    def _answer(self, past: DynamicCache, asked, most: int, places) -> list[tuple[float, bool]]:
         """(log-likelihood, is it the greedy answer) of every (context, continuation) asked.
 
         All contexts begin with what is in ``past``. Of a continuation the last token need not be read:
@@ -195,21 +222,21 @@ class PrefixLM(HFLM):
         for i, (context, continuation) in enumerate(asked):
             rows.setdefault((context, tuple(continuation[:-1])), []).append(i)
         answers: list = [None] * len(asked)
-        for part, cache, known in self._passes(past, rows):
+        for part, cache, known in self._passes(past, rows, most):
             members = [rows[row] for row, _ in part]
             continuations = [[asked[i][1] for i in each] for each in members]
-            found = self._scores_after(cache, known, [text for _, text in part], continuations)
+            found = self._scores_after(cache, known, [text for _, text in part], continuations, places)
             for i, answer in zip(chain(*members), chain(*found), strict=True):
                 answers[i] = answer
         return answers
 
-    def _passes(self, past: DynamicCache, rows):
+    def _passes(self, past: DynamicCache, rows, most: int):
         """Yield ((row, what is left to read of it) of each row together, what was read before, its mask).
 
         A row is a context and the tokens after it. A context of one row is read in one go with it; one
         of several is read first, up to its last token, and then each of them.
         """
-        shared, most = past.get_seq_length(), self._tokens_at_once()
+        shared = past.get_seq_length()
         count = Counter(context for context, _ in rows)
         alone = [
             ((context, rest), (*context[shared:], *rest)) for context, rest in rows if count[context] == 1
@@ -231,7 +258,7 @@ class PrefixLM(HFLM):
             of = torch.tensor([first[context] for (context, _), _ in part], device=self.device)
             yield part, _rows_of(cache, of), known[of]
 
-    def _scores_after(self, cache, known, texts, continuations) -> list[list[tuple[float, bool]]]:
+    def _scores_after(self, cache, known, texts, continuations, places) -> list[list[tuple[float, bool]]]:
         """For each text, the scores of its continuations, which begin within it and end one token after it.
 
         ``known`` (rows, L) marks what in the cache is a token; None where all is.
@@ -239,16 +266,16 @@ class PrefixLM(HFLM):
         tokens, mask = self._padded(texts)
         inputs = {}
         if known is not None:
-            places = known.sum(dim=1, keepdim=True) + torch.arange(tokens.shape[1], device=self.device)
-            inputs = {"attention_mask": torch.cat([known, mask], dim=1), "position_ids": places}
+            positions = known.sum(dim=1, keepdim=True) + torch.arange(tokens.shape[1], device=self.device)
+            inputs = {"attention_mask": torch.cat([known, mask], dim=1), "position_ids": positions}
         counts = [len(each[0]) for each in continuations]
         wanted = [
             (row, place)
             for row, (text, count) in enumerate(zip(texts, counts, strict=True))
             for place in range(len(text) - count, len(text))
         ]
-        with _head_reads(self.model, *torch.tensor(wanted, device=self.device).T):
-            logits = self.model(tokens, past_key_values=cache, use_cache=True, **inputs).logits[0]  # (N, V)
+        places.wanted = torch.tensor(wanted, device=self.device).unbind(dim=1)
+        logits = self.model(tokens, past_key_values=cache, use_cache=True, **inputs).logits[0]  # (N, V)
         answers = []
         for row, of_row in zip(logits.split(counts), continuations, strict=True):
             # (length of the answers, number of them): the row's probabilities are taken once for all.
@@ -264,12 +291,20 @@ class PrefixLM(HFLM):
 
 
 @contextmanager
-def _head_reads(model, rows: Tensor, places: Tensor):
-    """Inside, the model gives the logits (1, N, V) of these N places of its texts, and of no others."""
-    head = model.get_output_embeddings()
-    handle = head.register_forward_pre_hook(lambda _, args: args[0][rows, places][None])
+def _head_reads(model):
+    """Yield places whose ``wanted`` = (rows (N,), tokens (N,)) a thread sets before it calls the model.
+
+    That one call then gives the logits (1, N, V) of these N tokens of its texts, and of no others.
+    """
+    places = threading.local()
+
+    def choose(_, args):
+        rows_and_tokens, places.wanted = getattr(places, "wanted", None), None
+        return args if rows_and_tokens is None else args[0][rows_and_tokens][None]
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(choose)
     try:
-        yield
+        yield places
     finally:
         handle.remove()
 

@@ -205,7 +205,8 @@ def is_profile(run: Mapping) -> bool:
 
 def run_rows(run: Mapping) -> list[dict]:
     """One run's numbers as rows for the tidy table."""
-    settings = run["settings"]
+    # Only runs that put prompts into the chat template say so: lm-eval's default is to leave it out.
+    settings = {"chat_template": False} | run["settings"]
     if settings["criterion"] == "RANDOM":
         # Unless said otherwise, one seed draws both the items and the neurons.
         settings = {"neuron_seed": settings["seed"]} | settings
@@ -239,8 +240,9 @@ def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
     kind = [*keys, *SAME_KIND]
     points = table.drop_duplicates([*kind, "criterion", "neuron_seed", "pruning_pct"])
     kinds = points.groupby(kind, dropna=False)["n"].agg(["size", "max"]).reset_index()
-    kinds["plain"] = ~kinds["chat_template"].fillna(False)
-    kinds = kinds.sort_values(["plain", "size", "max"], ascending=False, kind="stable").drop_duplicates(keys)
+    kinds = kinds.sort_values(
+        ["chat_template", "size", "max"], ascending=[True, False, False], na_position="first", kind="stable"
+    ).drop_duplicates(keys)
     return tidy(table.merge(kinds[kind], on=kind))
 
 
@@ -259,7 +261,7 @@ def stored_sweeps(
     """
     table = load_results(path)
     asked = table["model"].isin(list(models)) & table["task"].isin(list(tasks))
-    asked &= table["chat_template"].fillna(False) == chat_template
+    asked &= table["chat_template"] == chat_template
     return one_sweep(table[asked & table["criterion"].isin(["none", *criteria])])
 
 

@@ -24,8 +24,8 @@ def origin(table: pd.DataFrame) -> str:
     limits = ["all items" if pd.isna(limit) else f"limit {limit}" for limit in table["limit"].unique()]
     commits = {"none" if pd.isna(commit) or not commit else commit[:9] for commit in table["commit"]}
     by = f" by {_all(table['contributor'])}" if table["contributor"].notna().any() else ""
-    chat = table["chat_template"].fillna(False)
-    chat = ", chat template" if chat.all() else ", with and without chat template" if chat.any() else ""
+    chat = table["chat_template"]
+    chat = "" if not chat.any() else ", chat template" if chat.all() else ", with and without chat template"
     return (
         f"Measured{by}: {_all(table['model'])}, dtype {_all(table['dtype'])}{chat}, {', '.join(limits)}, seed "
         f"{_all(table['seed'])}, on {_all(table['device'])}, commit {', '.join(sorted(commits))}. ± is one standard error."

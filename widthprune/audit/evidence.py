@@ -269,7 +269,7 @@ class Evidence:
     def _one_kind(self, model, task, criteria, pct, chat_template):
         """Runs on the same items, of those that measured the most of one criterion, or of several at ``pct``."""
         rows = _where(self.measured_table, model=model, task=task)
-        rows = rows[rows["chat_template"].fillna(False) == chat_template]
+        rows = rows[rows["chat_template"] == chat_template]
         rows = rows[rows["criterion"].isin(["none", *criteria])]
         if len(criteria) > 1:
             rows = rows[rows["pruning_pct"].isin([0, pct])]
