@@ -128,12 +128,13 @@ def generate(
     shared = past if not sliding_window(model) else DynamicCache()
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     count, batches = readers(model.device), []
-    room, most = slots(model) // count, -(-len(prompts) // count)
-    while order:
-        own = len(prompts[order[0]]) - shared.get_seq_length() + max_new_tokens
-        rows = min(most, max(1, room // own))
-        batches.append(order[:rows])
-        order = order[rows:]
+    # Dealt out, so that every reader has long prompts and short ones.
+    for hand in (order[reader::count] for reader in range(count)):
+        while hand:
+            own = len(prompts[hand[0]]) - shared.get_seq_length() + max_new_tokens
+            rows = max(1, slots(model) // count // own)
+            batches.append(hand[:rows])
+            hand = hand[rows:]
 
     def go_on(batch):
         some = [prompts[i] for i in batch]
