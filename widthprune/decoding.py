@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from transformers import DynamicCache, GenerationConfig
 
 from .attention import SharedLayer, shared_attention, takes_parts
-from .threads import readers, side_by_side
+from .threads import side_by_side
 
-CACHE_BYTES = 3e9  # keys and values of the batches that go on at a time
+CACHE_BYTES = 3e9  # keys and values of one batch
 ROOM = 128  # slots by which the cache of a batch grows
 CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
 # Settings of a model's generation config that make its greedy choice another than the likeliest token.
@@ -65,7 +65,7 @@ def plain_greedy(model: nn.Module) -> bool:
 
 
 def slots(model: nn.Module) -> int:
-    """Tokens whose keys and values fill ``CACHE_BYTES``; a batch has its rows times longest prompt and answer."""
+    """Tokens whose keys and values fill ``CACHE_BYTES``: a batch is rows times longest prompt and answer."""
     text = model.config.get_text_config()
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -87,6 +87,7 @@ def read(model: nn.Module, tokens: Sequence[int], past: DynamicCache | None = No
     return out.logits[0, -1], past
 
 
+@torch.no_grad()
 def generate(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
@@ -127,25 +128,17 @@ def generate(
     # A window counts the padding that stands before a row: there, each row holds the prefix itself.
     shared = past if not sliding_window(model) else DynamicCache()
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    count, batches = readers(model.device), []
-    # Dealt out, so that every reader has long prompts and short ones.
-    for hand in (order[reader::count] for reader in range(count)):
-        while hand:
-            own = len(prompts[hand[0]]) - shared.get_seq_length() + max_new_tokens
-            rows = max(1, slots(model) // count // own)
-            batches.append(hand[:rows])
-            hand = hand[rows:]
-
-    def go_on(batch):
-        some = [prompts[i] for i in batch]
-        _continue(model, some, max_new_tokens, ends, stopped, past, shared, batch, answers)
-
+    room = slots(model)
     with shared_attention(model):
-        side_by_side(go_on, batches, model.device)
+        while order:
+            own = len(prompts[order[0]]) - shared.get_seq_length() + max_new_tokens
+            rows = max(1, room // own)
+            batch, order = order[:rows], order[rows:]
+            some = [prompts[i] for i in batch]
+            _continue(model, some, max_new_tokens, ends, stopped, past, shared, batch, answers)
     return answers
 
 
-@torch.no_grad()
 def _continue(model, prompts, max_new_tokens, ends, stopped, past, shared, batch, answers):
     """Decode one batch; writes the answer of row r to ``answers[batch[r]]``."""
     tokens, cache = _fill(model, prompts, past, shared)
@@ -194,10 +187,10 @@ def _fill(model, prompts, past, shared) -> tuple[Tensor, DynamicCache]:
     """
     start = shared.get_seq_length()
     held = max(map(len, prompts)) - start
-    first, rows = [], DynamicCache()
-    for row, prompt in enumerate(prompts):
-        logits, own = read(model, prompt[past.get_seq_length() :], copy.deepcopy(past))
-        first.append(likeliest(logits))
+    rows = DynamicCache()
+
+    def fill(row):
+        logits, own = read(model, prompts[row][past.get_seq_length() :], copy.deepcopy(past))
         each = [(layer.keys[:, :, start:], layer.values[:, :, start:]) for layer in own.layers]
         if not rows.layers:
             pasts = [(layer.keys, layer.values) for layer in shared.layers] or [None] * len(each)
@@ -207,6 +200,10 @@ def _fill(model, prompts, past, shared) -> tuple[Tensor, DynamicCache]:
             ]
         for layer, (keys, values) in zip(rows.layers, each, strict=True):
             layer.put(row, keys, values)
+        return likeliest(logits)
+
+    # The first says how large keys and values are; then there is a place for each of the others.
+    first = [fill(0), *side_by_side(fill, range(1, len(prompts)), model.device)]
     return torch.stack(first), rows
 
 

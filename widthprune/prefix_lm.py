@@ -4,7 +4,7 @@ Multiple choice asks a model for the likelihood of several answers after one que
 tasks put the same examples before every question. lm-eval reads each pair of question and answer in
 full; here the examples are read once per task, a question once, and then only the answers. Generation
 reads the examples once too, and goes on in large batches (`widthprune.decoding`). A processor's threads
-read several batches side by side (`widthprune.threads`). The results are those of
+read several texts side by side (`widthprune.threads`). The results are those of
 `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
 """
 
