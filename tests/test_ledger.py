@@ -87,7 +87,7 @@ def measured(**perplexities):
     """Measured perplexities of WikiText at 10% under each criterion, the same for both models."""
     rows = [
         dict(model=model, criterion=name, pruning_pct=0 if name == "none" else 10, task="wikitext", metric="word_perplexity",
-             value=value, stderr=1.0, n=17, seed=0, num_fewshot=0, dtype="auto")
+             value=value, stderr=1.0, n=17, seed=0, num_fewshot=0, dtype="auto", chat_template=False)
         for model in ("smollm2-135m-instruct", "gemma3-270m")
         for name, value in ({"none": 20.0} | perplexities).items()
     ]  # fmt: skip
