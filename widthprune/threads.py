@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-MOST = 4  # beyond these, threads wait for Python, which runs in one at a time
+MOST = 4  # more would wait for Python, which runs in one at a time; measured with two only
 
 
 def readers(device: torch.device) -> int:
