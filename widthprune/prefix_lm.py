@@ -49,8 +49,8 @@ class PrefixLM(HFLM):
     def _loglikelihood_tokens(self, requests, disable_tqdm=False, override_bs=None):
         if not plain_cache(self.model):
             return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-        # override_bs is lm-eval's sign for the windows of a perplexity, which share nothing.
         most = self._tokens_at_once()
+        # override_bs is lm-eval's sign for the windows of a perplexity, which share nothing.
         if override_bs is not None:
             # The longest first, so that no thread is left with it alone at the end.
             order = sorted(range(len(requests)), key=lambda i: -len(requests[i][1]) - len(requests[i][2]))
@@ -72,13 +72,14 @@ class PrefixLM(HFLM):
                     [i for context in batch for i in questions[context]]
                     for batch in self._batches(group, questions, requests)
                 ]
+                batches.reverse()  # the longest first here, too
 
                 def answer(members, past=past):
                     asked = [(tuple(requests[i][1]), requests[i][2]) for i in members]
                     return self._answer(past, asked, most, places)
 
-                found = side_by_side(answer, batches[::-1], self.device)
-                for i, scores in zip(chain(*batches[::-1]), chain(*found), strict=True):
+                found = side_by_side(answer, batches, self.device)
+                for i, scores in zip(chain(*batches), chain(*found), strict=True):
                     answers[i] = scores
         rest = super()._loglikelihood_tokens([requests[i] for i in left_over], True) if left_over else []
         for i, answer in zip(left_over, rest, strict=True):
