@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from build import ROOT, render
 
@@ -80,7 +81,7 @@ as published in the chapters; everything on this page was measured in this run.
 
 ## Measured
 
-{measured_table(run)}
+{measured_tables(load_results(run / "results"))}
 
 {missing(plan)}
 ## Verdicts of the chapters
@@ -100,9 +101,17 @@ notebooks in `notebooks/`.
 """
 
 
-def measured_table(run: Path) -> str:
+def measured_tables(table: pd.DataFrame) -> str:
+    """What the run measured, and below it what it measured in the chat template."""
+    in_template = table["chat_template"]
+    plain = measured_table(headline(table[~in_template]))
+    if not in_template.any():
+        return plain
+    return f"{plain}\n\nIn the tokenizer's chat template:\n\n{measured_table(headline(table[in_template]))}"
+
+
+def measured_table(rows: pd.DataFrame) -> str:
     """A row per model and width, a column per benchmark."""
-    rows = headline(load_results(run / "results"))
     rows["criterion"] = criterion_labels(rows)
     rows["text"] = [with_error(*pair) for pair in zip(rows["value"], rows["stderr"], strict=True)]
     index = ["criterion", "expansion_ratio", "intermediate_size", "pruning_pct"]
@@ -153,6 +162,8 @@ def command_line(request: dict) -> str:
         if value not in (None, []):
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
             words.append(f"--{name.replace('_', '-')} {text}")
+    if request["chat_template"]:
+        words.append("--chat-template")
     return " \\\n    ".join([" ".join(words[:2]), *words[2:]])
 
 

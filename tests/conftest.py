@@ -1,5 +1,7 @@
 """Tiny random-weight models with true architectures; nothing is downloaded."""
 
+import shutil
+
 import matplotlib
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
@@ -81,6 +84,19 @@ def language_model(tmp_path_factory):
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     fast.save_pretrained(directory)
     tiny_model(vocab_size=300, max_position_embeddings=2048).save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def chat_model(language_model, tmp_path_factory):
+    """Directory of the same model, its tokenizer with a chat template."""
+    directory = tmp_path_factory.mktemp("chat") / "model"
+    shutil.copytree(language_model, directory)
+    tokenizer = AutoTokenizer.from_pretrained(language_model)
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}[answer]"
+    )
+    tokenizer.save_pretrained(directory)
     return str(directory)
 
 

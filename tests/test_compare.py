@@ -56,6 +56,22 @@ def test_what_one_run_has_alone_stands_without_a_difference(runs):
     assert pd.isna(table["value_a"][50]) and table["value_b"][50] == 0.3
 
 
+def test_what_was_measured_in_the_chat_template_is_compared_with_its_like(runs, capsys):
+    a, b = runs
+    assert main(["compare", str(a), str(b)]) == 0
+    assert "chat template" not in capsys.readouterr().out
+    write(a, 0.20, 0.03, chat_template=True)
+    write(b, 0.10, 0.04, chat_template=True, model="two")
+    assert main(["compare", str(a), str(b)]) == 0
+    assert "chat template" in capsys.readouterr().out
+    table = compare_runs(*map(load_results, runs))
+    differences = table[table["pruning_pct"] == 0].set_index("chat_template")["difference"]
+    assert differences.to_dict() == pytest.approx({False: 0.1, True: -0.1})
+    labels = [label.get_text() for label in plot_comparison(table).get_yticklabels()]
+    assert labels == ["pocket facts, 0%", "pocket facts, 0%, chat template"]
+    plt.close("all")
+
+
 def test_turned_round_it_changes_its_sign(runs):
     one, other = (compare_runs(*map(load_results, pair)) for pair in (runs, runs[::-1]))
     pd.testing.assert_series_equal(one["z"], -other["z"])

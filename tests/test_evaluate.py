@@ -1,7 +1,6 @@
 """Evaluation: the numbers, resuming, and what is refused before anything runs."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -69,18 +68,12 @@ def test_another_setting_is_another_result(language_model, tmp_path):
     assert len(list(tmp_path.rglob("*.json"))) == 10
 
 
-def test_prompts_in_a_chat_template_are_another_result(language_model, tmp_path, monkeypatch):
+def test_prompts_in_a_chat_template_are_another_result(language_model, chat_model, tmp_path, monkeypatch):
     options = dict(results_dir=tmp_path / "results", **QUICK)
     with pytest.raises(WidthPruneError, match="no chat template: leave out --chat-template"):
         evaluate(language_model, ["pocket_facts"], chat_template=True, **options)
     assert not (tmp_path / "results").exists()
 
-    tokenizer = AutoTokenizer.from_pretrained(language_model)
-    tokenizer.chat_template = (
-        "{{ bos_token }}{% for turn in messages %}[{{ turn.role }}]{{ turn.content }}{% endfor %}[answer]"
-    )
-    shutil.copytree(language_model, tmp_path / "chat")
-    tokenizer.save_pretrained(tmp_path / "chat")
     prompts = []
 
     def generate_nothing(self, requests, disable_tqdm=False):
@@ -89,7 +82,7 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, tmp_path,
 
     monkeypatch.setattr("widthprune.prefix_lm.PrefixLM.generate_until", generate_nothing)
     for chat in (False, True):
-        table = evaluate(str(tmp_path / "chat"), ["pocket_instructions"], chat_template=chat, **options)
+        table = evaluate(chat_model, ["pocket_instructions"], chat_template=chat, **options)
         assert (table["chat_template"] == chat).all()
     plain, template = prompts[: len(prompts) // 2], prompts[len(prompts) // 2 :]
     assert template == [f"<s>[user]{prompt}[answer]" for prompt in plain] and len(plain) == 8

@@ -20,9 +20,14 @@ import pytest
 from widthprune import load_results
 from widthprune.__main__ import main
 from widthprune.evaluate import evaluate
+from widthprune.reruns import steps
+from widthprune.reruns.plan import Request, make_plan, write_plan
 from widthprune.suites import SUITES
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+from run_book import command_line, measured_tables  # noqa: E402
+
 TASKS = len(SUITES["pocket"])
 # WIDTHPRUNE_KILLS=20 makes the same test harder: on a wider sweep, for a quarter of an hour.
 KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
@@ -184,6 +189,7 @@ BAD = {
     "no ratio": ([], "ratios: name at least one expansion ratio"),
     "suite": (["--ratios", "2", "--suite", "pockett"], "suite must be one of paper, paper-instruct, pocket, got"),
     "experiment": (["--ratios", "2", "--experiments", "truth"], "experiments must be of criteria, capabilities"),
+    "template": (["--ratios", "2", "--chat-template"], "chat-template: the tokenizer of"),
     "too few": (["--ratios", "2", "--experiments", "truthfulness"], "needs at least 2 below the model's own, got 1"),
     "limit": (["--ratios", "2", "--limit", "0"], "limit must be at least 1"),
     "criterion": (["--ratios", "2", "--criteria", "MOW"], "criterion must be one of MAW"),
@@ -243,7 +249,43 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(language_model, tmp_path, c
     assert main(["rerun", *words]) == 0
     printed = capsys.readouterr().out
     assert (
-        printed.startswith(f"5 models, {5 * TASKS} results asked")
+        printed.startswith(f"5 jobs, {5 * TASKS} results asked")
         and "L2-58-seed0, 1.8125x: pocket_prose" in printed
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_chat_template_is_measured_as_well(chat_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--limit", "2", "--experiments", "instruct", "--chat-template", "--dry-run"]
+    assert main(["rerun", "--model", chat_model, "--ratios", "2.2", *options]) == 0
+    jobs = capsys.readouterr().out.splitlines()
+    # Prose has no prompt that a template could hold.
+    assert jobs[0] == f"4 jobs, {4 * TASKS - 2} results asked"
+    assert jobs[1].startswith("none-88-seed0, 2.75x: pocket_prose, ") and jobs[2].startswith("PPM-71-seed0, ")
+    assert [job.split(",")[0] for job in jobs[3:]] == ["none-88-seed0-template", "PPM-71-seed0-template"]
+    assert "pocket_prose" not in jobs[3] and "pocket_instructions" in jobs[3]
+
+
+def test_the_instruct_chapter_finds_all_that_a_plan_with_the_template_measures(
+    chat_model, tmp_path, monkeypatch
+):
+    """Whatever the suite: the chapter's own instructions are in the plan, and measured as it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("widthprune.suites.SUITES", SUITES | {"paper-instruct": {"pocket_facts": 0}})
+    asked = dict(ratios=(2.2,), suite="paper-instruct", experiments=("instruct",), limit=2)
+    plan = make_plan(Request(chat_model, **asked, chat_template=True), ROOT, tmp_path / "measured")
+    assert plan["notebooks"]["06_instruct"]["chat_template"] is True
+    jobs = plan["jobs"]
+    assert list(jobs["none-88-seed0-template"]["files"]) == ["pocket_facts", "pocket_instructions"]
+    write_plan(tmp_path, plan)
+    for name in ("none-88-seed0", "none-88-seed0-template"):
+        assert steps.main(["measure", "--job", name, "--threads", "1"]) == 0
+        store = tmp_path / "measured" / jobs[name]["code"]
+        assert all((store / file).exists() for file in jobs[name]["files"].values())
+    table = load_results(store)
+    in_template = table[table["chat_template"]]
+    assert set(in_template["task"]) == {"pocket_facts", "pocket_instructions"}
+    plain, chat = measured_tables(table).split("In the tokenizer's chat template:")
+    assert "pocket prose" in plain and "pocket prose" not in chat and "pocket instructions" in chat
+    assert command_line(plan["request"]).endswith("--chat-template")

@@ -18,7 +18,7 @@ from .errors import WidthPruneError
 from .grid import GLOBAL, PAPER_PCTS, Point, grid
 from .measure import measure
 from .mlps import find_mlps
-from .models import load_model, model_revision, model_shape
+from .models import check_chat_template, load_model, model_revision, model_shape
 from .provenance import record
 from .pruning import prune_model, score_model
 from .results import find_run, run_rows, tidy, write_run
@@ -109,6 +109,8 @@ def evaluate(
         raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
     _check_backend(backend)
     size, hidden = model_shape(model)
+    if chat_template:
+        check_chat_template(model)
     if points is None:
         points = grid(
             size,

@@ -255,7 +255,9 @@ def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 1 + 0.3 * len(rows)), layout="constrained")
     labels = [
-        f"{TASKS[row.task].label}, {row.pruning_pct:g}%" + (f" {row.criterion}" if row.pruning_pct else "")
+        f"{TASKS[row.task].label}, {row.pruning_pct:g}%"
+        + (f" {row.criterion}" if row.pruning_pct else "")
+        + (", chat template" if row.chat_template else "")
         for row in rows.itertuples()
     ]
     ax.axvspan(-2, 2, color="0.9", zorder=0)

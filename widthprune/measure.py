@@ -9,7 +9,6 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
-from .errors import WidthPruneError
 from .results import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
@@ -18,17 +17,9 @@ from .suites import Benchmark
 def measure(
     lm, benchmark: Benchmark, limit: int | None, seed: int, chat_template: bool = False
 ) -> tuple[list[dict], list[dict]]:
-    """One task on one model: its metrics as rows for a results file, and a record for every item.
-
-    Raises
-    ------
-    WidthPruneError
-        If the chat template is asked for and the tokenizer has none.
-    """
+    """One task on one model: its metrics as rows for a results file, and a record for every item."""
     from lm_eval import simple_evaluate
 
-    if chat_template and not lm.tokenizer.chat_template:
-        raise WidthPruneError("the model's tokenizer has no chat template: leave out --chat-template")
     with (
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.redirect_stdout(io.StringIO()),

@@ -128,6 +128,13 @@ def model_revision(name: str) -> str:
     return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash or ""
 
 
+def check_chat_template(name: str) -> None:
+    """Refuse a model whose tokenizer has no chat template."""
+    tokenizer = load_tokenizer(_source(name))
+    if tokenizer is None or not tokenizer.chat_template:
+        raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
+
+
 def _source(name: str) -> str | Path:
     return _converted(name) if name in PACKAGED else name
 

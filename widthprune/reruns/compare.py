@@ -11,7 +11,7 @@ from ..results import load_results
 from ..tables import with_error
 from ..tasks import TASKS
 
-KEYS = ("criterion", "pruning_pct", "task", "metric")
+KEYS = ("criterion", "pruning_pct", "task", "chat_template", "metric")
 
 
 def add_compare(commands) -> None:
@@ -46,7 +46,7 @@ def read_results(folder: Path) -> pd.DataFrame:
 
 
 def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Headline numbers of two runs, matched by criterion, percentage removed, task and metric.
+    """Headline numbers of two runs, matched by criterion, percentage removed, task, template and metric.
 
     Parameters
     ----------
@@ -78,13 +78,15 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         )
     order = {task: i for i, task in enumerate(TASKS)}
     pair["order"] = pair["task"].map(order)
-    pair = pair.sort_values(["order", "criterion", "pruning_pct"], ignore_index=True)
+    pair = pair.sort_values(["order", "chat_template", "criterion", "pruning_pct"], ignore_index=True)
     return pair.drop(columns="order")
 
 
 def table_text(table: pd.DataFrame) -> str:
     """The comparison as a text table, with what is in one run alone left blank in the other."""
     shown = table[["task", "metric", "criterion"]].copy()
+    if table["chat_template"].any():
+        shown["chat template"] = table["chat_template"].map({True: "yes", False: "no"})
     shown["pruned"] = table["pruning_pct"].map("{:g}%".format)
     for side in ("a", "b"):
         pairs = zip(table[f"value_{side}"], table[f"stderr_{side}"], strict=True)

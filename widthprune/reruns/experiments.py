@@ -7,6 +7,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..errors import WidthPruneError
 from ..grid import Point, grid
@@ -20,6 +21,7 @@ class Experiment:
     notebook: str
     tasks: tuple[str, ...]
     least_widths: int = 1  # pruned widths it needs to have a result
+    in_template: tuple[str, ...] = ()  # of these tasks, those it measures in the chat template as well
 
 
 EXPERIMENTS = {
@@ -31,7 +33,7 @@ EXPERIMENTS = {
         ("pocket_facts", "pocket_misconceptions_mc1", "pocket_misconceptions_mc2"),
         least_widths=2,
     ),
-    "instruct": Experiment("06_instruct", tuple(SUITES["pocket"])),
+    "instruct": Experiment("06_instruct", tuple(SUITES["pocket"]), in_template=("pocket_instructions",)),
 }
 
 
@@ -65,12 +67,27 @@ def notebook_parameters(path: Path, chosen: Mapping) -> dict:
     return parameters
 
 
-def needed_runs(tasks: Sequence[str], parameters: Mapping, shape: tuple[int, int]) -> list[tuple[Point, str]]:
-    """(model, task) of every run that a notebook will look for, given its parameters."""
+class Run(NamedTuple):
+    """One results file that is wanted."""
+
+    point: Point
+    task: str
+    chat_template: bool = False
+
+
+def needed_runs(
+    tasks: Sequence[str], in_template: Sequence[str], parameters: Mapping, shape: tuple[int, int]
+) -> list[Run]:
+    """Every run of these tasks that a notebook will look for, given its parameters.
+
+    Those ``in_template`` are measured in the chat template as well, where the parameters ask for it.
+    """
     widths = {"pruning_pcts": parameters["pruning_pcts"]}
     points = grid(*shape, **widths, expansion_ratios=parameters["ratios"], criteria=parameters["criteria"])
-    runs = [(point, task) for point in points for task in tasks]
+    runs = [Run(point, task) for point in points for task in tasks]
+    if parameters.get("chat_template"):
+        runs += [Run(point, task, chat_template=True) for point in points for task in in_template]
     if draws := parameters.get("random_seeds"):
         points = grid(*shape, **widths, criteria=["RANDOM"], neuron_seeds=draws)
-        runs += [(point, "pocket_prose") for point in points if point.criterion != "none"]
+        runs += [Run(point, "pocket_prose") for point in points if point.criterion != "none"]
     return runs

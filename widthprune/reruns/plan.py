@@ -1,7 +1,8 @@
 """The plan of a rerun: everything checked before any work starts, and every job with its results files.
 
 A plan is plain JSON in the run's folder, and all that the Snakemake workflow reads. A job is one pruned
-model with every task asked of it, since loading and pruning it once per task would cost more than a task.
+model with every task asked of it, since loading and pruning it once per task would cost more than a task;
+tasks in the chat template are a job of their own.
 """
 
 import json
@@ -15,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import WidthPruneError
-from ..models import check_placement, model_revision, model_shape
+from ..models import check_chat_template, check_placement, model_revision, model_shape
 from ..results import run_path, write_atomically
 from ..suites import SUITES, find_benchmarks, resolve
-from .experiments import EXPERIMENTS, check_experiments, needed_runs, notebook_parameters
+from ..tasks import TASKS
+from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters
 from .fingerprint import all_code, scoring_code
 
 PLAN = "plan.json"
@@ -39,6 +41,7 @@ class Request:
     seed: int = 0
     device: str = "cpu"
     batch_size: int = 8
+    chat_template: bool = False  # measure what has a prompt in the chat template as well
 
 
 def make_plan(request: Request, project: Path, store: Path, *, here: bool = True) -> dict:
@@ -58,7 +61,8 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
     -------
     dict
         "request"; "revision" of the model; "notebooks" (name -> parameters); "jobs" (name -> model of
-        the grid, seed, code, and task -> results file); "missing" (task -> reason); "code".
+        the grid, seed, whether in the chat template, code, and task -> results file); "missing"
+        (task -> reason); "code".
 
     Raises
     ------
@@ -81,11 +85,14 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
     with _naming("model"):
         shape = model_shape(request.model)
         revision = model_revision(request.model)
+    if request.chat_template:
+        with _naming("chat-template"):
+            check_chat_template(request.model)
     with _naming("ratios"):
         runs = _all_runs(request, notebooks, shape)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
-        tasks = list(dict.fromkeys(task for _, task in runs))
+        tasks = list(dict.fromkeys(run.task for run in runs))
         benchmarks = {benchmark.task: benchmark for benchmark in find_benchmarks(tasks, scratch)}
         _check_hub(request.suite, benchmarks.values())
         return {
@@ -131,12 +138,14 @@ def check_folder(folder: Path) -> None:
         )
 
 
-def _all_runs(request, notebooks, shape) -> list:
-    suite = request.suite
+def _all_runs(request, notebooks, shape) -> list[Run]:
+    suite = resolve(request.suite)
     whole = asdict(request) | {"random_seeds": ()}
+    # The perplexity of a whole text has no prompt that a template could hold.
+    prompted = [task for task in suite if TASKS[task].metric != "word_perplexity"]
     # The suite itself is measured over the grid asked for, whichever notebooks show it.
-    runs = needed_runs(tuple(resolve(suite)), whole, shape)
-    widths = len({point.intermediate_size for point, _ in runs}) - 1
+    runs = needed_runs(suite, prompted, whole, shape)
+    widths = len({run.point.intermediate_size for run in runs}) - 1
     for name, parameters in notebooks.items():
         experiment = EXPERIMENTS[name]
         if widths < experiment.least_widths:
@@ -144,32 +153,36 @@ def _all_runs(request, notebooks, shape) -> list:
                 f"the experiment {name} needs at least {experiment.least_widths} below the model's own, got {widths}: "
                 f"add one, or leave {name} out of --experiments"
             )
-        runs += needed_runs(experiment.tasks, parameters, shape)
+        runs += needed_runs(experiment.tasks, experiment.in_template, parameters, shape)
     return list(dict.fromkeys(runs))
 
 
 def _jobs(request, runs, benchmarks) -> dict[str, dict]:
     from ..evaluate import run_settings
 
-    asked = [(point, task) for point, task in runs if not benchmarks[task].missing]
-    settings = run_settings(
-        request.model,
-        [(point, benchmarks[task]) for point, task in asked],
-        limit=request.limit,
-        seed=request.seed,
-    )
     code = {pruned: scoring_code(pruned) for pruned in (False, True)}
     jobs = {}
-    for (point, task), found in zip(asked, settings, strict=True):
-        draw = "" if point.neuron_seed is None else f"-draw{point.neuron_seed}"
-        name = f"{point.criterion}-{point.intermediate_size}-seed{request.seed}{draw}"
-        new = {
-            "point": asdict(point),
-            "seed": request.seed,
-            "code": code[point.criterion != "none"],
-            "files": {},
-        }
-        jobs.setdefault(name, new)["files"][task] = str(run_path("", found))
+    for in_template in (False, True):
+        asked = [
+            (run.point, benchmarks[run.task])
+            for run in runs
+            if run.chat_template == in_template and not benchmarks[run.task].missing
+        ]
+        settings = run_settings(
+            request.model, asked, limit=request.limit, seed=request.seed, chat_template=in_template
+        )
+        for (point, benchmark), found in zip(asked, settings, strict=True):
+            draw = "" if point.neuron_seed is None else f"-draw{point.neuron_seed}"
+            template = "-template" if in_template else ""
+            name = f"{point.criterion}-{point.intermediate_size}-seed{request.seed}{draw}{template}"
+            new = {
+                "point": asdict(point),
+                "seed": request.seed,
+                "chat_template": in_template,
+                "code": code[point.criterion != "none"],
+                "files": {},
+            }
+            jobs.setdefault(name, new)["files"][benchmark.task] = str(run_path("", found))
     return jobs
 
 

@@ -41,6 +41,9 @@ def add_rerun(commands) -> None:
     command.add_argument("--device", default=default.device, help="cpu (default), cuda, mps")
     command.add_argument("--batch-size", type=int, default=default.batch_size)
     command.add_argument(
+        "--chat-template", action="store_true", help="measure in the tokenizer's chat template as well"
+    )
+    command.add_argument(
         "--out", type=Path, help="the run's folder; default runs/ and a name made of the question"
     )
     command.add_argument(
@@ -75,7 +78,7 @@ def rerun(options) -> None:
     plan = make_plan(request, options.project or _project(), store, here=options.profile == "local")
     plan["price_per_kwh"] = options.price_per_kwh
     print(
-        f"{len(plan['jobs'])} models, {sum(len(job['files']) for job in plan['jobs'].values())} results",
+        f"{len(plan['jobs'])} jobs, {sum(len(job['files']) for job in plan['jobs'].values())} results",
         end=" ",
     )
     print("asked" if options.dry_run else f"go to {out}", flush=True)

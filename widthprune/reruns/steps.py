@@ -71,6 +71,7 @@ def measure(job: str, threads: int) -> None:
             results_dir=str(folder),
             device=request["device"],
             batch_size=request["batch_size"],
+            chat_template=it["chat_template"],
         )
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
