@@ -92,18 +92,31 @@ def test_what_the_front_page_says_of_empty_answers():
 def test_what_the_front_page_says_of_the_chat_template():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
 
-    def in_template(task, pct, metric=None):
-        criterion = "PPM" if pct else "none"
+    def in_template(task, pct, metric=None, criterion="PPM"):
+        criterion = criterion if pct else "none"
         return evidence.measured("smollm2-135m-instruct", task, criterion, pct, metric, chat_template=True)
 
     assert in_template("ifeval", 0, "empty") == in_template("pocket_instructions", 0, "empty") == 0
-    for task, n, scores in (("ifeval", 200, {0: 38, 40: 21}), ("pocket_instructions", 120, {0: 41, 40: 14})):
-        assert {pct: round(n * in_template(task, pct), 6) for pct in scores} == scores
-        assert in_template(task, 0) < evidence.floor(task)
+    for task, n, whole, least, most in (("ifeval", 200, 38, 13, 25), ("pocket_instructions", 120, 41, 8, 18)):
+        assert in_template(task, 0) == pytest.approx(whole / n) and in_template(task, 0) < evidence.floor(
+            task
+        )
+        pruned = [in_template(task, pct) for pct in PAPER_PCTS[1:]]
+        assert [min(pruned), max(pruned)] == pytest.approx([least / n, most / n])
+        # As much is taken by lot: no fewer by two standard errors under the criterion.
+        assert in_template(task, 40, "mcnemar_p", "RANDOM") < 0.05
+        error = (whole / n * (1 - whole / n) / n) ** 0.5
+        assert in_template(task, 40) > in_template(task, 40, criterion="RANDOM") - 2 * error
+    p_values = {
+        (task, pct): in_template(task, pct, "mcnemar_p")
+        for task in ("ifeval", "pocket_instructions")
+        for pct in PAPER_PCTS[1:]
+    }
+    assert round(p_values.pop(("ifeval", 10)), 3) == 0.047 and max(p_values.values()) < 0.01
     made = ["detectable_format:title", "detectable_content:postscript", "detectable_format:multiple_sections"]
     for kind in made:
         assert in_template("ifeval", 0, f"share_{kind}") > 0.6
-        assert in_template("ifeval", 40, f"share_{kind}") == 0
+        assert all(in_template("ifeval", pct, f"share_{kind}") == 0 for pct in PAPER_PCTS[1:])
 
 
 def test_what_the_front_page_says_of_ifeval_on_a_base_model():
