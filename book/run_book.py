@@ -6,8 +6,10 @@ RUN is the folder that `widthprune rerun` filled; the book lies in RUN/_build/ht
 """
 
 import json
+import re
 import shutil
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -40,7 +42,8 @@ def main(run: Path) -> int:
     (stage / "notebooks").mkdir()
     notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]
     for path in notebooks:
-        shutil.copy(path, stage / "notebooks")
+        text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"])
+        (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
     (stage / "_config.yml").write_text(yaml.safe_dump(config(plan)), encoding="utf-8")
@@ -58,8 +61,23 @@ def contents(notebooks: list[Path]) -> dict:
     return {"format": "jb-book", "root": "book/run", "chapters": chapters}
 
 
+def links_out(notebook: str, chapters: Collection[str]) -> str:
+    """A notebook whose links to chapters that are not in this book lead to the repository."""
+    repository = whole_config()["repository"]
+    folder = f"{repository['url']}/blob/{repository['branch']}/notebooks"
+
+    def link(found: re.Match) -> str:
+        return found[0] if found[1] in chapters else f"]({folder}/{found[1]}.ipynb)"
+
+    return re.sub(r"\]\((\w+)\.ipynb\)", link, notebook)
+
+
+def whole_config() -> dict:
+    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+
+
 def config(plan: dict) -> dict:
-    whole = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    whole = whole_config()
     # Colab would open the notebook as it stands in the repository, with other parameters.
     del whole["launch_buttons"]
     # The claim ledger belongs to the whole book.

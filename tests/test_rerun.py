@@ -63,7 +63,7 @@ def project(tmp_path_factory):
 def write_notebook(root, source):
     notebook = nbformat.v4.new_notebook(
         cells=[
-            nbformat.v4.new_markdown_cell("# Tiny"),
+            nbformat.v4.new_markdown_cell("# Tiny\n\nIts controls are [chapter 8](08_audit.ipynb)."),
             nbformat.v4.new_code_cell(PARAMETERS.strip(), metadata={"tags": ["parameters"]}),
             nbformat.v4.new_code_cell(source.strip()),
         ]
@@ -126,7 +126,9 @@ def test_one_command_ends_with_a_book_that_shows_the_ratios(finished):
     page = Path(finished.done.stdout.splitlines()[-1])
     text = (page.parent / "book" / "run.html").read_text()
     assert "at 2.2x, 1.8x" in text and "2.22x" in text and "1.81x" in text
-    assert (page.parent / "notebooks" / "03_capabilities.html").exists()
+    chapter = (page.parent / "notebooks" / "03_capabilities.html").read_text()
+    # A chapter that this book lacks is read where it is.
+    assert 'href="https://github.com/widthprune/widthprune/blob/main/notebooks/08_audit.ipynb"' in chapter
     executed = nbformat.read(finished.out / "notebooks" / "03_capabilities.ipynb", as_version=4)
     printed = "".join(out.text for out in executed.cells[-1].outputs if out.get("name") == "stdout")
     assert printed.strip() == str(len(pd.read_csv(finished.out / "results.csv")))
