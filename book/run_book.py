@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -41,12 +41,13 @@ def main(run: Path) -> int:
     )
     (stage / "notebooks").mkdir()
     notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]
+    settings = config(plan)
     for path in notebooks:
-        text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"])
+        text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"], settings["repository"])
         (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
-    (stage / "_config.yml").write_text(yaml.safe_dump(config(plan)), encoding="utf-8")
+    (stage / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (stage / "book" / "run.md").write_text(front_page(plan, record, run, stage, notebooks), encoding="utf-8")
     if render(stage, run):
         shutil.rmtree(run / "_build" / "html", ignore_errors=True)
@@ -61,9 +62,8 @@ def contents(notebooks: list[Path]) -> dict:
     return {"format": "jb-book", "root": "book/run", "chapters": chapters}
 
 
-def links_out(notebook: str, chapters: Collection[str]) -> str:
+def links_out(notebook: str, chapters: Collection[str], repository: Mapping[str, str]) -> str:
     """A notebook whose links to chapters that are not in this book lead to the repository."""
-    repository = whole_config()["repository"]
     folder = f"{repository['url']}/blob/{repository['branch']}/notebooks"
 
     def link(found: re.Match) -> str:
@@ -72,12 +72,8 @@ def links_out(notebook: str, chapters: Collection[str]) -> str:
     return re.sub(r"\]\((\w+)\.ipynb\)", link, notebook)
 
 
-def whole_config() -> dict:
-    return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-
-
 def config(plan: dict) -> dict:
-    whole = whole_config()
+    whole = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     # Colab would open the notebook as it stands in the repository, with other parameters.
     del whole["launch_buttons"]
     # The claim ledger belongs to the whole book.
