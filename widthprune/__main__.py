@@ -144,6 +144,11 @@ def add_evaluate(commands) -> None:
         "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
     )
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    command.add_argument(
+        "--compute-dtype",
+        default="auto",
+        help="of the arithmetic: auto (float32 where the processor emulates the weights' own), weights, or a dtype",
+    )
     command.add_argument("--batch-size", type=int, default=8)
     command.add_argument("--max-length", type=int, help="longest text in tokens; default the model's own")
     command.add_argument(
@@ -173,6 +178,7 @@ def evaluate(options) -> None:
         save_samples=options.save_samples,
         dtype=options.dtype,
         device=options.device,
+        compute_dtype=options.compute_dtype,
         batch_size=options.batch_size,
         max_length=options.max_length,
         chat_template=options.chat_template,

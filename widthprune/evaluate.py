@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from .activation_criteria import CALIBRATED
+from .arithmetic import check_compute_dtype, compute_in
 from .calibration import Calibration, calibrate
 from .criteria import CRITERIA
 from .errors import WidthPruneError
@@ -19,6 +20,7 @@ from .grid import GLOBAL, PAPER_PCTS, Point, grid
 from .measure import measure
 from .mlps import find_mlps
 from .models import check_chat_template, load_model, model_revision, model_shape
+from .packaged import weights_format
 from .provenance import record
 from .pruning import prune_model, score_model
 from .results import find_run, run_rows, tidy, write_run
@@ -42,6 +44,7 @@ def evaluate(
     save_samples: bool = False,
     dtype: str = "auto",
     device: str = "cpu",
+    compute_dtype: str = "auto",
     batch_size: int = 8,
     max_length: int | None = None,
     chat_template: bool = False,
@@ -78,6 +81,9 @@ def evaluate(
         result that lacks it is measured again.
     dtype, device
         As for `load_model`. Log-probabilities are taken in float32 whatever the dtype.
+    compute_dtype : str
+        The dtype of the arithmetic: see `widthprune.arithmetic.compute_in`. Part of a result's
+        provenance, not of its settings: a result is found again whichever arithmetic made it.
     batch_size : int
         Rows at once where lm-eval's own code runs; the numbers do not depend on it beyond rounding.
     max_length : int, optional
@@ -108,6 +114,7 @@ def evaluate(
     if limit is not None and (not isinstance(limit, int) or limit < 1):
         raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
     _check_backend(backend)
+    check_compute_dtype(compute_dtype)
     size, hidden = model_shape(model)
     if chat_template:
         check_chat_template(model)
@@ -148,7 +155,7 @@ def evaluate(
         ]
         todo = [i for i, there in enumerate(whole) if not there]
         final = asked[todo[-1]][0] if todo else None
-        pruned = _Pruned(model, dtype, device, seed, backend, scratch, calibration, final)
+        pruned = _Pruned(model, dtype, device, compute_dtype, seed, backend, scratch, calibration, final)
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
@@ -163,6 +170,7 @@ def evaluate(
             lm = pruned.at(point, batch_size, max_length)
             with record(device) as provenance:
                 metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
+            provenance |= pruned.precision()
             if metrics:
                 # Before the result, which says that all is there.
                 if save_samples:
@@ -242,9 +250,12 @@ class _Pruned:
     nothing later needs the rest. A sweep under one criterion so needs the memory of one model.
     """
 
-    def __init__(self, name, dtype, device, seed, backend, scratch, calibration, final):
+    def __init__(self, name, dtype, device, compute_dtype, seed, backend, scratch, calibration, final):
         self._load = lambda: load_model(name, dtype=dtype, device=device)
-        self._dtype, self._seed, self._backend, self._scratch = dtype, seed, backend, Path(scratch)
+        self._name, self._dtype, self._seed = name, dtype, seed
+        self._backend, self._scratch = backend, Path(scratch)
+        # vLLM reads the pruned weights from disk, and chooses for itself.
+        self._compute_dtype = "weights" if backend == "vllm" else compute_dtype
         self._model, self._scores, self._last = None, {}, (None, None)
         self._calibration, self._activations, self._final = calibration, {}, final
 
@@ -262,6 +273,8 @@ class _Pruned:
             self._model, self._tokenizer = self._load()
             if self._tokenizer is None:
                 raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
+            self._weights = weights_format(self._name) or str(self._model.dtype).removeprefix("torch.")
+            self._model = compute_in(self._model, self._compute_dtype)
         if point.criterion == "none":
             return self._model
         seed = self._seed if point.neuron_seed is None else point.neuron_seed
@@ -289,6 +302,13 @@ class _Pruned:
                 }
             }
         return model
+
+    def precision(self) -> dict[str, str]:
+        """What the weights were stored in, and what the model computes in, for the provenance."""
+        return {
+            "weights_format": self._weights,
+            "compute_dtype": str(self._model.dtype).removeprefix("torch."),
+        }
 
     def _look(self, gradients: bool):
         """The activations on the calibration text, run once for all criteria and widths."""

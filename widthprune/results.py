@@ -71,6 +71,8 @@ COLUMNS = {
     "max_length": "Int64",
     "backend": "string",
     "device": "string",
+    "weights_format": "string",
+    "compute_dtype": "string",
     "commit": "string",
     "duration_s": "float64",
     "contributor": "string",
