@@ -6,6 +6,7 @@ from hashlib import sha256
 import pytest
 import torch
 from conftest import CONFIGS, logits, tiny_model
+from gguf import GGUFReader, dequantize
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file
@@ -14,7 +15,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from widthprune import WidthPruneError, load_model, models
 from widthprune.architectures import meta_model, paper_config
 from widthprune.mlps import check_layout
-from widthprune.packaged import PACKAGED, PackagedModel
+from widthprune.packaged import PackagedModel
 
 
 @pytest.fixture
@@ -46,7 +47,21 @@ def test_the_papers_models_would_be_accepted():
         assert len(check_layout(meta_model(paper_config(name)))) in (16, 28)
 
 
-def test_a_conversion_that_stops_leaves_nothing(tmp_path, monkeypatch):
+def test_a_gguf_file_is_converted_once(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+    model, tokenizer = load_model(str(gguf_file))
+    assert model.dtype == torch.bfloat16 and tokenizer("a b").input_ids
+    written = dict(GGUFReader(gguf_file).tensors[6]._asdict())
+    rows = dequantize(written["data"], written["tensor_type"])
+    gate = model.model.layers[0].mlp.gate_proj.weight
+    assert written["name"] == "blk.0.ffn_gate.weight" and torch.equal(gate, torch.tensor(rows).bfloat16())
+    digest = sha256(gguf_file.read_bytes()).hexdigest()[:16]
+    assert [path.name for path in tmp_path.iterdir()] == [f"tiny-{digest}-bfloat16"]
+    assert models.model_revision(str(gguf_file)) == f"sha256:{digest}"
+    assert models.model_shape(str(gguf_file)) == (64, 32)
+
+
+def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch):
     monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
 
     def stop(*args, **kwargs):
@@ -54,7 +69,7 @@ def test_a_conversion_that_stops_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", stop)
     with pytest.raises(KeyboardInterrupt):
-        load_model("smollm2-135m-instruct")
+        load_model(str(gguf_file))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,13 +113,7 @@ def test_parts_are_joined_and_checked_and_never_imported(tmp_path, monkeypatch):
         whole.assemble(tmp_path / "whole")
 
 
-def test_a_gguf_file_is_converted_and_read(saved, tmp_path, monkeypatch):
-    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "PACKAGED", {})
-    smollm2 = PACKAGED["smollm2-135m-instruct"].assemble(tmp_path / "model.gguf")
-    assert models.model_shape(str(smollm2)) == (1536, 576)
-    assert models.model_revision(str(smollm2)) == "sha256:b179c9523d0e6a0f"
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["model-b179c9523d0e6a0f-bfloat16"]
+def test_a_file_of_another_kind(saved):
     refused(saved / "config.json", "is a file: name the directory that holds it")
 
 
