@@ -239,7 +239,7 @@ def _remedy(name: str, error: Exception, source: Path | None = None) -> str:
     while causes[-1].__cause__ or causes[-1].__context__:
         causes.append(causes[-1].__cause__ or causes[-1].__context__)
     text = " ".join(str(cause) for cause in causes)
-    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated repo" in text:
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
         return (
             f"{name} is gated: accept its licence on its hub page, then run `hf auth login` or set HF_TOKEN"
         )
@@ -256,7 +256,7 @@ def _remedy(name: str, error: Exception, source: Path | None = None) -> str:
             return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
     if source is None and isinstance(error, OSError | HFValidationError):
         return (
-            f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub "
-            "or the hub cannot be reached: check the spelling and the network"
+            f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
+            "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
     return f"{name} cannot be loaded: {first_line(error)}"
