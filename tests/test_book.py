@@ -248,6 +248,14 @@ def test_a_warning_in_a_page_fails_the_build(small_book):
     assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
 
 
+def test_a_page_that_asks_for_a_number_nobody_computes(small_book):
+    with (small_book / "book" / "start.md").open("a") as page:
+        page.write("\nAt {{ nothing }} of it.\n")
+    done = build(root=small_book)
+    assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
+    assert "book: error: start.md asks for nothing, which numbers.yml does not name" in done.stderr
+
+
 def test_what_the_front_page_says_of_criteria_that_look_at_data():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
     whole = evidence.measured("smollm2-135m-instruct", "pocket_prose", "none", 0)
