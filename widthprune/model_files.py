@@ -39,7 +39,7 @@ TOKENIZER = (
     "emoji.json",
     "normalizer.json",
 )
-# Copied beside pruned weights, as they are. Names of licences are matched in capitals or not.
+# Copied beside pruned weights, as they are.
 BESIDE = (
     "generation_config.json",
     *TOKENIZER,
@@ -49,8 +49,9 @@ BESIDE = (
     "*processor_config.json",
     "audio_tokenizer_config.json",
     *(
-        name + suffix
+        written + suffix
         for name in ("LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY")
+        for written in (name, name.lower())
         for suffix in ("", ".txt", ".md")
     ),
     "LICENSE-MODEL",
@@ -75,7 +76,7 @@ def names_beside(source: Path, patterns: tuple[str, ...] = BESIDE) -> list[str]:
     WidthPruneError
         If one is a link that leads out of the directory.
     """
-    names = [name for name in _names(source) if any(_fits(name, pattern) for pattern in patterns)]
+    names = [name for name in _names(source) if any(fnmatchcase(name, p) for p in patterns)]
     return [name for name in names if own_file(source, name).is_file()]
 
 
@@ -85,10 +86,6 @@ def _names(source: Path) -> Iterator[str]:
     for folder in folders:
         if (source / folder).is_dir():
             yield from sorted(f"{folder}/{path.name}" for path in (source / folder).iterdir())
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or (pattern.isupper() and fnmatchcase(name.upper(), pattern.upper()))
 
 
 def own_file(source: Path, name: str) -> Path:

@@ -13,8 +13,9 @@ from .errors import WidthPruneError, remote_code_remedy
 from .layouts import MLP, check_family, find_layouts
 from .model_files import TOKENIZER, names_beside, read_object
 from .shards import Stored, read_headers
-from .widths import config_changes, find_widths, hidden_size, kept_sizes, kept_units
+from .widths import FIELDS, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
 NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"
 DTYPES = ("F64", "F32", "BF16", "F16")  # as safetensors names what can be pruned
 
@@ -90,6 +91,11 @@ def open_checkpoint(source: Path) -> Checkpoint:
     text = text_section(config)
     check_family({**text, "is_encoder_decoder": config.get("is_encoder_decoder")}, str(source))
     tensors = read_headers(source)
+    # Else transformers would build them all before it is found that they are too many.
+    if many := [name for name in LAYERS if (text.get(name) or 0) > len(tensors)]:
+        raise WidthPruneError(
+            f"{source / 'config.json'} says {many[0]} {text[many[0]]}, more than there are tensors: copy it again"
+        )
     shapes = {name: stored.shape for name, stored in tensors.items()}
     model_type = text.get("model_type", config.get("model_type", ""))
     mlps = find_layouts(shapes, model_type, hidden_size(text), str(source))
@@ -127,12 +133,35 @@ def _read_config(source: Path) -> dict:
         raise WidthPruneError(
             f"{source} is quantized ({method:.40}): prune the unquantized model, then quantize the result"
         )
+    _check_fields(source, config)
+    _check_fields(source, text)
     if "auto_map" in config:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
         if config.get("model_type") not in CONFIG_MAPPING_NAMES:
             raise WidthPruneError(remote_code_remedy(str(source)))
     return config
+
+
+def _check_fields(source: Path, section: dict) -> None:
+    """Refuse fields that are read here and hold what no config holds: a list for a name, text for a size."""
+    kinds = {
+        "model_type": lambda value: isinstance(value, str) and value.isprintable(),
+        "activation_sparsity_pattern": lambda value: isinstance(value, list),
+        **dict.fromkeys(LAYERS, _is_size),
+        **dict.fromkeys((field for fields in FIELDS.values() for field in fields), _are_sizes),
+    }
+    for field, fits in kinds.items():
+        if (value := section.get(field)) is not None and not fits(value):
+            raise WidthPruneError(f"{source / 'config.json'} says {field} {value!r:.60}: copy it again")
+
+
+def _is_size(value) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _are_sizes(value) -> bool:
+    return bool(value) and all(map(_is_size, value)) if isinstance(value, list) else _is_size(value)
 
 
 def _defaults(source: Path) -> dict:
