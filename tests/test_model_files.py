@@ -47,7 +47,8 @@ def test_every_file_that_a_tokenizer_of_transformers_reads(tmp_path):
         kind
         for pair in TOKENIZER_MAPPING.values()
         for kind in (pair if isinstance(pair, tuple) else [pair])
-        if kind
+        # Else a stand-in for a class whose library is not installed.
+        if kind and kind.__module__.startswith("transformers.models.")
     }
     names = {name for kind in classes for name in getattr(kind, "vocab_files_names", {}).values()}
     assert len(names) > 10

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .activation_criteria import ALL_CRITERIA, CALIBRATED
-from .calibration import Calibration, calibrate, check_dense
+from .calibration import Calibration, calibrate, check_dense, check_length
 from .cards import model_card
 from .checkpoint import check_disk, prune_checkpoint
 from .compensation import bias_changes
@@ -69,9 +69,10 @@ def prune_loaded(
             f"criterion {criterion} or global widths write one model at a time: give one pruning_pct or ratio"
         )
     source = Path(local_directory(str(src)))
-    _check_saveable(meta_model_of(source), criterion, global_widths)
+    described = meta_model_of(source)
+    _check_saveable(described, criterion, global_widths)
     if criterion in CALIBRATED:
-        calibration.token_sequences(load_tokenizer(source))
+        check_length(described, max(map(len, calibration.token_sequences(load_tokenizer(source)))))
     extra = (calibration.options() if criterion in CALIBRATED else []) + ["--global"] * global_widths
     plan = replace(plan, criterion=criterion, target=" ".join([plan.target, *extra]))
     if criterion == "FLAP-BIAS":
