@@ -119,7 +119,7 @@ BAD = {
     "positions": (
         short_model,
         ["--criterion", "ACT"],
-        "calibration length must be at most the model's 64 positions, got 256",
+        "calibration length must be at most the model's 64 positions, got",
     ),
     "several": (tiny_model, ["--criterion", "ACT", "--pruning-pct", "10", "20"], "write one model at a time"),
     "unknown": (tiny_model, ["--criterion", "ACTS"], "PPM-ACT, got 'ACTS'"),
