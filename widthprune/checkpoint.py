@@ -78,7 +78,8 @@ def prune_checkpoint(
     ------
     WidthPruneError
         If an argument is out of range, ``dst`` exists, lies inside ``src``, cannot be written or is just
-        being written by another process, if the disk is too small, or the checkpoint is damaged, quantized, in pickle format, or of a layout that is not known.
+        being written by another process; if the disk is too small; or if the checkpoint is damaged,
+        quantized, in pickle format, of a layout that is not known, or names files outside itself.
         Nothing is left behind and the source is never written to.
     """
     if criterion.upper() != "PPM":  # the default needs no check, and torch takes a second to import
