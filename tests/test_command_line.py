@@ -34,15 +34,6 @@ def test_prune_writes_several_models_in_one_pass(language_model, tmp_path, capsy
         assert config["intermediate_size"] == size
 
 
-def test_a_plan_imports_no_torch(language_model, tmp_path):
-    code = (
-        "import sys; from widthprune.__main__ import main; main(sys.argv[1:]); "
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
-    options = ["prune", language_model, "--out", str(tmp_path / "out"), "--pruning-pct", "40", "--dry-run"]
-    assert subprocess.run([sys.executable, "-c", code, *options], capture_output=True).returncode == 0
-
-
 def test_evaluate_prints_and_writes(language_model, tmp_path, capsys):
     arguments = ["--tasks", "pocket_facts", "--pruning-pcts", "0", "20", "--limit", "3"]
     assert main(["evaluate", language_model, *arguments, "--results-dir", str(tmp_path)]) == 0

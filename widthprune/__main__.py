@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from .errors import WidthPruneError
+from .interrupts import Interrupted, interruptible
 
 # Command -> the module ("": this one) and the function that add it.
 COMMANDS = {
@@ -27,7 +28,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 if it worked, 2 with one line on stderr if the input was at fault."""
+    """Run one command.
+
+    Returns
+    -------
+    int
+        0 if it worked; with one line on stderr, 2 if the input was at fault, and 128 + the number of a
+        signal that stopped it: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    try:
+        with interruptible():
+            return _main(arguments)
+    except Interrupted as interrupt:
+        print(f"widthprune: {interrupt}", file=sys.stderr)
+        return interrupt.status
+
+
+def _main(arguments: list[str] | None) -> int:
     parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     arguments = sys.argv[1:] if arguments is None else arguments

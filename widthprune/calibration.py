@@ -226,7 +226,7 @@ def calibrate(
     mlps = find_mlps(model)
     check_dense(mlps)
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
-    _check_length(model, max(map(len, sequences)))
+    check_length(model, max(map(len, sequences)))
     found = {mlp.name: Activations.zeros(mlp.size, gradients) for mlp in mlps}
     with _listening(model, [(output_module(model, mlp), found[mlp.name]) for mlp in mlps], gradients):
         for tokens in tqdm(sequences, desc="calibrating", unit="sequence", disable=not progress):
@@ -250,7 +250,8 @@ def check_dense(mlps: Sequence[MLP]) -> None:
         )
 
 
-def _check_length(model: nn.Module, longest: int) -> None:
+def check_length(model: nn.Module, longest: int) -> None:
+    """Refuse sequences that are longer than the model's positions."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest
     if longest > positions:
         raise WidthPruneError(

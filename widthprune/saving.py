@@ -8,14 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from .activation_criteria import ALL_CRITERIA, CALIBRATED
-from .calibration import Calibration, calibrate, check_dense
+from .calibration import Calibration, calibrate, check_dense, check_length
 from .cards import model_card
-from .checkpoint import check_disk, copy_beside, moved_into_place, prune_checkpoint
+from .checkpoint import check_disk, prune_checkpoint
 from .compensation import bias_changes
 from .criteria import check_criterion
+from .destination import moved_into_place
 from .errors import WidthPruneError
 from .global_widths import check_no_experts, listed_units, unsaveable
 from .mlps import check_layout, find_mlps, text_fields
+from .model_files import copy_beside
 from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
 from .pruning import prune_model
@@ -67,26 +69,30 @@ def prune_loaded(
             f"criterion {criterion} or global widths write one model at a time: give one pruning_pct or ratio"
         )
     source = Path(local_directory(str(src)))
-    _check_saveable(meta_model_of(source), criterion, global_widths)
+    described = meta_model_of(source)
+    _check_saveable(described, criterion, global_widths)
     if criterion in CALIBRATED:
-        calibration.token_sequences(load_tokenizer(source))
+        check_length(described, max(map(len, calibration.token_sequences(load_tokenizer(source)))))
     extra = (calibration.options() if criterion in CALIBRATED else []) + ["--global"] * global_widths
     plan = replace(plan, criterion=criterion, target=" ".join([plan.target, *extra]))
     if criterion == "FLAP-BIAS":
         plan = _with_biases(plan, source)
+    check_disk(Path(dst), [plan])
     if dry_run:
         return plan
-    check_disk(Path(dst), [plan])
-    model, tokenizer = load_model(str(src))
-    looks = {}
-    if criterion in CALIBRATED:
-        gradients = criterion == "TAYLOR"
-        looks["activations"] = calibrate(
-            model, tokenizer, calibration, gradients=gradients, progress=progress
-        )
-    prune_model(model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks)
-    plan = _measured(plan, model, global_widths)
+    # From before the work: of two processes that write one destination, one need not begin.
     with moved_into_place(Path(dst)) as partial:
+        model, tokenizer = load_model(str(src))
+        looks = {}
+        if criterion in CALIBRATED:
+            gradients = criterion == "TAYLOR"
+            looks["activations"] = calibrate(
+                model, tokenizer, calibration, gradients=gradients, progress=progress
+            )
+        prune_model(
+            model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks
+        )
+        plan = _measured(plan, model, global_widths)
         model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
