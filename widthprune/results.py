@@ -121,7 +121,7 @@ def published_settings(settings: Mapping) -> dict:
 
 def plain(text: str) -> str:
     """Text of a driver or an operating system in the characters that a results file may hold."""
-    return re.sub(r"[^A-Za-z0-9 ._:,/()@+-]+", " ", str(text)).strip()[:200]
+    return " ".join(re.sub(r"[^A-Za-z0-9 ._:,/()@+-]", " ", str(text)).split())[:200]
 
 
 def run_key(settings: Mapping) -> str:

@@ -184,7 +184,7 @@ RANGES = {
         r"log10_mass_(true|false)": (-1e6, 3),
     },
     "profile": {
-        r"(ttft_ms|ttlt_ms|ms_per_token)_(mean|p5|p50|p95)|limit_ms_per_token": (2 * SLACK, 1e9),
+        r"(ttft_ms|ttlt_ms|ms_per_token)_(mean|p5|p50|p95)|limit_ms_per_token": (2 * SLACK, 1e9),  # above 0
         r"(ttft_ms|ttlt_ms|ms_per_token|steps)_sd": (0, 1e9),
         r"steps_(mean|p5|p50|p95)|new_tokens": (1, 1e9),
         r"throughput_tok_s|energy_window_s|read_bandwidth_gb_s": (2 * SLACK, 1e9),
@@ -266,7 +266,7 @@ _SAID = {
 
 def _say(error: Mapping) -> str:
     kind = error["type"]
-    what = _SAID.get(kind) or error["msg"].splitlines()[0].replace("Input should", "must").removeprefix("Value error, ")  # fmt: skip
+    what = _SAID.get(kind) or re.sub(r"^(\w+ should|Value error, must)", "must", error["msg"])
     field = ".".join(str(part) for part in error["loc"]) or "the file"
     got = "" if kind in ("missing", "extra_forbidden") else f", got {_short(error['input'])}"
     return f"{as_line(field)[:120]}: {what}{got}"
