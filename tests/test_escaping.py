@@ -4,6 +4,7 @@ import html
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,6 +12,9 @@ import pytest
 from widthprune.escaping import as_html, as_line, as_myst
 from widthprune.results import tidy
 from widthprune.tables import origin, show
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "book"))
+from run_book import missing, record_table, short  # noqa: E402
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -87,3 +91,13 @@ def test_a_caption_is_text(text, column):
     caption = show(rows).to_html().partition("<caption>")[2].partition("</caption>")[0]
     assert caption == origin(rows)
     assert as_myst(text if column != "commit" else text[:9]) in origin(rows, as_myst)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_page_of_a_run_shows_them_as_text(text):
+    record = {"model_revision": text, "devices": [text], "duration_s": 1.0, "results": 2, "commits": [text]}
+    record |= {"versions": {text: text}, "data": {text: text}, "energy": {"energy_by": text}}
+    *_, last = table = record_table(record).splitlines()
+    assert len(table) == 9 and as_myst(f"{text.strip()} {text}") in last
+    assert missing({"missing": {text: text}}) == f"- Missing: {as_myst(text)}, {as_myst(text)}.\n"
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", short({"request": {"model": f"/home/{text}"}}))

@@ -102,7 +102,7 @@ def public_name(model: str) -> str:
     >>> public_name("meta-llama/Llama-3.2-1B"), public_name("/models/of mine/tiny (v2)/")
     ('meta-llama/Llama-3.2-1B', 'tiny-v2')
     """
-    model = str(model)
+    model = str(model).replace("\0", "")
     local = model.startswith((".", "~")) or os.path.isabs(model) or os.path.exists(model)
     if model in PACKAGED or not local:
         return model
