@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from test_escaping import HOSTILE
 
 from widthprune import WidthPruneError, load_results
+from widthprune.escaping import as_line
 from widthprune.reruns.contributions import find_problems
 from widthprune.results import load_profiles, stored_path
 from widthprune.schema import Profile, Provenance, Run, wrong_contributor, wrong_fields
@@ -237,13 +238,13 @@ def test_fuzz_nothing_ends_in_a_traceback_or_is_accepted_and_then_refused(tmp_pa
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     problems, _ = find_problems(root)
-    assert all(str(problem).isprintable() and str(problem).startswith(str(path)) for problem in problems)
+    assert all(str(problem).isprintable() and str(problem).startswith(as_line(path)) for problem in problems)
     read = True
     try:
         rows = len(load_results(root)) + len(load_profiles(root))
         assert rows > 0
     except WidthPruneError as error:
         read = False
-        assert str(error).isprintable() and str(path) in str(error)
+        assert str(error).isprintable() and as_line(path) in str(error)
     event("accepted" if not problems else "loaded, refused by check" if read else "refused")
     assert read or problems
