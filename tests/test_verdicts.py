@@ -28,7 +28,7 @@ def test_the_reason_names_every_check():
 
 
 def test_a_notebook_shows_it_as_text():
-    assert "**Verdict: partly.** It holds." in some_verdict()._repr_mimebundle_()["text/markdown"]
+    assert r"**Verdict: partly.** It holds\." in some_verdict()._repr_mimebundle_()["text/markdown"]
 
 
 def test_an_unknown_outcome():

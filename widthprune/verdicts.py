@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from .errors import WidthPruneError
+from .escaping import as_myst
 
 OUTCOMES = ("reproduced", "partly", "not reproduced", "not testable")
 MIME = "application/vnd.widthprune.verdict+json"
@@ -20,9 +21,13 @@ class Verdict:
     because: str
 
     def _repr_mimebundle_(self, include=None, exclude=None):
+        # They name models and other strings of results files.
+        claim, published, measured, because = map(
+            as_myst, (self.claim, self.published, self.measured, self.because)
+        )
         text = (
-            f"**Verdict: {self.outcome}.** {self.claim}\n\n"
-            f"- Published: {self.published}\n- Measured: {self.measured}\n- Why: {self.because}"
+            f"**Verdict: {self.outcome}.** {claim}\n\n"
+            f"- Published: {published}\n- Measured: {measured}\n- Why: {because}"
         )
         return {MIME: asdict(self), "text/markdown": text, "text/plain": text}
 
