@@ -1,7 +1,12 @@
 """Tiny random models of every family that transformers can build: the same small numbers for all."""
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 # By the names that configs use; a config takes those it has.
 SMALL = dict(
@@ -59,3 +64,49 @@ def tiny_family(model_type: str, seed: int = 0, **changes):
             norm = name.endswith("norm.weight") or ".ln_" in name
             parameter.normal_(mean=float(norm), std=0.15 if parameter.ndim > 1 else 0.05)
     return model
+
+
+def tiny_decoder(config_class, seed: int = 0, **changes):
+    """A seeded model of any class that `transformers.MODEL_FOR_CAUSAL_LM_MAPPING` knows, by rules for all.
+
+    Numbers of the config and of those inside it are replaced by name; a class that wants others is not
+    built, and neither is one that stays above ten million parameters.
+    """
+    config = config_class(**_shrunk(config_class().to_dict(), config_class.model_type) | changes)
+    with torch.device("meta"):
+        size = sum(each.numel() for each in AutoModelForCausalLM.from_config(config).parameters())
+    if size > 1e7:
+        raise ValueError(f"{size / 1e6:.0f} million parameters with the tests' small numbers")
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.15)
+            elif name.endswith("bias"):
+                parameter.normal_(std=0.05)
+    return model
+
+
+def _shrunk(given: dict, model_type: str) -> dict:
+    small = SMALL | {"vocab_size": 300, "max_position_embeddings": 512, "n_positions": 512, "pad_token_id": 0}
+    own = {"num_hidden_layers": 2} | OWN.get(model_type, {})
+    fields = {k: v for k, v in small.items() if k in given and not isinstance(given[k], list | dict)}
+    inner = {
+        k: _shrunk(v, v["model_type"]) | {"model_type": v["model_type"]}
+        for k, v in given.items()
+        if isinstance(v, dict) and v.get("model_type")
+    }
+    return {k: v for k, v in (fields | inner | own).items() if v is not None}
+
+
+def byte_tokenizer():
+    """A tokenizer of 300 tokens in which every text has tokens of its own."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["the question and the answer of the test"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
