@@ -30,19 +30,27 @@ SMALL = dict(
 # What some families need besides.
 LATENT = dict(head_dim=None, num_key_value_heads=4)
 OWN = {
+    "axk1": LATENT,
+    "axk2": LATENT,
     "bamba": dict(attn_layer_indices=[1]),
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
+    "deepseek_v32": LATENT,
+    "falcon_h1": dict(mamba_d_ssm=64),
     "gemma3n_text": dict(
         intermediate_size=88,
         num_kv_shared_layers=0,
         activation_sparsity_pattern=[0.0] * 3,
         vocab_size_per_layer_input=97,
     ),
+    "gemma4_text": dict(vocab_size_per_layer_input=300),
     "glm4_moe_lite": LATENT,
+    "glm_moe_dsa": LATENT,
     "gpt_neo": dict(attention_types=[[["global"], 3]]),
     "granitemoehybrid": dict(layer_types=["mamba", "attention", "mamba"]),
     "jamba": dict(attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=0),
+    "longcat_flash": LATENT | dict(expert_ffn_hidden_size=40),
+    "mamba2": dict(head_dim=16),
     "minicpm3": LATENT,
     "mpt": dict(expansion_ratio=4),
     "qwen3_next": dict(num_hidden_layers=4),
@@ -89,15 +97,15 @@ def tiny_decoder(config_class, seed: int = 0, **changes):
 
 
 def _shrunk(given: dict, model_type: str) -> dict:
-    small = SMALL | {"vocab_size": 300, "max_position_embeddings": 512, "n_positions": 512, "pad_token_id": 0}
-    own = {"num_hidden_layers": 2} | OWN.get(model_type, {})
+    small = SMALL | {"vocab_size": 300, "max_position_embeddings": 512, "n_positions": 512}
     fields = {k: v for k, v in small.items() if k in given and not isinstance(given[k], list | dict)}
-    inner = {
-        k: _shrunk(v, v["model_type"]) | {"model_type": v["model_type"]}
-        for k, v in given.items()
-        if isinstance(v, dict) and v.get("model_type")
-    }
-    return {k: v for k, v in (fields | inner | own).items() if v is not None}
+    layers = given.get("num_hidden_layers")
+    for name, value in given.items():
+        if isinstance(value, list) and len(value) == layers:  # one for each layer, of which three stay
+            fields[name] = [value[0], value[layers // 2], value[-1]]
+        elif isinstance(value, dict) and value.get("model_type"):
+            fields[name] = _shrunk(value, value["model_type"]) | {"model_type": value["model_type"]}
+    return {k: v for k, v in (fields | OWN.get(model_type, {})).items() if v is not None}
 
 
 def byte_tokenizer():
