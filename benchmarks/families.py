@@ -3,8 +3,8 @@
     python benchmarks/families.py [--only llama gemma3_text ...] [--forced]
 
 Prints a row a class: the engine that `widthprune.engines.choose` takes, the largest difference to lm-eval's
-`HFLM` in log-likelihoods (with shared prefixes) and perplexities of texts longer than every window, in whole
-texts whether greedy generation agrees, and the reason where lm-eval's own class is taken or no tiny model can be
+`HFLM` in log-likelihoods (with shared prefixes) and perplexities of texts longer than every window,
+whether greedy generation agrees, and the reason where lm-eval's own class is taken or no tiny model can be
 built. Wrong numbers end in exit 1. ``--forced`` shows what our engine would give where it is not taken.
 """
 
@@ -53,7 +53,7 @@ def main():
     prefix_lm.LOGITS = 50 * 300
     counts = {}
     print("| model type | engine | largest difference | generation | why |\n|---|---|---|---|---|")
-    for config in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
+    for config in dict.fromkeys(transformers.MODEL_FOR_CAUSAL_LM_MAPPING):
         if not options.only or config.model_type in options.only:
             engine, *row = outcome(config, options.forced)
             counts[engine] = counts.get(engine, 0) + 1

@@ -30,13 +30,13 @@ LIMITS = re.compile(r"window|chunk|local_att|block_size|index_topk|sparse")
 KNOWN = {"sliding_window", "use_sliding_window", "max_window_layers", "chunk_size_feed_forward"}
 KNOWN |= {"sliding_window_pattern", "_sliding_window_pattern"}
 
-CONTEXT = "Water is wet.\nFire is hot.\n"
+CONTEXT = "Water is wet.\n"
 ASKED = [
-    *[(f"{CONTEXT}Old snow is", answer) for answer in (" rather cold", " not so")],
-    *[(f"{CONTEXT}Is", answer) for answer in (" rather cold", " a thing")],
-    ("Stone is", " hard"),
+    (f"{CONTEXT}{question}", answer)
+    for question, answers in {"Old snow is": [" rather cold", " not"], "Is": [" it so", " a thing"]}.items()
+    for answer in answers
 ]
-STEPS = 4  # tokens generated
+STEPS = 3  # tokens generated
 
 
 def choose(model: nn.Module, tokenizer, **options) -> type[StockLM]:
@@ -51,7 +51,7 @@ def choose(model: nn.Module, tokenizer, **options) -> type[StockLM]:
     Returns
     -------
     type
-        To be called as `HFLM` is. Choosing costs the reading of about a hundred tokens.
+        To be called as `HFLM` is. Choosing costs the reading of about eighty tokens.
     """
     try:
         from .prefix_lm import PrefixLM
@@ -109,16 +109,16 @@ def difference(ours: type, model: nn.Module, tokenizer, **options) -> str:
     asked = [Instance("loglikelihood", {}, text, i) for i, text in enumerate(ASKED)]
     expected = _likelihoods(stock, asked)
     before = _state(model)
-    off = abs(_likelihoods(ours, asked) - expected)
+    found = _likelihoods(ours, asked)
+    # A model may be damaged so far that it has no numbers; infinite ones are equal, too.
+    same = (found == expected) | (np.isnan(found) & np.isnan(expected))
+    off = np.where(same, 0, abs(found - expected))
     if _state(model) != before:
         return "it keeps something of one text for the next"
     tokens = np.array([len(tokenizer(answer)["input_ids"]) for _, answer in ASKED])
-    tolerance = tokens * torch.finfo(model.dtype).eps ** 0.5
-    if model.dtype.itemsize < 4:
-        # In 16 bits lm-eval's own numbers move with the size of its batches.
-        alone = np.concatenate([_likelihoods(stock, [each]) for each in asked])
-        tolerance = np.maximum(tolerance, 4 * np.nanmax(abs(alone - expected), initial=0))
-    if (off > tolerance).any():
+    # In 16 bits lm-eval's own numbers move with its batches by a step of a logit or two, here 0.1.
+    tolerance = tokens * 4 * torch.finfo(model.dtype).eps ** 0.5
+    if not (off <= tolerance).all():
         return f"ours differs by {off.max():.2g} in a log-likelihood"
     return _generated(stock, ours, tolerance.max())
 
