@@ -6,12 +6,8 @@ import gguf
 import matplotlib
 import pytest
 import torch
+from families import byte_tokenizer
 from matplotlib import pyplot as plt
-from tokenizers import Tokenizer
-from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel
-from tokenizers.trainers import BpeTrainer
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -19,7 +15,6 @@ from transformers import (
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
-    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
@@ -75,15 +70,8 @@ def any_model(request):
 @pytest.fixture(scope="session")
 def language_model(tmp_path_factory):
     """Directory of a tiny Llama with a byte-level tokenizer of its own: any text can be evaluated."""
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    alphabet = ByteLevel.alphabet()
-    trainer = BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["the question and the answer of the test"], trainer)
     directory = tmp_path_factory.mktemp("language_model")
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
-    fast.save_pretrained(directory)
+    byte_tokenizer().save_pretrained(directory)
     tiny_model(vocab_size=300, max_position_embeddings=2048).save_pretrained(directory)
     return str(directory)
 

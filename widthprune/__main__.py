@@ -171,7 +171,7 @@ def add_evaluate(commands) -> None:
     command.add_argument(
         "--chat-template", action="store_true", help="put prompts into the tokenizer's chat template"
     )
-    command.add_argument("--backend", default="hf", help="hf (default) or vllm, where it is installed")
+    command.add_argument("--backend", default="hf", help="hf (default), stock (lm-eval's own class) or vllm")
     _add_calibration(command)
 
 

@@ -92,8 +92,10 @@ def evaluate(
         Put each prompt as a user's turn into the tokenizer's chat template, and each example before it
         as a turn and its answer. The code released with the paper does not.
     backend : str
-        "hf", or "vllm" on a machine that has it: each pruned model is then saved to a temporary
-        directory and read by lm-eval's vLLM class.
+        "hf" reads each prefix once, or by lm-eval's own class what cannot be read so (`widthprune.engines`
+        says so in a line; the provenance names the engine). "stock" is lm-eval's own class for all.
+        "vllm" on a machine that has it: each pruned model is then saved to a temporary directory and
+        read by lm-eval's vLLM class.
     calibration : Calibration, optional
         What the criteria that look at data look at; default the package's own text, drawn from
         with ``seed``. Part of a result's settings under those criteria, and of no other's.
@@ -168,9 +170,14 @@ def evaluate(
                 continue
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
             lm = pruned.at(point, batch_size, max_length)
-            with record(device) as provenance:
-                metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
+            try:
+                with record(device) as provenance:
+                    metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
+            except WidthPruneError as error:
+                missing[benchmark.task] = str(error)
+                continue
             provenance |= pruned.precision()
+            provenance["engine"] = "vllm" if backend == "vllm" else lm.engine
             if metrics:
                 # Before the result, which says that all is there.
                 if save_samples:
@@ -184,8 +191,8 @@ def evaluate(
 
 
 def _check_backend(backend: str) -> None:
-    if backend not in ("hf", "vllm"):
-        raise WidthPruneError(f"backend must be hf or vllm, got {backend!r}")
+    if backend not in ("hf", "stock", "vllm"):
+        raise WidthPruneError(f"backend must be hf, stock or vllm, got {backend!r}")
     if backend == "vllm" and find_spec("vllm") is None:
         raise WidthPruneError("backend vllm needs the package vllm: pip install vllm, or use backend hf")
 
@@ -258,13 +265,14 @@ class _Pruned:
         self._compute_dtype = "weights" if backend == "vllm" else compute_dtype
         self._model, self._scores, self._last = None, {}, (None, None)
         self._calibration, self._activations, self._final = calibration, {}, final
+        self._engine = None
 
     def at(self, point: Point, batch_size: int, max_length: int | None):
         """The lm-eval model of one point of the grid."""
         if self._last[0] != point:
             # The last one goes first, or two pruned models would be in memory.
             self._last = (None, None)
-            wrap = self._vllm if self._backend == "vllm" else self._prefix_lm
+            wrap = self._vllm if self._backend == "vllm" else self._hf
             self._last = (point, wrap(self._pruned(point), batch_size, max_length))
         return self._last[1]
 
@@ -318,16 +326,14 @@ class _Pruned:
             )
         return self._activations[gradients]
 
-    def _prefix_lm(self, model, batch_size, max_length):
-        from .prefix_lm import PrefixLM
+    def _hf(self, model, batch_size, max_length):
+        from .engines import StockLM, choose
 
-        return PrefixLM(
-            pretrained=model,
-            tokenizer=self._tokenizer,
-            batch_size=batch_size,
-            max_length=max_length,
-            softmax_dtype="float32",
-        )
+        options = dict(batch_size=batch_size, max_length=max_length, softmax_dtype="float32")
+        if self._engine is None:
+            stock = self._backend == "stock"
+            self._engine = StockLM if stock else choose(model, self._tokenizer, **options)
+        return self._engine(pretrained=model, tokenizer=self._tokenizer, **options)
 
     def _vllm(self, model, batch_size, max_length):
         from lm_eval.api.registry import get_model

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from unittest import mock
 
 import numpy as np
@@ -25,6 +26,7 @@ def measure(
         contextlib.redirect_stdout(io.StringIO()),
         # It asks pip, git and the operating system about the machine, for two seconds at every call.
         mock.patch("lm_eval.evaluator.add_env_info"),
+        _seeded(),
     ):
         loaded = benchmark.loaded
         leaves = loaded["tasks"]
@@ -54,6 +56,24 @@ def measure(
         stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
         rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
     return rows, records(results["samples"])
+
+
+@contextlib.contextmanager
+def _seeded():
+    """langdetect, by which IFEval tells languages, draws anew at every text unless its factory has a seed.
+
+    What else draws, lm-eval seeds itself: Python's, NumPy's and torch's generators, examples, bootstraps.
+    """
+    if find_spec("langdetect") is None:
+        yield
+        return
+    from langdetect import DetectorFactory
+
+    before, DetectorFactory.seed = DetectorFactory.seed, 0
+    try:
+        yield
+    finally:
+        DetectorFactory.seed = before
 
 
 def subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:

@@ -90,7 +90,6 @@ class _Shared(_Strict):
     seed: Seed
     dtype: _text(r"[A-Za-z0-9_.]+", 40)
     revision: Version = ""
-    weights_format: Version = ""
 
 
 class Settings(_Shared):
@@ -100,7 +99,7 @@ class Settings(_Shared):
     data: Version = ""
     max_length: Count | None = None
     chat_template: Literal[True] = True
-    backend: Literal["vllm"] = "vllm"
+    backend: Literal["stock", "vllm"] = "vllm"
     neuron_seed: Seed = 0
     calibration: Version = ""
     calibration_sequences: Count = 1
@@ -143,8 +142,8 @@ class Provenance(_Strict):
     python: Version = ""
     packages: Annotated[dict[Name, Version], Field(max_length=100)] = {}
     compute_dtype: _text(r"[A-Za-z0-9_.]*", 40) = ""
-    weights: Version = ""
-    weights_format: Version = ""
+    weights_format: Plain = ""
+    engine: Literal["prefix", "stock", "vllm"] = "prefix"
     clock_mhz: Annotated[Finite, Field(ge=0, le=1e6)] | None = None
     # The energy's sources are JSON within JSON: its own characters, and then its values.
     sources: Annotated[_text(r'[A-Za-z0-9 ._:,/()@+{}"-]*', 1000), AfterValidator(_sources)] = ""
