@@ -8,6 +8,7 @@ import pytest
 import torch
 from families import byte_tokenizer
 from matplotlib import pyplot as plt
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,

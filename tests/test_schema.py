@@ -96,10 +96,9 @@ def test_a_field_is_refused_by_name(case):
 
 
 ALLOWED = [
-    ("benchmark", ("settings", "weights_format"), "Q4_K_M"),
     ("benchmark", ("settings", "model"), "org/name-1.5_b@refs/pr/1"),
     ("benchmark", ("provenance", "compute_dtype"), "float32"),
-    ("benchmark", ("provenance", "weights"), "Q4_K_M"),
+    ("benchmark", ("provenance", "weights_format"), "Q5_0, Q6_K, Q8_0, dequantized to bfloat16"),
     ("benchmark", ("provenance", "device"), "cpu: Intel(R) Core(TM) i7-8565U CPU @ 1.80GHz"),
     ("benchmark", ("provenance", "device"), "NVIDIA A100 80GB PCIe MIG 3g.40gb"),
     ("benchmark", ("provenance", "contributor"), "Zoë O’Neill-Łuk (Univ. of X), 李明"),
