@@ -48,7 +48,7 @@ def test_same_tensors_and_logits_as_in_memory(family, dtype, tmp_path):
     assert loaded.config.intermediate_size == 53
 
 
-@pytest.mark.parametrize("criterion", ["MAW", "VOW", "PON", "L2", "RANDOM"])
+@pytest.mark.parametrize("criterion", ["MAW", "VOW", "PON", "L2", "PPM-REVERSED", "RANDOM"])
 def test_every_criterion(criterion, tmp_path):
     streamed, memory = prune_both_ways(
         tiny_model(num_hidden_layers=11), tmp_path, criterion=criterion, expansion_ratio=1.5, seed=3

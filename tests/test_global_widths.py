@@ -51,6 +51,12 @@ def test_every_layer_keeps_a_block():
     assert global_sizes({"zero": torch.zeros(4), "one": torch.ones(4)}, 5) == {"zero": 1, "one": 4}
 
 
+def test_scores_below_zero_are_refused():
+    model = tiny_model()
+    with pytest.raises(WidthPruneError, match="scores below zero do not allow: choose another criterion"):
+        prune_model(model, "PPM-REVERSED", pruning_pct=30, global_widths=True)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10**6),

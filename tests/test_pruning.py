@@ -62,6 +62,13 @@ def test_masking_other_neurons_does_not_pass(llama):
         )
 
 
+def test_reversed_ppm_keeps_what_ppm_removes_first(llama):
+    kept, removed = (prune_model(llama, name, pruning_pct=50) for name in ("PPM", "PPM-REVERSED"))
+    rows = [model.model.layers[0].mlp.up_proj.weight for model in (llama, kept, removed)]
+    sets = [{tuple(row.tolist()) for row in matrix} for matrix in rows]
+    assert sets[1] | sets[2] == sets[0] and not sets[1] & sets[2]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("criterion", ["PPM", "VOW", "PON", "L2"])
 @pytest.mark.parametrize("family", ["llama", "qwen2", "mistral", "gemma"])

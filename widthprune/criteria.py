@@ -76,6 +76,15 @@ def peak_to_peak(weight: Tensor) -> Tensor:
     return largest + smallest.abs()
 
 
+def ppm_reversed(*inputs: Tensor) -> Tensor:
+    """Minus PPM: the neurons that PPM holds most important go first.
+
+    A control of direction. What falls less under it than under random neurons is what low PPM scores
+    carry, and the criterion then points the wrong way for it.
+    """
+    return -ppm(*inputs)
+
+
 def vow(*inputs: Tensor) -> Tensor:
     """Variance Of Weights: unbiased variance of the gate row plus that of the up row."""
     return sum(weight.float().var(dim=1) for weight in inputs)
@@ -96,7 +105,14 @@ def random_scores(d_ff: int, seed: int | Sequence[int] = 0) -> Tensor:
     return torch.from_numpy(np.random.default_rng(seed).permutation(d_ff)).float()
 
 
-WEIGHT_CRITERIA: dict[str, Criterion] = {"MAW": maw, "PPM": ppm, "VOW": vow, "PON": pon, "L2": l2}
+WEIGHT_CRITERIA: dict[str, Criterion] = {
+    "MAW": maw,
+    "PPM": ppm,
+    "VOW": vow,
+    "PON": pon,
+    "L2": l2,
+    "PPM-REVERSED": ppm_reversed,
+}
 CRITERIA = (*WEIGHT_CRITERIA, "RANDOM")
 
 
