@@ -9,7 +9,7 @@ from optipfair.pruning.mlp_glu import compute_neuron_pair_importance_maw_hybrid
 from widthprune import WidthPruneError
 from widthprune.activation_criteria import ALL_CRITERIA, CALIBRATED, score_activations
 from widthprune.calibration import Activations
-from widthprune.criteria import CRITERIA, ppm
+from widthprune.weight_criteria import CRITERIA, ppm
 
 # Two sequences of two and one token, two neurons; W is (d_model, d_ff) = (2, 2).
 SEQUENCES = [torch.tensor([[1.0, -2], [3, 0]]), torch.tensor([[-1.0, 5]])]

@@ -31,8 +31,8 @@ def hashes(package):
 
 
 CHANGES = {
-    "a comment": ("criteria.py", "\n# a remark\n", set()),
-    "the criteria": ("criteria.py", "\nEXTRA = 1\n", {"pruned", "notebooks"}),
+    "a comment": ("weight_criteria.py", "\n# a remark\n", set()),
+    "the criteria": ("weight_criteria.py", "\nEXTRA = 1\n", {"pruned", "notebooks"}),
     "the scoring": ("prefix_lm.py", "\nEXTRA = 1\n", {"unpruned", "pruned", "notebooks"}),
     "a task's prompt": ("pocket/pocket_facts.yaml", "\nextra: 1\n", {"unpruned", "pruned"}),
     "the figures": ("figures.py", "\nEXTRA = 1\n", {"notebooks"}),
@@ -95,12 +95,14 @@ def test_what_ppm_depends_on_counts_wherever_it_lies(package):
     before = scoring_code(True, package)
     (package / "core").mkdir()
     (package / "core" / "__init__.py").touch()
-    home = (package / "criteria.py").rename(package / "core" / "criteria.py")
+    home = (package / "weight_criteria.py").rename(package / "core" / "weight_criteria.py")
     home.write_text(home.read_text().replace("from .", "from .."))
     for path in package.glob("*.py"):
-        path.write_text(path.read_text().replace("from .criteria import", "from .core.criteria import"))
+        path.write_text(
+            path.read_text().replace("from .weight_criteria import", "from .core.weight_criteria import")
+        )
     moved = scoring_code(True, package)
-    assert moved != before and "core.criteria" in imported(package, "evaluate")
+    assert moved != before and "core.weight_criteria" in imported(package, "evaluate")
     home.write_text(home.read_text().replace("return largest + smallest.abs()", "return largest"))
     assert scoring_code(True, package) != moved
 

@@ -29,14 +29,14 @@ __all__ = [
 # Imported when they are first asked for: they need torch, which takes longer to import than a plan to make.
 _LATER = {
     "CALIBRATED": "activation_criteria",
-    "CRITERIA": "criteria",
+    "CRITERIA": "weight_criteria",
     "Calibration": "calibration",
     "calibrate": "calibration",
     "load_model": "models",
     "prune_checkpoint": "checkpoint",
     "prune_model": "pruning",
     "score_model": "pruning",
-    "score_neurons": "criteria",
+    "score_neurons": "weight_criteria",
 }
 
 

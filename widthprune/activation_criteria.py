@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from .calibration import Activations
-from .criteria import CRITERIA, check_criterion, peak_to_peak
 from .errors import WidthPruneError
+from .weight_criteria import CRITERIA, check_criterion, peak_to_peak
 
 ActivationCriterion = Callable[[Activations, Sequence[Tensor], Tensor], Tensor]
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from .criteria import CRITERIA
 from .errors import WidthPruneError
 from .layouts import MLP
 from .mlps import find_mlps, output_module
+from .weight_criteria import CRITERIA
 
 # Written for this repository and apart from the prose that the pocket suite measures.
 DEFAULT_TEXT = Path(__file__).parent / "pocket" / "data" / "calibration.jsonl"

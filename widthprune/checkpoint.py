@@ -84,7 +84,7 @@ def prune_checkpoint(
     """
     if criterion.upper() != "PPM":  # the default needs no check, and torch takes a second to import
         from .activation_criteria import ALL_CRITERIA, CALIBRATED
-        from .criteria import check_criterion
+        from .weight_criteria import check_criterion
 
         criterion = check_criterion(criterion, ALL_CRITERIA)
         if criterion in CALIBRATED:

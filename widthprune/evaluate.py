@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 
 from .activation_criteria import CALIBRATED
 from .calibration import Calibration, calibrate
-from .criteria import CRITERIA
 from .errors import WidthPruneError
 from .grid import GLOBAL, PAPER_PCTS, Point, grid
 from .measure import measure
@@ -25,6 +24,7 @@ from .results import find_run, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
 from .slicing import kept_indices
 from .suites import Benchmark, find_benchmarks
+from .weight_criteria import CRITERIA
 
 
 def evaluate(

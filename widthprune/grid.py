@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .activation_criteria import ALL_CRITERIA
-from .criteria import check_criterion
 from .sizes import expansion_ratio, kept_size
+from .weight_criteria import check_criterion
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
 # Written behind the criterion's name where neurons competed across layers.

@@ -12,13 +12,13 @@ from .calibration import Calibration, calibrate, check_dense
 from .cards import model_card
 from .checkpoint import check_disk, copy_beside, moved_into_place, prune_checkpoint
 from .compensation import bias_changes
-from .criteria import check_criterion
 from .errors import WidthPruneError
 from .global_widths import check_no_experts, listed_units, unsaveable
 from .mlps import check_layout, find_mlps, text_fields
 from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
 from .pruning import prune_model
+from .weight_criteria import check_criterion
 from .widths import find_widths
 
 

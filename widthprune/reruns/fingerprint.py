@@ -17,7 +17,7 @@ PRUNING = (
     "activation_criteria",
     "calibration",
     "compensation",
-    "criteria",
+    "weight_criteria",
     "global_widths",
     "layouts",
     "mlps",

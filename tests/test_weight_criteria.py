@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widthprune import CRITERIA, WidthPruneError, score_neurons
-from widthprune.criteria import _extremes, random_scores
+from widthprune.weight_criteria import _extremes, random_scores
 
 GATE = torch.tensor([[1.0, -3.0, 0.0], [2.0, 2.0, 2.0]])
 UP = torch.tensor([[0.5, 0.5, -1.0], [-4.0, 1.0, 0.0]])
