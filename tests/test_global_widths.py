@@ -53,7 +53,7 @@ def test_every_layer_keeps_a_block():
 
 def test_scores_below_zero_are_refused():
     model = tiny_model()
-    with pytest.raises(WidthPruneError, match="scores below zero do not allow: choose another criterion"):
+    with pytest.raises(WidthPruneError, match="those of PPM-REVERSED are below zero"):
         prune_model(model, "PPM-REVERSED", pruning_pct=30, global_widths=True)
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from widthprune import CRITERIA, WidthPruneError, score_neurons
-from widthprune.weight_criteria import _extremes, random_scores
+from widthprune.weight_criteria import _extremes, random_order
 
 GATE = torch.tensor([[1.0, -3.0, 0.0], [2.0, 2.0, 2.0]])
 UP = torch.tensor([[0.5, 0.5, -1.0], [-4.0, 1.0, 0.0]])
@@ -17,10 +17,13 @@ BY_HAND = {
     "PON": [4 * 2, 6 * 5],
     "L2": [10**0.5 + 1.5**0.5, 12**0.5 + 17**0.5],
     "PPM-REVERSED": [-5.5, -9.0],
+    "PPM-GATE": [1 + 3, 2 + 2],
+    "PPM-UP": [0.5 + 1, 1 + 4],
 }
 
 
 BY_HAND_UNGATED = {"MAW": [3.0, 2.0], "PPM": [4.0, 4.0], "VOW": [13 / 3, 0.0], "PON": [4.0, 6.0]}
+BY_HAND_UNGATED |= {"PPM-GATE": [4.0, 4.0], "PPM-UP": [4.0, 4.0], "PPM-REVERSED": [-4.0, -4.0]}
 
 
 @pytest.mark.parametrize("criterion", BY_HAND)
@@ -59,14 +62,15 @@ def test_scores_are_float32_whatever_the_dtype(criterion, seed, dtype):
 
 def test_float16_scores_do_not_overflow():
     big = torch.full((2, 8), 60000.0, dtype=torch.float16)
-    for criterion in BY_HAND:
+    for criterion in CRITERIA:
         assert score_neurons(big, big, criterion).isfinite().all()
 
 
 def test_random_is_a_seeded_permutation():
-    first, second = random_scores(50, seed=(1, 0)), random_scores(50, seed=(1, 1))
+    weight = torch.zeros(50, 2)
+    first, second = random_order(weight, seed=(1, 0)), random_order(weight, seed=(1, 1))
     assert sorted(first.tolist()) == list(range(50))
-    assert torch.equal(first, random_scores(50, seed=(1, 0)))
+    assert torch.equal(first, random_order(weight, seed=(1, 0)))
     assert not torch.equal(first, second)
 
 
@@ -79,7 +83,7 @@ def test_random_ignores_the_weights():
 
 
 def test_unknown_criterion():
-    with pytest.raises(WidthPruneError, match="criterion must be one of MAW, PPM, .*, got 'SUM'"):
+    with pytest.raises(WidthPruneError, match="criterion must be one of PPM, MAW, .*, got 'SUM'"):
         score_neurons(GATE, UP, "SUM")
 
 
@@ -88,13 +92,14 @@ def test_shapes_that_differ():
         score_neurons(GATE, UP[:1])
 
 
+@pytest.mark.parametrize("projection", ["gate", "up"])
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite(criterion, bad):
-    gate = GATE.clone()
-    gate[1, 1] = bad
+def test_weights_that_are_not_finite(criterion, bad, projection):
+    weights = {"gate": GATE.clone(), "up": UP.clone()}
+    weights[projection][1, 1] = bad
     with pytest.raises(WidthPruneError, match="must be finite"):
-        score_neurons(gate, UP, criterion)
+        score_neurons(**weights, criterion=criterion)
 
 
 def test_integer_weights():

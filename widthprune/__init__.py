@@ -2,6 +2,7 @@
 
 import importlib
 
+from .criteria import CALIBRATED, CRITERIA
 from .errors import WidthPruneError
 from .published import published
 from .results import load_results
@@ -28,8 +29,6 @@ __all__ = [
 
 # Imported when they are first asked for: they need torch, which takes longer to import than a plan to make.
 _LATER = {
-    "CALIBRATED": "activation_criteria",
-    "CRITERIA": "weight_criteria",
     "Calibration": "calibration",
     "calibrate": "calibration",
     "load_model": "models",

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from .criteria import CRITERIA
 from .errors import WidthPruneError
 from .layouts import MLP
 from .mlps import find_mlps, output_module
-from .weight_criteria import CRITERIA
 
 # Written for this repository and apart from the prose that the pocket suite measures.
 DEFAULT_TEXT = Path(__file__).parent / "pocket" / "data" / "calibration.jsonl"
@@ -212,7 +212,7 @@ def calibrate(
     calibration : Calibration, optional
         The text and how much of it; default the package's own.
     gradients : bool
-        Also run backwards, which the criterion TAYLOR needs: about twice the time, and memory for one
+        Also run backwards, for criteria that need it (TAYLOR): about twice the time, and memory for one
         sequence's activations in all layers. No gradient of a weight is computed.
     progress : bool
         Show a bar on stderr.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cards import model_card
+from .criteria import find_criterion
 from .errors import WidthPruneError, first_line
 from .layouts import MLP, Part
 from .packaged import PACKAGED
@@ -82,16 +83,13 @@ def prune_checkpoint(
         the checkpoint is damaged, quantized, in pickle format, or of a layout that is not known.
         Nothing is left behind and the source is never written to.
     """
-    if criterion.upper() != "PPM":  # the default needs no check, and torch takes a second to import
-        from .activation_criteria import ALL_CRITERIA, CALIBRATED
-        from .weight_criteria import check_criterion
-
-        criterion = check_criterion(criterion, ALL_CRITERIA)
-        if criterion in CALIBRATED:
-            raise WidthPruneError(
-                f"criterion {criterion} looks at data, and passing over the weights shows none: use "
-                "saving.prune_loaded or `widthprune prune`, which load the model"
-            )
+    record = find_criterion(criterion)
+    criterion = record.name
+    if record.needs_text:
+        raise WidthPruneError(
+            f"criterion {criterion} looks at data, and passing over the weights shows none: use "
+            "saving.prune_loaded or `widthprune prune`, which load the model"
+        )
     dst, source = Path(dst), _local(src)
     if dst.exists():
         raise WidthPruneError(f"destination {dst} exists already: name a new directory")
@@ -102,7 +100,7 @@ def prune_checkpoint(
     wanted, several = _targets(values)
     free = shutil.disk_usage(_existing(dst)).free
     options = dict(bytes_free=free, multiple_of=multiple_of, seed=seed)
-    planned = [make_plan(checkpoint, criterion.upper(), **options, **target) for target in wanted]
+    planned = [make_plan(checkpoint, criterion, **options, **target) for target in wanted]
     plans = [plan for plan, _, _ in planned]
     if not dry_run:
         check_disk(dst, plans)

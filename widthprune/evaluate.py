@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .activation_criteria import CALIBRATED
 from .calibration import Calibration, calibrate
+from .criteria import CRITERIA, GLOBAL, check_across_layers, criterion_of, find_criterion
 from .errors import WidthPruneError
-from .grid import GLOBAL, PAPER_PCTS, Point, grid
+from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
 from .mlps import find_mlps
 from .models import check_chat_template, load_model, model_revision, model_shape
@@ -24,7 +24,6 @@ from .results import find_run, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
 from .slicing import kept_indices
 from .suites import Benchmark, find_benchmarks
-from .weight_criteria import CRITERIA
 
 
 def evaluate(
@@ -122,6 +121,8 @@ def evaluate(
             neuron_seeds=[None if s == seed else s for s in dict.fromkeys(neuron_seeds)] or [None],
         )
     if global_widths:
+        for criterion in {p.criterion for p in points} - {"none"}:
+            check_across_layers(find_criterion(criterion))
         points = [p if p.criterion == "none" else replace(p, criterion=p.criterion + GLOBAL) for p in points]
     calibration = calibration or Calibration(seed=seed)
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
@@ -206,7 +207,7 @@ def run_settings(
     found = []
     for point, benchmark in asked:
         looked_at = {}
-        if _name(point) in CALIBRATED:
+        if (criterion := criterion_of(point.criterion)) and criterion.needs_text:
             text = text or (calibration or Calibration(seed=seed)).identity()
             looked_at = text
         found.append(shared | _point_settings(point) | _task_settings(benchmark) | looked_at)
@@ -228,10 +229,6 @@ def _task_settings(benchmark: Benchmark) -> dict:
 
 def _draw(point: Point) -> tuple[str, int | None]:
     return point.criterion, point.neuron_seed
-
-
-def _name(point: Point) -> str:
-    return point.criterion.removesuffix(GLOBAL)
 
 
 class _Pruned:
@@ -265,8 +262,9 @@ class _Pruned:
         if point.criterion == "none":
             return self._model
         seed = self._seed if point.neuron_seed is None else point.neuron_seed
-        name = _name(point)
-        looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
+        record = criterion_of(point.criterion)
+        name = record.name
+        looks = {"activations": self._look(record.needs_gradients)} if record.needs_text else {}
         if (name, seed) not in self._scores:
             self._scores = {(name, seed): score_model(self._model, name, seed=seed, **looks)}
         scores = self._scores[name, seed]

@@ -36,21 +36,11 @@ def global_sizes(scores: Mapping[str, Tensor], total: int, multiple_of: int = 1)
     dict of str to int
         Their sum is ``total``, or less than one block below it.
 
-    Raises
-    ------
-    WidthPruneError
-        If a score is below zero, as under PPM-REVERSED.
-
     Examples
     --------
     >>> global_sizes({"a": torch.tensor([1.0, 1, 1]), "b": torch.tensor([0.1, 0.1, 2.0])}, 4)
     {'a': 3, 'b': 1}
     """
-    if any(bool((own < 0).any()) for own in scores.values()):
-        raise WidthPruneError(
-            "global widths compare scores with their layer's mean, which scores below zero do not allow: "
-            "choose another criterion"
-        )
     worth, lengths, owners = [], [], []
     for layer, own in enumerate(scores.values()):
         own = own.double().cpu().sort(descending=True).values

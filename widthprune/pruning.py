@@ -7,15 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from .activation_criteria import ALL_CRITERIA, CALIBRATED, score_activations
+from .activation_criteria import score_activations
 from .calibration import Activations
 from .compensation import add_biases, bias_changes, check_biases, contributions, output_columns
+from .criteria import check_across_layers, find_criterion
 from .errors import WidthPruneError
 from .global_widths import check_no_experts, forbid_saving, global_sizes, listed_units
 from .layouts import MLP
 from .mlps import find_mlps, input_weights, part_of, text_config, text_fields, twin
 from .slicing import kept_indices, slice_part, slice_stacked
-from .weight_criteria import check_criterion, score_neurons
+from .weight_criteria import score_neurons
 from .widths import config_changes, find_widths, kept_sizes, kept_units
 
 
@@ -32,10 +33,10 @@ def score_model(
     Under ``RANDOM`` each layer, and each expert, has a permutation of its own, drawn from (seed, layer).
     The criteria of `CALIBRATED` look at data: they need ``activations`` from `calibrate` on this model.
     """
-    criterion = check_criterion(criterion, ALL_CRITERIA)
+    record = find_criterion(criterion)
     mlps = find_mlps(model)
-    if criterion in CALIBRATED:
-        return _score_calibrated(model, mlps, criterion, activations)
+    if record.needs_text:
+        return _score_calibrated(model, mlps, record.name, activations)
 
     def score(layer: int, mlp: MLP) -> Tensor:
         own = []
@@ -161,8 +162,8 @@ def prune_model(
         Before anything is changed, if an argument or the model cannot be pruned, or if transformers
         would build another model from the pruned config.
     """
-    criterion = check_criterion(criterion, ALL_CRITERIA)
-    compensate = criterion == "FLAP-BIAS"
+    record = find_criterion(criterion)
+    criterion, compensate = record.name, record.adds_bias
     mlps = find_mlps(model)
     widths = find_widths(mlps, text_fields(model), type(model).__name__)
     units = kept_units(
@@ -171,6 +172,7 @@ def prune_model(
     sizes = kept_sizes(mlps, widths, units)
     changes, expected = _declared(model, mlps, units, sizes)
     if global_widths:
+        check_across_layers(record)
         check_no_experts(mlps)
     if compensate:
         check_activations(mlps, criterion, activations)

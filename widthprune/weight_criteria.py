@@ -7,15 +7,15 @@ per neuron, and a criterion's sum or product over the rows then has one term.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .criteria import find_criterion
 from .errors import WidthPruneError
 
-Criterion = Callable[..., Tensor]
 BLOCK = 128  # rows reduced at a time: half a megabyte at d_model 2048
 
 
@@ -85,6 +85,21 @@ def ppm_reversed(*inputs: Tensor) -> Tensor:
     return -ppm(*inputs)
 
 
+def ppm_gate(*inputs: Tensor) -> Tensor:
+    """PPM of the gate row alone; of the one input row where there is no gate."""
+    return peak_to_peak(inputs[0]) + _zero(*inputs)
+
+
+def ppm_up(*inputs: Tensor) -> Tensor:
+    """PPM of the up row alone; of the one input row where there is no gate."""
+    return peak_to_peak(inputs[-1]) + _zero(*inputs)
+
+
+def _zero(*inputs: Tensor) -> Tensor:
+    """Zeros; NaN for neurons with NaN or infinity in a row that a score leaves out, so that it is refused."""
+    return 0 * ppm(*inputs)
+
+
 def vow(*inputs: Tensor) -> Tensor:
     """Variance Of Weights: unbiased variance of the gate row plus that of the up row."""
     return sum(weight.float().var(dim=1) for weight in inputs)
@@ -100,28 +115,10 @@ def l2(*inputs: Tensor) -> Tensor:
     return sum(weight.float().norm(p=2, dim=1) for weight in inputs)
 
 
-def random_scores(d_ff: int, seed: int | Sequence[int] = 0) -> Tensor:
+def random_order(*inputs: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
     """A seeded random permutation of 0 .. d_ff - 1: the control that every criterion must beat."""
-    return torch.from_numpy(np.random.default_rng(seed).permutation(d_ff)).float()
-
-
-WEIGHT_CRITERIA: dict[str, Criterion] = {
-    "MAW": maw,
-    "PPM": ppm,
-    "VOW": vow,
-    "PON": pon,
-    "L2": l2,
-    "PPM-REVERSED": ppm_reversed,
-}
-CRITERIA = (*WEIGHT_CRITERIA, "RANDOM")
-
-
-def check_criterion(criterion: str, known: Iterable[str] = CRITERIA) -> str:
-    """The criterion's name in capitals, or a `WidthPruneError` that lists the known ones."""
-    name = str(criterion).upper()
-    if name not in known:
-        raise WidthPruneError(f"criterion must be one of {', '.join(known)}, got {criterion!r}")
-    return name
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(inputs[0]))).float()
+    return order.to(inputs[0].device) + _zero(*inputs)
 
 
 def score_neurons(
@@ -137,7 +134,8 @@ def score_neurons(
     criterion : str
         One of ``CRITERIA``.
     seed : int or sequence of int
-        Only for ``RANDOM``; a sequence such as (seed, layer) gives each layer its own permutation.
+        Only for criteria that are drawn (``RANDOM``); a sequence such as (seed, layer) gives each layer its
+        own permutation.
 
     Returns
     -------
@@ -160,7 +158,7 @@ def score_neurons(
     >>> score_neurons(gate, None, "MAW").tolist()
     [3.0, 2.0]
     """
-    name = check_criterion(criterion)
+    record = find_criterion(criterion, needs_text=False)
     inputs = (gate,) if up is None else (gate, up)
     if gate.ndim != 2 or any(weight.shape != gate.shape for weight in inputs):
         raise WidthPruneError(
@@ -172,12 +170,7 @@ def score_neurons(
             f"gate and up must hold floating-point weights, got "
             f"{' and '.join(str(weight.dtype) for weight in inputs)}: prune the unquantized model"
         )
-    if name == "RANDOM":
-        # The order ignores the weights; the sums only carry a NaN or an infinity into the check below.
-        order = random_scores(len(gate), seed).to(gate.device)
-        scores = order + 0 * sum(weight.sum().float() for weight in inputs)
-    else:
-        scores = WEIGHT_CRITERIA[name](*inputs)
+    scores = record.function(*inputs, seed=seed) if record.seeded else record.function(*inputs)
     if not bool(scores.isfinite().all()):
         raise WidthPruneError("gate and up must be finite, got NaN or infinity: reload the checkpoint")
     return scores

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..activation_criteria import ALL_CRITERIA
+from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
-from ..grid import GLOBAL
 from ..results import SAME_KIND, is_profile, read_run, run_key, run_path, write_run
 from ..suites import SUITES
 from ..tasks import TASKS
@@ -126,8 +125,8 @@ def _wrong_model(run: Mapping) -> Iterator[str]:
     pct, criterion = it["pruning_pct"], it["criterion"]
     if not 0 <= pct < 100:
         yield f"pruning_pct must be in [0, 100), got {pct}"
-    if criterion.removesuffix(GLOBAL) not in (*ALL_CRITERIA, "none"):
-        yield f"criterion must be none or one of {', '.join(ALL_CRITERIA)}, got {criterion!r}"
+    if criterion != "none" and criterion_of(criterion) is None:
+        yield f"criterion must be none or one of {', '.join(REGISTRY)}, got {criterion!r}"
     if (criterion == "none") != (pct == 0):
         yield f"criterion is {criterion} at {pct:g}%: it is none at 0% and nowhere else"
     if not (isinstance(it["intermediate_size"], int) and it["intermediate_size"] > 0):

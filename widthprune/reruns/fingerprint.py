@@ -17,13 +17,14 @@ PRUNING = (
     "activation_criteria",
     "calibration",
     "compensation",
-    "weight_criteria",
+    "criteria",
     "global_widths",
     "layouts",
     "mlps",
     "pruning",
     "sizes",
     "slicing",
+    "weight_criteria",
     "widths",
 )
 # These store and explain numbers, and cannot change one.

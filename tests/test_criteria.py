@@ -1,0 +1,106 @@
+"""The table of criteria: every record leads to a function, and a new one reaches all that names criteria."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from widthprune import CALIBRATED, CRITERIA, WidthPruneError, prune_model, score_neurons, weight_criteria
+from widthprune.__main__ import main
+from widthprune.criteria import GLOBAL, REGISTRY, Criterion, criterion_of, find_criterion
+from widthprune.figures import plot_criteria
+from widthprune.grid import grid
+from widthprune.reruns.experiments import needed_runs, notebook_parameters
+from widthprune.results import run_rows
+
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02_criteria.ipynb"
+
+
+@pytest.fixture
+def spread(monkeypatch):
+    """What adding a criterion takes: a function, and a record."""
+
+    def function(*inputs, seed=0):
+        return sum(weight.float().std(dim=1) for weight in inputs)
+
+    monkeypatch.setattr(weight_criteria, "spread", function, raising=False)
+    monkeypatch.setitem(REGISTRY, "SPREAD", Criterion("SPREAD", "standard deviations", "spread", seeded=True))
+
+
+def test_names_are_keys_and_functions_are_there():
+    assert all(name == record.name == name.upper() for name, record in REGISTRY.items())
+    assert all(callable(record.function) and record.label for record in REGISTRY.values())
+    assert set(CRITERIA) | set(CALIBRATED) == set(REGISTRY) and not set(CRITERIA) & set(CALIBRATED)
+
+
+def test_names_need_no_torch():
+    code = "import sys, widthprune.grid; print(widthprune.CRITERIA); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_book_has_every_criterion():
+    book = NOTEBOOK.parent.parent / "book"
+    assert set(REGISTRY) <= set(re.findall(r"^\| (\S+) \|", (book / "method.md").read_text(), re.MULTILINE))
+    assert set(REGISTRY) <= set(re.findall(r"[A-Z0-9-]+", (book / "glossary.md").read_text()))
+
+
+def test_a_new_one_scores_and_prunes(spread, llama):
+    rows = torch.tensor([[1.0, 3.0], [2.0, 2.0]])
+    assert score_neurons(rows, rows, "spread").tolist() == pytest.approx([2 * 2**0.5, 0])
+    same = prune_model(llama, "VOW", pruning_pct=40).state_dict()
+    assert prune_model(llama, "SPREAD", pruning_pct=40).state_dict().keys() == same.keys()
+
+
+def test_a_new_one_reaches_the_command_line(spread, language_model, tmp_path, capsys):
+    assert main(["prune", language_model, "--out", str(tmp_path / "out"), "--criterion", "spread"]
+                + ["--pruning-pct", "40", "--seed", "3"]) == 0  # fmt: skip
+    assert "SPREAD" in (tmp_path / "out" / "README.md").read_text()
+    assert "--seed 3" in (tmp_path / "out" / "README.md").read_text()
+    for command in ("prune", "evaluate", "rerun"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "SPREAD" in capsys.readouterr().out
+
+
+def test_a_new_one_reaches_figures(spread):
+    names = ["none", "PPM", "SPREAD", "SPREAD" + GLOBAL, "SOMEONE'S"]
+    rows = dict(
+        task="wikitext", metric="word_perplexity", value=[10.0, 20, 30, 40, 50], stderr=1.0, label="m"
+    )
+    ax = plot_criteria(pd.DataFrame({"criterion": names[::-1]} | rows), task="wikitext")
+    shown = [text.get_text() for text in ax.get_yticklabels()]
+    assert shown[:3] == ["unpruned", "PPM", "SPREAD"] and set(shown[3:]) == set(names[3:])
+
+
+def test_a_new_one_reaches_the_notebooks_parameter_and_rerun(spread):
+    asked = {"ratios": (2.4,), "pruning_pcts": (), "criteria": ("SPREAD",)}
+    parameters = notebook_parameters(NOTEBOOK, asked)
+    own = notebook_parameters(NOTEBOOK, asked | {"criteria": ()})
+    assert parameters["criteria"] == [*own["criteria"], "SPREAD"]
+    runs = needed_runs(("pocket_prose",), (), parameters, (8192, 2048))
+    assert {"SPREAD", "PPM"} <= {run.point.criterion for run in runs}
+
+
+@pytest.mark.parametrize("label", ["RANDOM", "RANDOM" + GLOBAL, "SPREAD" + GLOBAL])
+def test_what_is_drawn_has_a_draw(spread, label):
+    name = label.removesuffix(GLOBAL)
+    points = grid(88, 32, pruning_pcts=[40], criteria=[name, "PPM"], neuron_seeds=[1, 2])
+    assert [(p.criterion, p.neuron_seed) for p in points[1:]] == [(name, 1), (name, 2), ("PPM", None)]
+    run = {"provenance": {}, "metrics": [{}], "settings": {"criterion": label, "seed": 5}}
+    assert run_rows(run)[0]["neuron_seed"] == 5
+    assert (
+        run_rows(run | {"settings": {"criterion": "PPM" + GLOBAL, "seed": 5}})[0].get("neuron_seed") is None
+    )
+
+
+def test_labels_of_results():
+    assert criterion_of("WANDA-SP-GLOBAL") is REGISTRY["WANDA-SP"] is find_criterion("wanda-sp")
+    assert criterion_of("none") is None and criterion_of("another") is None
+    with pytest.raises(WidthPruneError, match="criterion must be one of PPM, MAW, .*, PPM-ACT, got 'none'"):
+        find_criterion("none")
+    with pytest.raises(WidthPruneError, match="criterion must be one of ACT, .*, PPM-ACT, got 'PPM'"):
+        find_criterion("PPM", needs_text=True)
