@@ -273,7 +273,7 @@ class _Pruned:
             self._model,
             name,
             # By size, not by percentage: the size is what the settings name.
-            expansion_ratio=point.intermediate_size / self._model.config.get_text_config().hidden_size,
+            size=point.intermediate_size,
             scores=scores,
             global_widths=point.criterion.endswith(GLOBAL),
             inplace=narrow,

@@ -112,6 +112,7 @@ def prune_model(
     *,
     pruning_pct: float | None = None,
     expansion_ratio: float | None = None,
+    size: int | None = None,
     multiple_of: int = 1,
     inplace: bool = False,
     seed: int = 0,
@@ -130,10 +131,10 @@ def prune_model(
         Any transformers model whose MLPs have one of `layouts.LAYOUTS`.
     criterion : str
         One of `CRITERIA`, or of `CALIBRATED` with ``activations``; ``PPM`` is the paper's.
-    pruning_pct, expansion_ratio, multiple_of
-        The size to reach: see `kept_size`. Exactly one of the first two. Where dense layers, experts
+    pruning_pct, expansion_ratio, size, multiple_of
+        The size to reach: see `kept_size`. Exactly one of the first three. Where dense layers, experts
         and shared experts have sizes of their own, ``pruning_pct`` applies to each, and
-        ``expansion_ratio`` is refused. Experts keep a multiple of 8 neurons at least, rounded up, as
+        the other two are refused. Experts keep a multiple of 8 neurons at least, rounded up, as
         transformers' grouped matrix multiplication needs.
     inplace : bool
         If False, the model is left as it is, and the result shares with it every tensor that pruning
@@ -166,9 +167,8 @@ def prune_model(
     criterion, compensate = record.name, record.adds_bias
     mlps = find_mlps(model)
     widths = find_widths(mlps, text_fields(model), type(model).__name__)
-    units = kept_units(
-        mlps, widths, pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, multiple_of=multiple_of
-    )
+    target = dict(pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, size=size)
+    units = kept_units(mlps, widths, **target, multiple_of=multiple_of)
     sizes = kept_sizes(mlps, widths, units)
     changes, expected = _declared(model, mlps, units, sizes)
     if global_widths:

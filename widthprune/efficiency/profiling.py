@@ -227,8 +227,8 @@ class _Models:
             return model, tokenizer
         if point.criterion not in self._scores:
             self._scores = {point.criterion: score_model(model, point.criterion)}
-        ratio = point.intermediate_size / model.config.get_text_config().hidden_size
-        return prune_model(model, expansion_ratio=ratio, scores=self._scores[point.criterion]), tokenizer
+        scores = self._scores[point.criterion]
+        return prune_model(model, size=point.intermediate_size, scores=scores), tokenizer
 
 
 def random_model(name: str, intermediate_size: int, dtype: str = "auto", device: str = "cpu"):
