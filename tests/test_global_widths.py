@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma3nTextConfig, MixtralConfig
 
 from widthprune import WidthPruneError, prune_model, score_model
-from widthprune.global_widths import global_sizes
 from widthprune.layouts import find_layouts
 from widthprune.mlps import find_mlps, output_module
 from widthprune.slicing import kept_indices
+from widthprune.variants.global_widths import global_sizes
 
 GEMMA3N = dict(
     hidden_size=32,

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from .activation_criteria import score_activations
 from .calibration import Activations
-from .compensation import add_biases, bias_changes, check_biases, contributions, output_columns
 from .criteria import check_across_layers, find_criterion
 from .errors import WidthPruneError
-from .global_widths import check_no_experts, forbid_saving, global_sizes, listed_units
 from .layouts import MLP
 from .mlps import find_mlps, input_weights, part_of, text_config, text_fields, twin
 from .slicing import kept_indices, slice_part, slice_stacked
+from .variants.compensation import add_biases, bias_changes, check_biases, contributions, output_columns
+from .variants.global_widths import check_no_experts, forbid_saving, global_sizes, listed_units
 from .weight_criteria import score_neurons
 from .widths import config_changes, find_widths, kept_sizes, kept_units
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from .calibration import Calibration, calibrate, check_dense
 from .cards import model_card
 from .checkpoint import check_disk, copy_beside, moved_into_place, prune_checkpoint
-from .compensation import bias_changes
 from .criteria import Criterion, check_across_layers, find_criterion
 from .errors import WidthPruneError
-from .global_widths import check_no_experts, listed_units, unsaveable
 from .mlps import check_layout, find_mlps, text_fields
 from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
 from .pruning import prune_model
+from .variants.compensation import bias_changes
+from .variants.global_widths import check_no_experts, listed_units, unsaveable
 from .widths import find_widths
 
 

@@ -16,9 +16,10 @@ PACKAGE = Path(__file__).parent.parent
 PRUNING = (
     "activation_criteria",
     "calibration",
-    "compensation",
+    "variants",
+    "variants.compensation",
     "criteria",
-    "global_widths",
+    "variants.global_widths",
     "layouts",
     "mlps",
     "pruning",

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from .calibration import Activations
-from .errors import WidthPruneError
-from .layouts import MLP
-from .mlps import output_module, part_of, text_fields
-from .slicing import neuron_rows
+from ..calibration import Activations
+from ..errors import WidthPruneError
+from ..layouts import MLP
+from ..mlps import output_module, part_of, text_fields
+from ..slicing import neuron_rows
 
 
 def mean_contribution(columns: Tensor, mean: Tensor, kept: Tensor) -> Tensor:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import WidthPruneError
-from .layouts import MLP
-from .mlps import text_config
-from .widths import Width
+from ..errors import WidthPruneError
+from ..layouts import MLP
+from ..mlps import text_config
+from ..widths import Width
 
 
 def global_sizes(scores: Mapping[str, Tensor], total: int, multiple_of: int = 1) -> dict[str, int]:
