@@ -33,6 +33,7 @@ def hashes(package):
 CHANGES = {
     "a comment": ("weight_criteria.py", "\n# a remark\n", set()),
     "the criteria": ("weight_criteria.py", "\nEXTRA = 1\n", {"pruned", "notebooks"}),
+    "a variant": ("variants/global_widths.py", "\nEXTRA = 1\n", {"pruned", "notebooks"}),
     "the scoring": ("prefix_lm.py", "\nEXTRA = 1\n", {"unpruned", "pruned", "notebooks"}),
     "a task's prompt": ("pocket/pocket_facts.yaml", "\nextra: 1\n", {"unpruned", "pruned"}),
     "the figures": ("figures.py", "\nEXTRA = 1\n", {"notebooks"}),

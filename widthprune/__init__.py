@@ -33,8 +33,8 @@ _LATER = {
     "calibrate": "calibration",
     "load_model": "models",
     "prune_checkpoint": "checkpoint",
-    "prune_model": "pruning",
-    "score_model": "pruning",
+    "prune_model": "variants.prune",
+    "score_model": "scores",
     "score_neurons": "weight_criteria",
 }
 

@@ -239,8 +239,8 @@ def _prune(checkpoint: Checkpoint, mlp: MLP, expert, targets: list[Target], crit
     """Read, score, slice and write one MLP or expert; the number of bytes read."""
     import torch
 
-    from .pruning import check_output, mlp_seed, score_mlp
-    from .slicing import kept_indices, neuron_rows, slice_part
+    from .scores import check_output, kept_indices, mlp_seed, score_mlp
+    from .slicing import neuron_rows, slice_part
 
     parts = mlp.of_expert(expert)
     tensors = {part: _read(_slab(checkpoint.tensors[part.tensor], part, expert)) for part in parts}

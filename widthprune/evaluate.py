@@ -19,11 +19,11 @@ from .measure import measure
 from .mlps import find_mlps
 from .models import check_chat_template, load_model, model_revision, model_shape
 from .provenance import record
-from .pruning import prune_model, score_model
 from .results import find_run, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
-from .slicing import kept_indices
+from .scores import kept_indices, score_model
 from .suites import Benchmark, find_benchmarks
+from .variants.prune import prune_model
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .criteria import find_criterion
+from .criteria import GLOBAL, find_criterion
 from .sizes import expansion_ratio, kept_size
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
@@ -18,6 +18,11 @@ class Point:
     intermediate_size: int
     expansion_ratio: float
     neuron_seed: int | None = None  # of a criterion that is drawn, where it is not the whole sweep's
+
+    @property
+    def global_widths(self) -> bool:
+        """Whether neurons compete across layers; the intermediate size is then the mean over layers."""
+        return self.criterion.endswith(GLOBAL)
 
 
 def grid(

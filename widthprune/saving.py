@@ -7,17 +7,18 @@ the first cut. Everything else goes through `prune_checkpoint`, in a few layers'
 from dataclasses import replace
 from pathlib import Path
 
-from .calibration import Calibration, calibrate, check_dense
+from .calibration import UNHEARD, Calibration, calibrate
 from .cards import model_card
 from .checkpoint import check_disk, copy_beside, moved_into_place, prune_checkpoint
 from .criteria import Criterion, check_across_layers, find_criterion
 from .errors import WidthPruneError
-from .mlps import check_layout, find_mlps, text_fields
+from .mlps import check_layout, check_no_experts, find_mlps, text_fields
 from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
-from .pruning import prune_model
+from .pruning import unsaveable
 from .variants.compensation import bias_changes
-from .variants.global_widths import check_no_experts, listed_units, unsaveable
+from .variants.global_widths import STACKED
+from .variants.prune import prune_model
 from .widths import find_widths
 
 
@@ -121,12 +122,13 @@ def _check_saveable(model, criterion: Criterion, global_widths: bool) -> None:
     """Refuse, before any weight is read, what could not be loaded again."""
     mlps = check_layout(model)
     if criterion.needs_text:
-        check_dense(mlps)
+        check_no_experts(mlps, UNHEARD)
     if criterion.adds_bias:
         bias_changes(model, mlps)
     if global_widths:
         check_across_layers(criterion)
-        check_no_experts(mlps)
+        check_no_experts(mlps, STACKED)
         widths = find_widths(mlps, text_fields(model), type(model).__name__)
-        if listed_units(widths, {mlp.name: mlp.size for mlp in mlps}) is None:
+        # Each MLP needs a field, or an entry of a list, of its own.
+        if len(set(widths.values())) < len(widths):
             raise WidthPruneError(unsaveable(model, widths))

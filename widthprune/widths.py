@@ -147,6 +147,21 @@ def kept_units(
     return units
 
 
+def common_units(
+    mlps: Sequence[MLP], widths: Mapping[str, Width], sizes: Mapping[str, int]
+) -> dict[Width, int]:
+    """What every width becomes when the MLPs keep ``sizes`` neurons: of those that share one, the least.
+
+    The config tells those sizes if `kept_sizes` of the result gives them back.
+    """
+    units = {}
+    for mlp in mlps:
+        width = widths[mlp.name]
+        unit = max(sizes[mlp.name] * width.unit // mlp.size, 1)
+        units[width] = min(units.get(width, unit), unit)
+    return units
+
+
 def kept_sizes(
     mlps: Sequence[MLP], widths: Mapping[str, Width], units: Mapping[Width, int]
 ) -> dict[str, int]:

@@ -17,9 +17,10 @@ from ..errors import WidthPruneError
 from ..grid import PAPER_PCTS, Point, grid
 from ..models import load_model, local_directory, model_revision, model_shape
 from ..provenance import clock_mhz, device_name, record
-from ..pruning import prune_model, score_model
 from ..results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_rows, tidy, write_run
+from ..scores import score_model
 from ..sizes import expansion_ratio, kept_size
+from ..variants.prune import prune_model
 from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch
 from .meter import PARTS, Reading, measure_idle, measured, offline_tracker

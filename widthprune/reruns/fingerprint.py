@@ -12,19 +12,18 @@ from pathlib import Path
 from ..errors import WidthPruneError
 
 PACKAGE = Path(__file__).parent.parent
-# Only pruned models depend on these; the unpruned one is never scored or sliced.
+# A room stands for all that is in it. Only pruned models depend on these; the unpruned one is never scored or sliced.
 PRUNING = (
     "activation_criteria",
     "calibration",
-    "variants",
-    "variants.compensation",
     "criteria",
-    "variants.global_widths",
     "layouts",
     "mlps",
     "pruning",
+    "scores",
     "sizes",
     "slicing",
+    "variants",
     "weight_criteria",
     "widths",
 )
@@ -39,7 +38,11 @@ def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:
     above as one that cannot matter.
     """
     left_out = PLUMBING if pruned else PLUMBING + PRUNING
-    modules = [name for name in imported(package, "evaluate") if name not in left_out]
+    modules = [
+        name
+        for name in imported(package, "evaluate")
+        if name not in left_out and name.partition(".")[0] not in left_out
+    ]
     texts = [f"{name}\n{meaning(_file(package, name))}" for name in modules]
     texts += [
         f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sorted(package.glob("pocket/*.yaml"))

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..calibration import Activations
 from ..errors import WidthPruneError
 from ..layouts import MLP
-from ..mlps import output_module, part_of, text_fields
-from ..slicing import neuron_rows
+from ..mlps import find_mlps, output_columns, text_config, text_fields, twin
+from ..pruning import cut_model
 
 
 def mean_contribution(columns: Tensor, mean: Tensor, kept: Tensor) -> Tensor:
@@ -33,10 +33,63 @@ def mean_contribution(columns: Tensor, mean: Tensor, kept: Tensor) -> Tensor:
     return mean.float().to(columns.device)[removed] @ columns[removed].float()
 
 
-def output_columns(model: nn.Module, mlp: MLP) -> Tensor:
-    """View (d_ff, d_model) of an MLP's output projection."""
-    (part,) = (part for part in mlp.parts if part.role == "output")
-    return neuron_rows(part_of(model, part), part)[0]
+def cut_with_bias(
+    model: nn.Module,
+    kept: Mapping[str, Tensor],
+    activations: Mapping[str, Activations],
+    *,
+    inplace: bool = False,
+) -> nn.Module:
+    """`pruning.cut_model`, and what the removed neurons added on average goes into the output's bias.
+
+    Where the model has no such bias, the config's ``mlp_bias`` is set.
+
+    Parameters
+    ----------
+    kept, inplace
+        As for `pruning.cut_model`.
+    activations : mapping of str to Activations
+        From `calibrate` on this model.
+
+    Raises
+    ------
+    WidthPruneError
+        Before anything is changed: as `pruning.cut_model`, and as `expected_biases`.
+    """
+    mlps = find_mlps(model)
+    changes, expected = expected_biases(model, mlps)
+    added = {
+        mlp.output.path: mean_contribution(
+            output_columns(model, mlp), activations[mlp.name].mean, kept[mlp.name]
+        )
+        for mlp in mlps
+    }
+    pruned = cut_model(model, kept, inplace=inplace)
+    add_biases(pruned, expected, added)
+    for field, value in changes.items():
+        setattr(text_config(pruned), field, value)
+    return pruned
+
+
+def expected_biases(model: nn.Module, mlps: Sequence[MLP]) -> tuple[dict, nn.Module]:
+    """Fields of the config that give every output projection a bias, and what transformers builds with them.
+
+    Raises
+    ------
+    WidthPruneError
+        If there is no bias and the config cannot declare one, or declares more: it would not load again.
+    """
+    changes = bias_changes(model, mlps)
+    expected = twin(model, changes)
+    own, built = dict(model.named_parameters()), dict(expected.named_parameters())
+    allowed = {part.tensor.removesuffix("weight") + "bias" for mlp in mlps for part in mlp.parts}
+    needed = {f"{mlp.output.path}.bias" for mlp in mlps}
+    if wrong := sorted((built.keys() - own.keys() - allowed) | (needed - built.keys())):
+        raise WidthPruneError(
+            f"with mlp_bias, transformers builds {type(model).__name__} with other tensors than a bias in every MLP "
+            f"({wrong[0]}): use a criterion without one, such as FLAP, which removes what FLAP-BIAS does"
+        )
+    return changes, expected
 
 
 def bias_changes(model: nn.Module, mlps: Sequence[MLP]) -> dict:
@@ -49,44 +102,16 @@ def bias_changes(model: nn.Module, mlps: Sequence[MLP]) -> dict:
     WidthPruneError
         If there is no bias and the config cannot declare one: it would not load again.
     """
-    lacking = [mlp.name for mlp in mlps if getattr(output_module(model, mlp), "bias", None) is None]
+    modules = {mlp.name: model.get_submodule(mlp.output.path) for mlp in mlps}
+    lacking = [name for name, module in modules.items() if getattr(module, "bias", None) is None]
     if not lacking:
         return {}
     if "mlp_bias" not in text_fields(model):
         raise WidthPruneError(
-            f"FLAP-BIAS needs a bias in {lacking[0]}, and the config of {type(model).__name__} has no mlp_bias "
-            "to declare one: use FLAP, which removes the same neurons"
+            f"a bias is wanted in {lacking[0]}, and the config of {type(model).__name__} has no mlp_bias "
+            "to declare one: use FLAP, which removes what FLAP-BIAS does"
         )
     return {"mlp_bias": True}
-
-
-def check_biases(model: nn.Module, mlps: Sequence[MLP], expected: nn.Module) -> None:
-    """Refuse if ``expected``, built from a config with the bias, has other new tensors, or lacks the bias."""
-    own, built = dict(model.named_parameters()), dict(expected.named_parameters())
-    allowed = {part.tensor.removesuffix("weight") + "bias" for mlp in mlps for part in mlp.parts}
-    needed = {_output_path(mlp) + ".bias" for mlp in mlps}
-    if wrong := sorted((built.keys() - own.keys() - allowed) | (needed - built.keys())):
-        raise WidthPruneError(
-            f"FLAP-BIAS: with mlp_bias, transformers builds {type(model).__name__} with other tensors than a bias "
-            f"in every MLP ({wrong[0]}): use FLAP, which removes the same neurons"
-        )
-
-
-def _output_path(mlp: MLP) -> str:
-    (part,) = (part for part in mlp.parts if part.role == "output")
-    return part.tensor.rpartition(".")[0]
-
-
-def contributions(
-    model: nn.Module, mlps: Sequence[MLP], activations: Mapping[str, Activations], kept: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """`mean_contribution` of every MLP, by the path of its output projection; before slicing."""
-    return {
-        _output_path(mlp): mean_contribution(
-            output_columns(model, mlp), activations[mlp.name].mean, kept[mlp.name]
-        )
-        for mlp in mlps
-    }
 
 
 def add_biases(model: nn.Module, expected: nn.Module, added: Mapping[str, Tensor]) -> None:
@@ -95,10 +120,10 @@ def add_biases(model: nn.Module, expected: nn.Module, added: Mapping[str, Tensor
     Parameters
     ----------
     expected : nn.Module
-        What transformers builds from the pruned config: biases that it has and ``model`` lacks are
+        What transformers builds from a config with the bias: biases that it has and ``model`` lacks are
         created, as zeros.
     added : mapping of str to Tensor, shape (d_model,)
-        From `contributions`.
+        `mean_contribution` of every MLP, by the path of its output projection.
     """
     own = dict(model.named_parameters())
     for name in dict(expected.named_parameters()):
