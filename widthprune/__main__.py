@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from .criteria import CRITERIA, REGISTRY, find_criterion
 from .errors import WidthPruneError
 from .interrupts import Interrupted, interruptible
 
@@ -68,7 +69,7 @@ def add_prune(commands) -> None:
     command.set_defaults(run=prune)
     _add_model(command)
     command.add_argument("--out", type=Path, required=True, help="directory to write; must not exist yet")
-    command.add_argument("--criterion", default="PPM", help="default PPM")
+    command.add_argument("--criterion", default="PPM", help=f"default PPM; of {', '.join(REGISTRY)}")
     several = "; several values write OUT/NAME for each, in one pass"
     command.add_argument(
         "--pruning-pct",
@@ -118,13 +119,11 @@ def prune(options) -> None:
 
 def _way_to_prune(options):
     """The function that prunes, and its own arguments: tensor by tensor unless the whole model is needed."""
-    if options.global_widths or options.criterion.upper() != "PPM":
-        from .activation_criteria import CALIBRATED
+    if options.global_widths or find_criterion(options.criterion).needs_text:
         from .saving import prune_loaded
 
-        if options.global_widths or options.criterion.upper() in CALIBRATED:
-            looks = {"calibration": _calibration(options), "global_widths": options.global_widths}
-            return prune_loaded, looks
+        looks = {"calibration": _calibration(options), "global_widths": options.global_widths}
+        return prune_loaded, looks
     if options.calibration is not None:
         raise WidthPruneError(f"criterion {options.criterion} looks at no data: leave out --calibration")
     from .checkpoint import prune_checkpoint
@@ -142,7 +141,13 @@ def add_evaluate(commands) -> None:
         "--pruning-pcts", nargs="*", type=float, metavar="PCT", help="default 0 10 20 30 40 50 60"
     )
     command.add_argument("--expansion-ratios", nargs="*", type=float, metavar="RATIO", default=())
-    command.add_argument("--criteria", nargs="+", metavar="NAME", default=("PPM",), help="default PPM")
+    command.add_argument(
+        "--criteria",
+        nargs="+",
+        metavar="NAME",
+        default=("PPM",),
+        help=f"default PPM; of {', '.join(REGISTRY)}",
+    )
     command.add_argument("--limit", type=int, help="items per task, a seeded random subset; default all")
     command.add_argument(
         "--seed", type=int, default=0, help="draws the subset, RANDOM's neurons, calibration text"
@@ -280,7 +285,7 @@ def add_profile(commands) -> None:
     )
     command.add_argument("--protocols", nargs="+", metavar="NAME", default=("free", "fixed"))
     command.add_argument("--pruning-pcts", nargs="*", type=float, metavar="PCT")
-    command.add_argument("--criterion", default="PPM", help="default PPM")
+    command.add_argument("--criterion", default="PPM", help=f"default PPM; of {', '.join(CRITERIA)}")
     command.add_argument("--multiples", nargs="+", type=int, metavar="N", default=(1,), help="align sizes")
     command.add_argument("--random-weights", action="store_true", help="true shapes, no checkpoint")
     command.add_argument("--prompts", type=int, help="default the workload's own")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cards import model_card
+from .criteria import find_criterion
 from .destination import check_destination, existing_parent, moved_into_place, sweep
 from .errors import WidthPruneError, first_line
 from .layouts import MLP, Part
@@ -82,16 +83,13 @@ def prune_checkpoint(
         quantized, in pickle format, of a layout that is not known, or names files outside itself.
         Nothing is left behind and the source is never written to.
     """
-    if criterion.upper() != "PPM":  # the default needs no check, and torch takes a second to import
-        from .activation_criteria import ALL_CRITERIA, CALIBRATED
-        from .criteria import check_criterion
-
-        criterion = check_criterion(criterion, ALL_CRITERIA)
-        if criterion in CALIBRATED:
-            raise WidthPruneError(
-                f"criterion {criterion} looks at data, and passing over the weights shows none: use "
-                "saving.prune_loaded or `widthprune prune`, which load the model"
-            )
+    record = find_criterion(criterion)
+    criterion = record.name
+    if record.needs_text:
+        raise WidthPruneError(
+            f"criterion {criterion} looks at data, and passing over the weights shows none: use "
+            "saving.prune_loaded or `widthprune prune`, which load the model"
+        )
     dst, source = Path(dst), _local(src)
     check_destination(dst, source)
     sweep(dst)
@@ -100,7 +98,7 @@ def prune_checkpoint(
     wanted, several = _targets(values)
     free = shutil.disk_usage(existing_parent(dst)).free
     options = dict(bytes_free=free, multiple_of=multiple_of, seed=seed)
-    planned = [make_plan(checkpoint, criterion.upper(), **options, **target) for target in wanted]
+    planned = [make_plan(checkpoint, criterion, **options, **target) for target in wanted]
     plans = [plan for plan, _, _ in planned]
     check_disk(dst, plans)
     _check_config(checkpoint, planned)
@@ -226,8 +224,8 @@ def _prune(checkpoint: Checkpoint, mlp: MLP, expert, targets: list[Target], crit
     """Read, score, slice and write one MLP or expert; the number of bytes read."""
     import torch
 
-    from .pruning import check_output, mlp_seed, score_mlp
-    from .slicing import kept_indices, neuron_rows, slice_part
+    from .scores import check_output, kept_indices, mlp_seed, score_mlp
+    from .slicing import neuron_rows, slice_part
 
     parts = mlp.of_expert(expert)
     tensors = {part: _read(_slab(checkpoint.tensors[part.tensor], part, expert)) for part in parts}

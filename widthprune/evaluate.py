@@ -11,21 +11,17 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .activation_criteria import CALIBRATED
-from .arithmetic import check_compute_dtype, compute_in
-from .calibration import Calibration, calibrate
-from .criteria import CRITERIA
+from .arithmetic import check_compute_dtype
+from .calibration import Calibration
+from .criteria import GLOBAL, check_across_layers, criterion_of, find_criterion
 from .errors import WidthPruneError
-from .grid import GLOBAL, PAPER_PCTS, Point, grid
+from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
-from .mlps import find_mlps
-from .models import check_chat_template, load_model, model_revision, model_shape
-from .packaged import weights_format
+from .models import check_chat_template, model_revision, model_shape
 from .provenance import record
-from .pruning import prune_model, score_model
+from .pruned_models import PrunedModels
 from .results import find_run, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
-from .slicing import kept_indices
 from .suites import Benchmark, find_benchmarks
 
 
@@ -131,6 +127,8 @@ def evaluate(
             neuron_seeds=[None if s == seed else s for s in dict.fromkeys(neuron_seeds)] or [None],
         )
     if global_widths:
+        for criterion in {p.criterion for p in points} - {"none"}:
+            check_across_layers(find_criterion(criterion))
         points = [p if p.criterion == "none" else replace(p, criterion=p.criterion + GLOBAL) for p in points]
     calibration = calibration or Calibration(seed=seed)
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
@@ -157,7 +155,17 @@ def evaluate(
         ]
         todo = [i for i, there in enumerate(whole) if not there]
         final = asked[todo[-1]][0] if todo else None
-        pruned = _Pruned(model, dtype, device, compute_dtype, seed, backend, scratch, calibration, final)
+        pruned = PrunedModels(
+            model,
+            dtype=dtype,
+            device=device,
+            # vLLM reads the pruned weights from disk, and chooses for itself.
+            compute_dtype="weights" if backend == "vllm" else compute_dtype,
+            seed=seed,
+            calibration=calibration,
+            final=final,
+        )
+        readers = _Readers(pruned, dtype, backend, scratch)
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
@@ -169,7 +177,7 @@ def evaluate(
                 missing[benchmark.task] = str(error)
                 continue
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
-            lm = pruned.at(point, batch_size, max_length)
+            lm = readers.at(point, batch_size, max_length)
             try:
                 with record(device) as provenance:
                     metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
@@ -221,7 +229,7 @@ def run_settings(
     found = []
     for point, benchmark in asked:
         looked_at = {}
-        if _name(point) in CALIBRATED:
+        if (criterion := criterion_of(point.criterion)) and criterion.needs_text:
             text = text or (calibration or Calibration(seed=seed)).identity()
             looked_at = text
         found.append(shared | _point_settings(point) | _task_settings(benchmark) | looked_at)
@@ -241,31 +249,12 @@ def _task_settings(benchmark: Benchmark) -> dict:
     }
 
 
-def _draw(point: Point) -> tuple[str, int | None]:
-    return point.criterion, point.neuron_seed
+class _Readers:
+    """lm-eval's models of a sweep, each made when it is first needed."""
 
-
-def _name(point: Point) -> str:
-    return point.criterion.removesuffix(GLOBAL)
-
-
-class _Pruned:
-    """The models of a sweep, each made when it is first needed, from one copy of the weights.
-
-    Points come criterion by criterion, the widest first. Under the criterion of ``final``, the last
-    point, that copy itself is narrowed: each width keeps some of the neurons of the one before, and
-    nothing later needs the rest. A sweep under one criterion so needs the memory of one model.
-    """
-
-    def __init__(self, name, dtype, device, compute_dtype, seed, backend, scratch, calibration, final):
-        self._load = lambda: load_model(name, dtype=dtype, device=device)
-        self._name, self._dtype, self._seed = name, dtype, seed
-        self._backend, self._scratch = backend, Path(scratch)
-        # vLLM reads the pruned weights from disk, and chooses for itself.
-        self._compute_dtype = "weights" if backend == "vllm" else compute_dtype
-        self._model, self._scores, self._last = None, {}, (None, None)
-        self._calibration, self._activations, self._final = calibration, {}, final
-        self._engine = None
+    def __init__(self, pruned: PrunedModels, dtype: str, backend: str, scratch: str):
+        self._pruned, self._dtype, self._backend, self._scratch = pruned, dtype, backend, Path(scratch)
+        self._last, self._engine = (None, None), None
 
     def at(self, point: Point, batch_size: int, max_length: int | None):
         """The lm-eval model of one point of the grid."""
@@ -273,75 +262,28 @@ class _Pruned:
             # The last one goes first, or two pruned models would be in memory.
             self._last = (None, None)
             wrap = self._vllm if self._backend == "vllm" else self._hf
-            self._last = (point, wrap(self._pruned(point), batch_size, max_length))
+            model, tokenizer = self._pruned.at(point)
+            if tokenizer is None:
+                raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
+            self._last = (point, wrap(model, tokenizer, batch_size, max_length))
         return self._last[1]
 
-    def _pruned(self, point: Point):
-        if self._model is None:
-            self._model, self._tokenizer = self._load()
-            if self._tokenizer is None:
-                raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
-            self._weights = weights_format(self._name) or str(self._model.dtype).removeprefix("torch.")
-            self._model = compute_in(self._model, self._compute_dtype)
-        if point.criterion == "none":
-            return self._model
-        seed = self._seed if point.neuron_seed is None else point.neuron_seed
-        name = _name(point)
-        looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
-        if (name, seed) not in self._scores:
-            self._scores = {(name, seed): score_model(self._model, name, seed=seed, **looks)}
-        scores = self._scores[name, seed]
-        narrow = point.criterion in CRITERIA and _draw(point) == _draw(self._final)
-        model = prune_model(
-            self._model,
-            name,
-            # By size, not by percentage: the size is what the settings name.
-            expansion_ratio=point.intermediate_size / self._model.config.get_text_config().hidden_size,
-            scores=scores,
-            global_widths=point.criterion.endswith(GLOBAL),
-            inplace=narrow,
-            **looks,
-        )
-        if narrow:
-            self._scores = {
-                (name, seed): {
-                    mlp.name: scores[mlp.name].gather(-1, kept_indices(scores[mlp.name], mlp.size))
-                    for mlp in find_mlps(model)
-                }
-            }
-        return model
-
-    def precision(self) -> dict[str, str]:
-        """What the weights were stored in, and what the model computes in, for the provenance."""
-        return {
-            "weights_format": self._weights,
-            "compute_dtype": str(self._model.dtype).removeprefix("torch."),
-        }
-
-    def _look(self, gradients: bool):
-        """The activations on the calibration text, run once for all criteria and widths."""
-        if gradients not in self._activations:
-            self._activations[gradients] = calibrate(
-                self._model, self._tokenizer, self._calibration, gradients=gradients
-            )
-        return self._activations[gradients]
-
-    def _hf(self, model, batch_size, max_length):
+    def _hf(self, model, tokenizer, batch_size, max_length):
         from .engines import StockLM, choose
 
         options = dict(batch_size=batch_size, max_length=max_length, softmax_dtype="float32")
         if self._engine is None:
             stock = self._backend == "stock"
-            self._engine = StockLM if stock else choose(model, self._tokenizer, **options)
-        return self._engine(pretrained=model, tokenizer=self._tokenizer, **options)
+            self._engine = StockLM if stock else choose(model, tokenizer, **options)
+        return self._engine(pretrained=model, tokenizer=tokenizer, **options)
 
-    def _vllm(self, model, batch_size, max_length):
+    def _vllm(self, model, tokenizer, batch_size, max_length):
         from lm_eval.api.registry import get_model
 
         saved = self._scratch / "model"
         shutil.rmtree(saved, ignore_errors=True)
         model.save_pretrained(saved)
-        self._tokenizer.save_pretrained(saved)
+        tokenizer.save_pretrained(saved)
         return get_model("vllm")(
             pretrained=str(saved), dtype=self._dtype, batch_size="auto", max_model_len=max_length
         )

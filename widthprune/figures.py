@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from .criteria import REGISTRY
 from .errors import WidthPruneError
 from .floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
 from .stats import correlation_or_reason, relative_change, values
@@ -125,7 +126,8 @@ def plot_criteria(
     rows = table[(table["task"] == task) & (table["metric"] == TASKS[task].metric)]
     if rows.empty:
         raise WidthPruneError(f"the table has no {TASKS[task].metric} of {task}: evaluate it first")
-    order = ["none", "PPM", "MAW", "L2", "VOW", "PON", "RANDOM"]
+    # Variants such as PPM-GLOBAL, and names of others' making, come after the criteria of this package.
+    order = dict.fromkeys(["none", *REGISTRY, *rows["criterion"]])
     order = [name for name in order if name in set(rows["criterion"])]
     ax = ax or plt.gca()
     finite = rows["value"][np.isfinite(rows["value"])]

@@ -3,13 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .activation_criteria import ALL_CRITERIA
-from .criteria import check_criterion
+from .criteria import GLOBAL, find_criterion
 from .sizes import expansion_ratio, kept_size
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
-# Written behind the criterion's name where neurons competed across layers.
-GLOBAL = "-GLOBAL"
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,12 @@ class Point:
     pruning_pct: float
     intermediate_size: int
     expansion_ratio: float
-    neuron_seed: int | None = None  # for RANDOM, where it is not the seed of the whole sweep
+    neuron_seed: int | None = None  # of a criterion that is drawn, where it is not the whole sweep's
+
+    @property
+    def global_widths(self) -> bool:
+        """Whether neurons compete across layers; the intermediate size is then the mean over layers."""
+        return self.criterion.endswith(GLOBAL)
 
 
 def grid(
@@ -48,9 +50,9 @@ def grid(
     points = [
         Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
     ]
-    for criterion in dict.fromkeys(check_criterion(name, ALL_CRITERIA) for name in criteria):
-        for neuron_seed in neuron_seeds if criterion == "RANDOM" else (None,):
+    for criterion in dict.fromkeys(find_criterion(name) for name in criteria):
+        for neuron_seed in neuron_seeds if criterion.seeded else (None,):
             for size in sorted(sizes, reverse=True):
                 ratio = round(expansion_ratio(size, hidden_size), 4)
-                points.append(Point(criterion, sizes[size], size, ratio, neuron_seed))
+                points.append(Point(criterion.name, sizes[size], size, ratio, neuron_seed))
     return points

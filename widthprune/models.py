@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from .architectures import meta_model
 from .errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from .mlps import check_layout, text_fields
 from .packaged import PACKAGED
@@ -174,12 +175,8 @@ def check_chat_template(name: str) -> None:
 def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
     """The model that transformers builds from a config, with fields of the text config changed: no weights."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    for field, value in changes.items():
-        setattr(config.get_text_config(), field, value)
     # A checkpoint may be of a class that AutoModelForCausalLM does not choose, such as a multimodal model.
-    own = getattr(transformers, (config.architectures or [""])[0], None)
-    with torch.device("meta"):
-        return own(config) if own else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return meta_model(config, changes, getattr(transformers, (config.architectures or [""])[0], None))
 
 
 def load_tokenizer(source: Path):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .criteria import find_criterion
 from .errors import WidthPruneError, remote_code_remedy
 from .layouts import MLP, check_family, find_layouts
 from .model_files import TOKENIZER, names_beside, read_object
@@ -184,7 +185,7 @@ def make_plan(
     shapes = pruned_shapes(checkpoint, sizes)
     options = [f"--{name.replace('_', '-')} {value:g}" for name, value in target.items() if value is not None]
     options += [f"--multiple-of {multiple_of}"] * (multiple_of != 1)
-    options += [f"--seed {seed}"] * (criterion == "RANDOM")
+    options += [f"--seed {seed}"] * find_criterion(criterion).seeded
     plan = Plan(
         criterion,
         " ".join(options),

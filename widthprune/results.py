@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .criteria import criterion_of
 from .errors import WidthPruneError
 from .escaping import as_line
 from .packaged import PACKAGED
@@ -317,7 +318,8 @@ def run_rows(run: Mapping) -> list[dict]:
     """One run's numbers as rows for the tidy table."""
     # Only runs that put prompts into the chat template say so: lm-eval's default is to leave it out.
     settings = {"chat_template": False} | run["settings"]
-    if settings["criterion"] == "RANDOM":
+    record = criterion_of(settings["criterion"])
+    if record is not None and record.seeded:
         # Unless said otherwise, one seed draws both the items and the neurons.
         settings = {"neuron_seed": settings["seed"]} | settings
     return [run["provenance"] | settings | row | {"source": "measured"} for row in run["metrics"]]

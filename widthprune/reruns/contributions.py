@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..activation_criteria import ALL_CRITERIA
+from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
 from ..escaping import as_line
-from ..grid import GLOBAL
 from ..results import (
     SAME_KIND,
     is_profile,
@@ -185,8 +184,8 @@ def _all_wrong(path: Path, run: Mapping) -> Iterator[str]:
 def _wrong_model(run: Mapping) -> Iterator[str]:
     it = run["settings"]
     pct, criterion = it["pruning_pct"], it["criterion"]
-    if criterion.removesuffix(GLOBAL) not in (*ALL_CRITERIA, "none"):
-        yield f"settings.criterion must be none or one of {', '.join(ALL_CRITERIA)}, got {criterion!r}"
+    if criterion != "none" and criterion_of(criterion) is None:
+        yield f"settings.criterion must be none or one of {', '.join(REGISTRY)}, got {criterion!r}"
     if (criterion == "none") != (pct == 0):
         yield f"settings.criterion is {criterion} at {pct:g}%: it is none at 0% and nowhere else"
     if not it.get("revision"):

@@ -12,9 +12,10 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..models import check_chat_template, check_placement, model_revision, model_shape
 from ..results import run_path, write_atomically
@@ -75,6 +76,8 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
         raise WidthPruneError(f"suite must be one of {', '.join(SUITES)}, got {request.suite!r}")
     if request.limit is not None and request.limit < 1:
         raise WidthPruneError(f"limit must be at least 1, or left out for all items, got {request.limit}")
+    with _naming("criteria"):
+        request = replace(request, criteria=tuple(find_criterion(name).name for name in request.criteria))
     chosen = asdict(request) | {"results_dir": "results"}
     notebooks = {}
     for name in check_experiments(request.experiments):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan, write_plan
@@ -31,7 +32,9 @@ def add_rerun(commands) -> None:
     command.add_argument(
         "--pruning-pcts", nargs="+", type=float, default=[], metavar="PCT", help="further widths"
     )
-    command.add_argument("--criteria", nargs="+", default=list(default.criteria), help="default PPM")
+    command.add_argument(
+        "--criteria", nargs="+", default=list(default.criteria), help=f"default PPM; of {', '.join(REGISTRY)}"
+    )
     command.add_argument("--suite", default=default.suite, help="pocket (default), paper, paper-instruct")
     command.add_argument(
         "--experiments", nargs="+", help=f"of {', '.join(EXPERIMENTS)}; default {' '.join(_defaults())}"
