@@ -23,8 +23,9 @@ def serving(commits: dict[str, Path]):
         return commit_of(revision) if revision in commits else revision
 
     def files(revision):
-        found = sorted(path for path in folders[revision].iterdir() if path.is_file())
-        return [{"path": path.name, "size": path.stat().st_size} for path in found]
+        folder = folders[revision]
+        found = sorted(path for path in folder.rglob("*") if path.is_file())
+        return [{"path": path.relative_to(folder).as_posix(), "size": path.stat().st_size} for path in found]
 
     class Hub(BaseHTTPRequestHandler):
         def do_HEAD(self):

@@ -14,6 +14,7 @@ from hub_server import REPOSITORY, commit_of, serving
 from huggingface_hub import constants
 
 from widthprune import WidthPruneError, load_model
+from widthprune.model_files import INDEX
 from widthprune.models import local_directory, model_revision, model_shape
 
 # In a process of its own: the hub's client reads its settings when it is imported.
@@ -38,10 +39,24 @@ for name, out in zip(sys.argv[1::2], map(Path, sys.argv[2::2])):
 
 @pytest.fixture(scope="module")
 def commits(language_model, tmp_path_factory):
-    """Two versions of a tiny model, by the name of their branch."""
+    """Two versions of a tiny model, by the name of their branch; the old one's weights lie in a folder."""
     old = tmp_path_factory.mktemp("old") / "model"
     shutil.copytree(language_model, old)
-    tiny_model(vocab_size=300, max_position_embeddings=2048, seed=1).save_pretrained(old)
+    tiny_model(vocab_size=300, max_position_embeddings=2048, seed=1).save_pretrained(
+        old, max_shard_size="50KB"
+    )
+    (old / "model.safetensors").unlink()
+    index = json.loads((old / INDEX).read_text())
+    index["weight_map"] = {name: f"shards/{file}" for name, file in index["weight_map"].items()}
+    (old / INDEX).write_text(json.dumps(index))
+    for folder, files in {"shards": old.glob("*.safetensors"), "onnx": []}.items():
+        (old / folder).mkdir()
+        for file in list(files):
+            file.rename(old / folder / file.name)
+    # The same weights again, which nobody needs, and a template, which the tokenizer reads.
+    shutil.copy(Path(language_model) / "model.safetensors", old / "onnx")
+    (old / "additional_chat_templates").mkdir()
+    (old / "additional_chat_templates" / "rag.jinja").write_text("{{ messages }}")
     return {"main": Path(language_model), "old": old}
 
 
@@ -75,8 +90,17 @@ def test_every_command_takes_a_hub_id_and_records_its_commit(downloaded):
 def test_a_pinned_commit_is_read_and_recorded(downloaded):
     _, out = downloaded
     assert revisions(out / "old" / "results") == {commit_of("old")}
-    first, second = (out / folder / "pruned" / "model.safetensors" for folder in ("", "old"))
-    assert first.read_bytes() != second.read_bytes()
+
+
+def test_of_a_repository_the_files_of_its_model_are_fetched(downloaded):
+    home, out = downloaded
+    (snapshot,) = home.rglob(f"snapshots/{commit_of('old')}")
+    assert {path.name for path in snapshot.iterdir() if path.is_dir()} == {
+        "shards",
+        "additional_chat_templates",
+    }
+    assert len(list((out / "old" / "pruned").rglob("shards/*.safetensors"))) > 1
+    assert (out / "old" / "pruned" / "additional_chat_templates" / "rag.jinja").exists()
 
 
 # Offline, in the layout that the client writes, and in one laid by hand, as a cluster's users copy it.

