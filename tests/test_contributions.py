@@ -68,7 +68,7 @@ def provenance(**changes):
 
 DAMAGE = {
     "percentage": (settings(pruning_pct=120.0), "pruning_pct must be in [0, 100), got 120.0"),
-    "criterion": (settings(criterion="MOW"), "criterion must be none or one of MAW"),
+    "criterion": (settings(criterion="MOW"), "criterion must be none or one of PPM"),
     "criterion of the unpruned": (settings(criterion="none"), "criterion is none at 20%"),
     "size": (settings(intermediate_size=0.5), "intermediate_size must be a whole number"),
     "ratio": (settings(expansion_ratio=-1), "expansion_ratio must be d_ff / d_model"),
