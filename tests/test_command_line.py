@@ -46,7 +46,7 @@ BAD = {
     "no target": ([], "exactly one of them; got neither"),
     "percentage": (["--pruning-pct", "100"], "pruning_pct must be in [0, 100), got 100.0"),
     "ratio": (["--expansion-ratio", "3"], "expansion_ratio must be in (0, 2.7500]"),
-    "criterion": (["--pruning-pct", "10", "--criterion", "MOW"], "criterion must be one of MAW, PPM"),
+    "criterion": (["--pruning-pct", "10", "--criterion", "MOW"], "criterion must be one of PPM, MAW"),
     "option": (["--pruning-pct", "10", "--fast"], "unrecognized arguments: --fast"),
     "number": (["--pruning-pct", "ten"], "invalid float value: 'ten'"),
 }

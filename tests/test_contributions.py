@@ -77,7 +77,7 @@ def provenance(**changes):
 
 DAMAGE = {
     "percentage": (settings(pruning_pct=120.0), "settings.pruning_pct: must be less than 100, got 120.0"),
-    "criterion": (settings(criterion="MOW"), "settings.criterion must be none or one of MAW"),
+    "criterion": (settings(criterion="MOW"), "settings.criterion must be none or one of PPM"),
     "criterion of the unpruned": (settings(criterion="none"), "criterion is none at 20%"),
     "size": (settings(intermediate_size=0.5), "settings.intermediate_size: must be a valid integer, got 0.5"),
     "ratio": (settings(expansion_ratio=-1), "settings.expansion_ratio: must be greater than 0"),

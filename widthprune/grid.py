@@ -36,6 +36,29 @@ def grid(
 ) -> list[Point]:
     """The models of a sweep, the unpruned one first and once, then by criterion, draw and width.
 
+    Parameters
+    ----------
+    intermediate_size, hidden_size : int
+        d_ff and d_model of the unpruned model.
+    pruning_pcts, expansion_ratios : iterable of float
+        Both may be given; of two that leave the same neurons the percentage names the point.
+    criteria : iterable of str
+        Names as in `criteria.REGISTRY`, in any case.
+    neuron_seeds : iterable of int or None
+        Draws of the criteria that are drawn; None is the seed of the whole sweep.
+
+    Returns
+    -------
+    list of Point
+        The widest first under each criterion.
+
+    Raises
+    ------
+    WidthPruneError
+        If a criterion is unknown, or a percentage or ratio out of range.
+
+    Examples
+    --------
     >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
     [('none', 8192), ('PPM', 4916)]
     """

@@ -79,7 +79,15 @@ def prune_model(
 
 
 def target_sizes(model: nn.Module, **target) -> dict[str, int]:
-    """Neurons that each MLP, or each of its experts, is to keep, by name: see `kept_units`."""
+    """Neurons that each MLP, or each of its experts, is to keep, by its name.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    target
+        ``pruning_pct``, ``expansion_ratio`` or ``size``, and ``multiple_of``: see `kept_units`, also for
+        what is refused.
+    """
     mlps = find_mlps(model)
     widths = find_widths(mlps, text_fields(model), type(model).__name__)
     return kept_sizes(mlps, widths, kept_units(mlps, widths, **target))

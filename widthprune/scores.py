@@ -21,11 +21,37 @@ def score_model(
     seed: int = 0,
     activations: Mapping[str, Activations] | None = None,
 ) -> dict[str, Tensor]:
-    """Scores of every MLP of a model, by module name: ``(d_ff,)``, of experts ``(experts, d_ff)``, float32.
+    """Scores of every neuron of a model; they serve a whole sweep through ``prune_model(..., scores=scores)``.
 
-    Computed once, they serve a whole sweep of ratios through ``prune_model(..., scores=scores)``.
-    Under ``RANDOM`` each layer, and each expert, has a permutation of its own, drawn from (seed, layer).
-    The criteria of `CALIBRATED` look at data: they need ``activations`` from `calibrate` on this model.
+    Parameters
+    ----------
+    model : PreTrainedModel
+    criterion : str
+        One of `CRITERIA`, or of `CALIBRATED` with ``activations``.
+    seed : int
+        For criteria that are drawn: under ``RANDOM`` each layer, and each expert, has a permutation of its
+        own, drawn from (seed, layer).
+    activations : mapping of str to Activations, optional
+        From `calibrate` on this model, for the criteria that look at data.
+
+    Returns
+    -------
+    dict of str to Tensor, shape (d_ff,), of experts (experts, d_ff), float32
+        By the MLP's name. The higher, the more important.
+
+    Raises
+    ------
+    WidthPruneError
+        If the criterion is unknown or lacks its activations, the model cannot be pruned, or a weight or a
+        score is NaN or infinite.
+
+    Examples
+    --------
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = dict(hidden_size=8, intermediate_size=12, num_hidden_layers=1, num_attention_heads=2)
+    >>> scores = score_model(LlamaForCausalLM(LlamaConfig(**sizes, vocab_size=16)), "L2")
+    >>> {name: tuple(own.shape) for name, own in scores.items()}
+    {'model.layers.0.mlp': (12,)}
     """
     record = find_criterion(criterion)
     mlps = find_mlps(model)
@@ -98,7 +124,25 @@ def check_output(name: str, weight: Tensor) -> None:
 def choose_neurons(
     model: nn.Module, scores: Mapping[str, Tensor], sizes: Mapping[str, int]
 ) -> dict[str, Tensor]:
-    """The neurons of highest score in every MLP, as many as ``sizes`` says: what `cut_model` keeps."""
+    """The neurons of highest score in every MLP, by its name: what `cut_model` keeps.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    scores : mapping of str to Tensor
+        From `score_model` on this model.
+    sizes : mapping of str to int
+        How many to keep in each MLP, or in each of its experts.
+
+    Returns
+    -------
+    dict of str to Tensor, shape (size,) or (experts, size), int64
+
+    Raises
+    ------
+    WidthPruneError
+        If the scores are of another model.
+    """
     check_scores(find_mlps(model), scores)
     return {name: kept_indices(scores[name], size) for name, size in sizes.items()}
 

@@ -170,7 +170,25 @@ def kept_sizes(
 
 
 def config_changes(config: Mapping, units: Mapping[Width, int]) -> dict:
-    """Fields of the (text) config that the new widths change, with their values."""
+    """Fields of the (text) config that the new widths change, with their values.
+
+    Parameters
+    ----------
+    config : mapping
+        The text config's fields before pruning.
+    units : mapping of Width to int
+        From `kept_units`.
+
+    Returns
+    -------
+    dict
+        Field to value; a list is whole, with the entries of all layers.
+
+    Examples
+    --------
+    >>> config_changes({"intermediate_size": 8192}, {Width("intermediate_size", None, 8192): 4916})
+    {'intermediate_size': 4916}
+    """
     changes = dict(SETTINGS.get(config.get("model_type"), {}))
     adjusted = any(config.get(field, value) != value for field, value in changes.items())
     for width, unit in units.items():

@@ -119,6 +119,7 @@ def read_plan(folder: Path) -> dict:
 
 
 def write_plan(folder: Path, plan: dict) -> None:
+    """Write the plan of `make_plan` into a run's folder, which must exist; whole or not at all."""
     write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
 

@@ -46,7 +46,7 @@ def cut_with_bias(
 
     Parameters
     ----------
-    kept, inplace
+    model, kept, inplace
         As for `pruning.cut_model`.
     activations : mapping of str to Activations
         From `calibrate` on this model.
