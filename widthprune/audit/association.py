@@ -23,7 +23,7 @@ from ..tasks import TASKS
 ALL_ORDERS = 5040  # 7!, the orders of seven ratios
 
 
-def associate(x, y, dose=None, *, rng: int = 0) -> dict[str, float]:
+def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[str, float]:
     """One pair of series, one value per ratio, from every side.
 
     Parameters
@@ -33,6 +33,8 @@ def associate(x, y, dose=None, *, rng: int = 0) -> dict[str, float]:
         The pruning percentages, for the partial correlation.
     rng : int
         Seed of the bootstrap; everything else is exact.
+    resampled : bool
+        Without, ``p_exact`` and the bootstrap are left out, which take most of the time.
 
     Returns
     -------
@@ -49,10 +51,12 @@ def associate(x, y, dose=None, *, rng: int = 0) -> dict[str, float]:
     x, y = np.asarray(x, float), np.asarray(y, float)
     found = correlate(x, y)
     row = {"n": found.n, "r": found.r, "p": found.p, "low": found.low, "high": found.high}
-    row |= {"loo_low": found.loo_low, "loo_high": found.loo_high, "p_exact": permutation_p(x, y)}
+    row |= {"loo_low": found.loo_low, "loo_high": found.loo_high}
     row["spearman"], row["spearman_p"] = stats.spearmanr(x, y)
     row["kendall"], row["kendall_p"] = stats.kendalltau(x, y)
-    row["boot_low"], row["boot_high"] = bootstrap_interval(x, y, rng=rng)
+    if resampled:
+        row["p_exact"] = permutation_p(x, y)
+        row["boot_low"], row["boot_high"] = bootstrap_interval(x, y, rng=rng)
     steps = np.diff(x), np.diff(y)
     if len(x) > 3 and min(np.ptp(step) for step in steps) > 0:
         row["steps_r"], row["steps_p"] = stats.pearsonr(*steps)
@@ -102,7 +106,9 @@ def partial_correlation(x, y, dose) -> tuple[float, float]:
     return float(r), float(2 * stats.t.sf(abs(t), df))
 
 
-def associations(table: pd.DataFrame, floors: Mapping[str, float] | None = None) -> pd.DataFrame:
+def associations(
+    table: pd.DataFrame, floors: Mapping[str, float] | None = None, *, resampled: bool = True
+) -> pd.DataFrame:
     """`associate` for every pair of a fragile and a robust benchmark, model by model.
 
     Parameters
@@ -113,6 +119,8 @@ def associations(table: pd.DataFrame, floors: Mapping[str, float] | None = None)
         From `widthprune.audit.floors.headline_floors`. Points at which the knowledge benchmark is not above its
         floor, by two binomial standard errors (``n`` or the official size), are left out for
         ``r_above``, ``p_above`` and ``n_above``: with fewer than four left, they are empty.
+    resampled : bool
+        As for `associate`.
 
     Returns
     -------
@@ -128,7 +136,7 @@ def associations(table: pd.DataFrame, floors: Mapping[str, float] | None = None)
                 if len(both) < 4 or (np.ptp(both, axis=0) == 0).any():
                     continue
                 row = {"model": model, "knowledge": knowledge, "behaviour": behaviour}
-                row |= associate(both["x"], both["y"], both.index)
+                row |= associate(both["x"], both["y"], both.index, resampled=resampled)
                 if floors is not None and knowledge in floors:
                     row |= _above_floor(both, knowledge, floors[knowledge])
                 rows.append(row)
