@@ -1,0 +1,205 @@
+"""What rules may ask of the models measured here: effects of pruning over the same items, and at which widths.
+
+A model counts at the widths at which it still works, that is, at which its perplexity on every text measured there is
+lower than word frequencies alone would have. Whether a broken model scores higher or lower says nothing.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from ..results import one_sweep
+from ..stats import difference, paired_stderr
+from ..tasks import TASKS
+from .effects import Effect
+from .lookup import NoEvidence, where
+
+TEXTS = ("wikitext", "pocket_prose")
+
+
+class MeasuredEvidence:
+    """The part of `widthprune.audit.evidence.Evidence` that reads ``self.measured_table``.
+
+    Each function takes the name of a model, a task, and criteria; prompts are in the chat template only where
+    ``chat_template=True`` asks for it. What was looked at is kept in ``self.seen``.
+    """
+
+    def models(self) -> list[str]:
+        """Trained models of which some pruned score was measured, and that were not left out."""
+        table = self.measured_table
+        names = sorted(table.loc[table["pruning_pct"] > 0, "model"].unique())
+        return [name for name in names if not name.startswith("random-") and name != self.without]
+
+    def measured(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> float:
+        """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
+        rows = self._same_items(model, task, [criterion], [0, pct], chat_template)
+        return self._score(rows, model, task, criterion, pct, metric)[0]
+
+    def shift(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> Effect:
+        """The effect of pruning by a criterion, whether or not the model still works."""
+        rows = self._same_items(model, task, [criterion], [0, pct], chat_template)
+        before = self._score(rows, model, task, "none", 0, metric)
+        after = self._score(rows, model, task, criterion, pct, metric)
+        return self._effect(model, task, before, after, f"{criterion} at {pct:g}%", chat_template, metric)
+
+    def path(self, model, task, criterion="PPM", *, chat_template=False) -> list[Effect]:
+        """`shift` at every width at which the task was measured and the model still works."""
+        found = []
+        for pct in self.widths(model, criterion):
+            try:
+                found.append(self.shift(model, task, criterion, pct, chat_template=chat_template))
+            except NoEvidence:
+                continue
+        if not found:
+            raise NoEvidence(f"{model} under {criterion}: no width with {TASKS[task].label} and a working model")
+        return found
+
+    def better(self, model, task, one, other, pct, *, chat_template=False) -> Effect:
+        """How much better one criterion's model is than another's, of which one at least still works."""
+        if not any(pct in self.widths(model, name) for name in (one, other)):
+            raise NoEvidence(f"{model} at {pct:g}% is broken under {one} and {other}")
+        rows = self._same_items(model, task, [one, other], [0, pct], chat_template)
+        scores = [self._score(rows, model, task, name, pct) for name in (other, one)]
+        # Each was paired with the unpruned model, and not with the other.
+        scores = [(value, stderr, n, np.nan) for value, stderr, n, _ in scores]
+        return self._effect(model, task, *scores, f"{one} against {other} at {pct:g}%", chat_template)
+
+    def rivals(self, model, task, one, other, *, chat_template=False) -> list[Effect]:
+        """`better` at every width at which both were measured and one at least still works."""
+        found = []
+        for pct in sorted({*self.widths(model, one), *self.widths(model, other)}):
+            try:
+                found.append(self.better(model, task, one, other, pct, chat_template=chat_template))
+            except NoEvidence:
+                continue
+        if not found:
+            raise NoEvidence(f"{model}: {one} and {other} were not compared on {TASKS[task].label}")
+        return found
+
+    def steps(self, model, task, criterion="PPM") -> list[Effect]:
+        """The effect of each further step of pruning, from the unpruned model on, while the model still works."""
+        found, last = [], 0
+        for pct in self.widths(model, criterion):
+            rows = self._same_items(model, task, [criterion], [last, pct], False)
+            before = self._score(rows, model, task, criterion if last else "none", last)
+            after = (*self._score(rows, model, task, criterion, pct)[:3], np.nan)
+            found.append(
+                self._effect(model, task, before, after, f"{criterion} from {last:g} to {pct:g}%", False)
+            )
+            last = pct
+        if not found:
+            raise NoEvidence(f"{model} does not work at any width measured under {criterion}")
+        return found
+
+    def starts_above(self, model, task, *, chat_template=False) -> bool:
+        """Whether the unpruned model is better than the floor by two standard errors, and has something to lose."""
+        rows = self._same_items(model, task, [], [0], chat_template)
+        value, stderr, *_ = self._score(rows, model, task, "none", 0)
+        log = not TASKS[task].higher_is_better
+        z = difference((self.floor(task), 0.0), (value, stderr), log=log).z
+        return bool((-z if log else z) > self.rule.sigmas)
+
+    def knowledge(self, model) -> str:
+        """A benchmark of knowledge on which the model has something to lose: MMLU, or else the pocket facts."""
+        return self._first(model, ("mmlu", "pocket_facts"), lambda task: self.starts_above(model, task))
+
+    def truthfulness(self, model) -> str:
+        """MC2 of TruthfulQA where it was measured, or else of the pocket misconceptions."""
+        return self._first(model, ("truthfulqa_mc2", "pocket_misconceptions_mc2"), lambda task: True)
+
+    def instructions(self, model) -> str:
+        """IFEval where it was measured, or else the pocket instructions."""
+        return self._first(model, ("ifeval", "pocket_instructions"), lambda task: True)
+
+    def widths(self, model, criterion="PPM") -> list[float]:
+        """Percentages of neurons removed at which the model still works."""
+        return self._states(model, criterion)[0]
+
+    def broken(self, model, criterion="PPM") -> list[float]:
+        """Percentages at which it is no better than word frequencies."""
+        return self._states(model, criterion)[1]
+
+    def _first(self, model, tasks, holds) -> str:
+        for task in tasks:
+            try:
+                self.path(model, task)
+                if holds(task):
+                    return task
+            except NoEvidence:
+                continue
+        raise NoEvidence(f"{model} has nothing to lose, or does not work, on {' and '.join(tasks)}")
+
+    def _states(self, model, criterion) -> tuple[list[float], list[float]]:
+        if (model, criterion) not in self._working:
+            rows = where(self._rows(model), criterion=criterion)
+            rows = rows[rows["task"].isin(TEXTS) & (rows["metric"] == "word_perplexity")]
+            states = {pct: self._works(model, criterion, pct, of) for pct, of in rows.groupby("pruning_pct")}
+            self._working[model, criterion] = tuple(
+                [pct for pct in sorted(states) if states[pct] is way] for way in (True, False)
+            )
+        return self._working[model, criterion]
+
+    def _works(self, model, criterion, pct, rows) -> bool:
+        return all(
+            self._score(self._same_items(model, text, [criterion], [pct], False), model, text, criterion, pct)[0]
+            < self.floor(text)
+            for text in sorted(set(rows["task"]))
+        )
+
+    def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
+        headline = metric in (None, TASKS[task].metric)
+        log = headline and not TASKS[task].higher_is_better
+        (x, dx, *_), (y, dy, n, flips) = before, after
+        paired = paired_stderr(y - x, flips, n) if headline and not log else np.nan
+        change, stderr = difference((x, dx), (y, dy), log=log, paired=paired)
+        self.seen.append((model, task, what, int(n), chat_template, not np.isnan(paired)))
+        label = f"{TASKS[task].label} of {model}, {what}"
+        return Effect(-change if log else change, stderr, np.log(x) if log else x, n, label)
+
+    def _score(self, rows, model, task, criterion, pct, metric=None) -> tuple[float, float, float, float]:
+        """Value, standard error, items, and share of items that flipped (or NaN); over draws, their mean."""
+        metric = metric or TASKS[task].metric
+        at = where(rows, criterion=criterion, pruning_pct=pct)
+        found = where(at, metric=metric)
+        if found.empty:
+            raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
+        x, errors = found["value"], found["stderr"]
+        log = metric == TASKS[task].metric and not TASKS[task].higher_is_better
+        if log:  # draws differ by factors
+            x, errors = np.log(x), errors / x
+        # Draws saw the same items, so their error does not average out; that of the draws does.
+        spread = float(np.sqrt((errors**2).mean()))
+        if len(found) > 1:
+            spread = float(np.hypot(spread, x.std() / np.sqrt(len(found))))
+        value = float(np.exp(x.mean()) if log else x.mean())
+        flips = where(at, metric="flip_rate")["value"]
+        flips = float(flips.iloc[0]) if len(flips) == len(found) == 1 else np.nan
+        return value, spread * value if log else spread, float(found["n"].astype(float).min()), flips
+
+    def _same_items(self, model, task, criteria: Sequence[str], pcts, chat_template) -> pd.DataFrame:
+        """Runs on the same items, unpruned and under the criteria, of those that measured the most of them."""
+        key = (model, task, *criteria, *pcts, chat_template)
+        if key not in self._kinds:
+            rows = where(self._rows(model), task=task, chat_template=chat_template)
+            rows = rows[rows["criterion"].isin(["none", *criteria]) & rows["pruning_pct"].isin(pcts)]
+            self._kinds[key] = one_sweep(rows)
+        return self._kinds[key]
+
+    def _rows(self, model) -> pd.DataFrame:
+        return self._by_model.get(model, self.measured_table.iloc[:0])
+
+    @cached_property
+    def _by_model(self) -> dict:
+        return dict(tuple(self.measured_table.groupby("model")))
+
+    # Shared by the copies that `Evidence.vary` makes: what they hold does not depend on what varies.
+
+    @cached_property
+    def _kinds(self) -> dict:
+        return {}
+
+    @cached_property
+    def _working(self) -> dict:
+        return {}
