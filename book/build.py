@@ -18,6 +18,7 @@ from pathlib import Path
 import papermill
 import yaml
 from contributed import contributed_page
+from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.audit.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
 from widthprune.errors import WidthPruneError
@@ -55,6 +56,11 @@ def main() -> int:
     save_ledger(ledger, stage / "data")
     contributed = contributed_page(load_results(stage / "results"), load_profiles(stage / "results"))
     (stage / "book" / "contributed.md").write_text(contributed, encoding="utf-8")
+    try:
+        fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
+    except WidthPruneError as error:
+        print(f"book: error: {error}; no book was built", file=sys.stderr)
+        return 1
     if render(stage, options.output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from build import ROOT, render
+from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.reruns.plan import read_plan
 from widthprune.results import load_results
@@ -39,6 +40,7 @@ def main(run: Path) -> int:
         stage / "book",
         ignore=shutil.ignore_patterns("__pycache__", "intro.md", "reproduce.md", "contribute.md"),
     )
+    fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
     (stage / "notebooks").mkdir()
     notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]
     settings = config(plan)

@@ -115,7 +115,7 @@ def test_what_no_table_holds():
     for asked in (
         lambda: e.measured("m", "pocket_facts", "PPM", 20),
         lambda: e.measured("m", "pocket_facts", "PPM", 10),  # over other items than the unpruned model
-        lambda: e.floor("hellaswag"),
+        lambda: e.floor("ifeval", "no such responder"),
         lambda: e.value("1B", "ifeval", 45),
         lambda: e.joules_true("3B", "mmlu_latency_b1", 0),  # these runs recorded no energy
     ):

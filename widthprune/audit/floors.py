@@ -84,7 +84,8 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
     """
     # lm-eval logs a line for every task whose data lies elsewhere.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    rows = []
+    # Taken once: a commit made while this runs is not of the code that runs.
+    rows, code = [], (metadata.version("lm_eval"), git_commit())
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
         for benchmark in (b for b in benchmarks if not b.missing):
@@ -92,7 +93,7 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
             with contextlib.redirect_stderr(io.StringIO()):
                 leaves = benchmark.manager.load([benchmark.task])["tasks"]
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
-            where = (n, benchmark.data, benchmark.version, metadata.version("lm_eval"), git_commit())
+            where = (n, benchmark.data, benchmark.version, *code)
             rows += [
                 (benchmark.task, responder, _KINDS.get(responder, "blind"), metric, value, *where)
                 for responder, metric, value in _scores(leaves)
