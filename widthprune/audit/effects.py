@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from scipy.stats import binomtest, norm
-from statsmodels.stats.multitest import multipletests
 
 YES, NO, UNSURE = "yes", "no", "cannot tell"
 MARGIN = 0.25  # of the unpruned score: a fall that would matter, in the sense of `Rule.keeps`
@@ -33,6 +33,15 @@ class Effect:
     @property
     def z(self) -> float:
         return self.change / self.stderr if self.stderr > 0 else 0.0 if self.change == 0 else math.nan
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p-values. As statsmodels has them, which collects garbage at every call, a tenth of a second."""
+    p = np.asarray(p, float)
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class Rule:
         """1 for a significant rise, -1 for a significant fall, else 0, with Holm over all of them."""
         p = [1.0 if math.isnan(e.z) else 2 * norm.sf(abs(e.z)) for e in effects]
         if self.holm and p:
-            p = multipletests(p, method="holm")[1]
+            p = holm(p)
         return [0 if q > self.alpha else 1 if e.z > 0 else -1 for e, q in zip(effects, p, strict=True)]
 
     def rises(self, *effects: Effect) -> str:
@@ -153,6 +162,8 @@ def to_settle(rule: Rule, answers: Sequence[str] = ()) -> str:
     hardest: Callable[[Undecided], float] = Undecided.items
     worst = max(rule.open, key=hardest)
     needed = worst.items()
+    if math.isnan(needed):
+        return ""
     size = "more than a million" if needed > 1e6 else f"{math.ceil(needed):,}"
     now = "" if math.isnan(worst.effect.n) else f" instead of {worst.effect.n:,.0f}"
     return f"{size} items{now} ({worst.effect.label})"

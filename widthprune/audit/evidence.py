@@ -62,7 +62,7 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
     def vary(self, *, sigmas=2.0, holm=True, without=None, floor_kinds=("blind",)) -> "Evidence":
         """The same tables under other rules: another threshold, no correction, a model left out, other floors."""
         # What does not depend on these was computed once, and goes along.
-        self._pairs, self._tested, self._summary, self._kinds, self._working, self._by_model  # noqa: B018
+        self._pairs, self._tested, self._values, self._summary, self._kinds, self._working, self._runs  # noqa: B018
         other = copy.copy(self)
         other.rule, other.without, other.floor_kinds = Rule(sigmas, holm), without, floor_kinds
         other.seen = []
@@ -84,8 +84,10 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
 
     def value(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
         """A published score."""
-        rows = where(self.capabilities, model=LLAMA[model], task=task, pruning_pct=pct)
-        return only(rows[rows["metric"] == (metric or TASKS[task].metric)], f"{task} of {model} at {pct}%")
+        key = (LLAMA[model], task, metric or TASKS[task].metric, pct)
+        if pd.isna(self._values.get(key)):
+            raise NoEvidence(f"no single value for {task} of {model} at {pct}%")
+        return float(self._values[key])
 
     def change(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
         """Change of a published score from the unpruned model's, in %."""
@@ -128,6 +130,10 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         """The published effect of pruning, from the unpruned model or from ``start``, with binomial errors."""
         (x, dx, _), (y, dy, n) = (self._point(model, task, at) for at in (start, pct))
         return Effect(y - x, float(np.hypot(dx, dy)), x, n, f"{TASKS[task].label} of {model}, {start:g} to {pct:g}%")
+
+    def error(self, model: str, task: str, pct: float) -> float:
+        """Binomial standard error of a published score, for the official number of items."""
+        return self._point(model, task, pct)[1]
 
     def above(self, model: str, task: str, pct: float, responder: str | None = None) -> bool:
         """Whether a published score is better than a responder that knows nothing, by two standard errors."""
@@ -224,12 +230,18 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         return associations(self.capabilities, self._floors["blind"], resampled=False)
 
     @cached_property
-    def _tested(self) -> pd.DataFrame:
-        return against_unpruned(headline(self.capabilities)).set_index(["model", "task", "pruning_pct"])
+    def _tested(self) -> dict:
+        rows = against_unpruned(headline(self.capabilities))
+        points = rows[["value", "binomial_se", "items"]].astype(float).itertuples(index=False, name=None)
+        return dict(zip(zip(rows["model"], rows["task"], rows["pruning_pct"], strict=True), points, strict=True))
+
+    @cached_property
+    def _values(self) -> dict:
+        return self.capabilities.set_index(["model", "task", "metric", "pruning_pct"])["value"].to_dict()
 
     def _point(self, model, task, pct) -> tuple[float, float, float]:
         """A published score, its binomial standard error, and the official number of items."""
         try:
-            return tuple(self._tested.loc[(LLAMA[model], task, pct), ["value", "binomial_se", "items"]].astype(float))
+            return self._tested[LLAMA[model], task, pct]
         except KeyError:
             raise NoEvidence(f"no single value for {task} of {model} at {pct}%") from None

@@ -1,7 +1,8 @@
 """What rules may ask of the models measured here: effects of pruning over the same items, and at which widths.
 
-A model counts at the widths at which it still works, that is, at which its perplexity on every text measured there is
-lower than word frequencies alone would have. Whether a broken model scores higher or lower says nothing.
+A model counts at the widths at which it still works, that is, at which its perplexity on WikiText, or on our prose where
+that was not measured, is lower than word frequencies alone would have. Whether a broken model scores higher or lower
+says nothing.
 """
 
 from collections.abc import Sequence
@@ -44,12 +45,12 @@ class MeasuredEvidence:
         after = self._score(rows, model, task, criterion, pct, metric)
         return self._effect(model, task, before, after, f"{criterion} at {pct:g}%", chat_template, metric)
 
-    def path(self, model, task, criterion="PPM", *, chat_template=False) -> list[Effect]:
+    def path(self, model, task, criterion="PPM", metric=None, *, chat_template=False) -> list[Effect]:
         """`shift` at every width at which the task was measured and the model still works."""
         found = []
         for pct in self.widths(model, criterion):
             try:
-                found.append(self.shift(model, task, criterion, pct, chat_template=chat_template))
+                found.append(self.shift(model, task, criterion, pct, metric, chat_template=chat_template))
             except NoEvidence:
                 continue
         if not found:
@@ -101,17 +102,23 @@ class MeasuredEvidence:
         z = difference((self.floor(task), 0.0), (value, stderr), log=log).z
         return bool((-z if log else z) > self.rule.sigmas)
 
-    def knowledge(self, model) -> str:
-        """A benchmark of knowledge on which the model has something to lose: MMLU, or else the pocket facts."""
-        return self._first(model, ("mmlu", "pocket_facts"), lambda task: self.starts_above(model, task))
+    def knowledge(self, model, *criteria) -> str:
+        """A benchmark of knowledge on which the model has something to lose: MMLU, or else the pocket facts.
 
-    def truthfulness(self, model) -> str:
-        """MC2 of TruthfulQA where it was measured, or else of the pocket misconceptions."""
-        return self._first(model, ("truthfulqa_mc2", "pocket_misconceptions_mc2"), lambda task: True)
+        Measured under PPM and the further criteria, at widths at which the model still works.
+        """
+        for task in self._measured_on(model, ("mmlu", "pocket_facts"), criteria):
+            if self.starts_above(model, task):
+                return task
+        raise NoEvidence(f"{model} has no knowledge above the floor to lose, at a width at which it works")
 
-    def instructions(self, model) -> str:
-        """IFEval where it was measured, or else the pocket instructions."""
-        return self._first(model, ("ifeval", "pocket_instructions"), lambda task: True)
+    def truthfulness(self, model, *criteria) -> str:
+        """MC2 of TruthfulQA where it was measured so, or else of the pocket misconceptions."""
+        return self._measured_on(model, ("truthfulqa_mc2", "pocket_misconceptions_mc2"), criteria)[0]
+
+    def instructions(self, model, *criteria) -> str:
+        """IFEval where it was measured so, or else the pocket instructions."""
+        return self._measured_on(model, ("ifeval", "pocket_instructions"), criteria)[0]
 
     def widths(self, model, criterion="PPM") -> list[float]:
         """Percentages of neurons removed at which the model still works."""
@@ -121,20 +128,26 @@ class MeasuredEvidence:
         """Percentages at which it is no better than word frequencies."""
         return self._states(model, criterion)[1]
 
-    def _first(self, model, tasks, holds) -> str:
+    def _measured_on(self, model, tasks, criteria) -> list[str]:
+        """Those of the tasks that were measured under PPM and the criteria where the model works; at least one."""
+        cells = set()
         for task in tasks:
-            try:
-                self.path(model, task)
-                if holds(task):
-                    return task
-            except NoEvidence:
-                continue
-        raise NoEvidence(f"{model} has nothing to lose, or does not work, on {' and '.join(tasks)}")
+            rows = self._rows(model, task, False)
+            cells |= {(task, *cell) for cell in zip(rows["criterion"], rows["pruning_pct"], strict=True)}
+        names = ("PPM", *criteria)
+        found = [
+            task
+            for task in tasks
+            if all(any((task, name, pct) in cells for pct in self.widths(model, name)) for name in names)
+        ]
+        if not found:
+            labels = " or ".join(TASKS[task].label for task in tasks)
+            raise NoEvidence(f"{model} was not measured on {labels} under {' and '.join(names)} while it works")
+        return found
 
     def _states(self, model, criterion) -> tuple[list[float], list[float]]:
         if (model, criterion) not in self._working:
-            rows = where(self._rows(model), criterion=criterion)
-            rows = rows[rows["task"].isin(TEXTS) & (rows["metric"] == "word_perplexity")]
+            rows = pd.concat([where(self._rows(model, text, False), criterion=criterion) for text in TEXTS])
             states = {pct: self._works(model, criterion, pct, of) for pct, of in rows.groupby("pruning_pct")}
             self._working[model, criterion] = tuple(
                 [pct for pct in sorted(states) if states[pct] is way] for way in (True, False)
@@ -142,11 +155,9 @@ class MeasuredEvidence:
         return self._working[model, criterion]
 
     def _works(self, model, criterion, pct, rows) -> bool:
-        return all(
-            self._score(self._same_items(model, text, [criterion], [pct], False), model, text, criterion, pct)[0]
-            < self.floor(text)
-            for text in sorted(set(rows["task"]))
-        )
+        text = next(text for text in TEXTS if text in set(rows["task"]))
+        rows = self._same_items(model, text, [criterion], [pct], False)
+        return self._score(rows, model, text, criterion, pct)[0] < self.floor(text)
 
     def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
         headline = metric in (None, TASKS[task].metric)
@@ -166,6 +177,9 @@ class MeasuredEvidence:
         if found.empty:
             raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
         x, errors = found["value"], found["stderr"]
+        if errors.isna().all() and x.between(0, 1).all():
+            # A mean of numbers between 0 and 1 has at most a proportion's error.
+            errors = np.sqrt(x * (1 - x) / found["n"].astype(float))
         log = metric == TASKS[task].metric and not TASKS[task].higher_is_better
         if log:  # draws differ by factors
             x, errors = np.log(x), errors / x
@@ -182,17 +196,17 @@ class MeasuredEvidence:
         """Runs on the same items, unpruned and under the criteria, of those that measured the most of them."""
         key = (model, task, *criteria, *pcts, chat_template)
         if key not in self._kinds:
-            rows = where(self._rows(model), task=task, chat_template=chat_template)
+            rows = self._rows(model, task, chat_template)
             rows = rows[rows["criterion"].isin(["none", *criteria]) & rows["pruning_pct"].isin(pcts)]
             self._kinds[key] = one_sweep(rows)
         return self._kinds[key]
 
-    def _rows(self, model) -> pd.DataFrame:
-        return self._by_model.get(model, self.measured_table.iloc[:0])
+    def _rows(self, model, task, chat_template) -> pd.DataFrame:
+        return self._runs.get((model, task, chat_template), self.measured_table.iloc[:0])
 
     @cached_property
-    def _by_model(self) -> dict:
-        return dict(tuple(self.measured_table.groupby("model")))
+    def _runs(self) -> dict:
+        return dict(tuple(self.measured_table.groupby(["model", "task", "chat_template"])))
 
     # Shared by the copies that `Evidence.vary` makes: what they hold does not depend on what varies.
 

@@ -29,7 +29,7 @@ REPRODUCED, LIKE_CONTROL, INCONCLUSIVE, NOT, NO_TRANSFER, UNTESTABLE = OUTCOMES
 ABSENT = ""  # the answer to a question that no table answers
 RULES = ("recompute", "holds", "measured", "alike")
 FIELDS = {"id", "group", "claim", "where", "chapter", "recompute"}
-OPTIONAL = {"printed", "tolerance", "digits", "unit", "found", "holds", "measured", "on", "control", "alike", "needs", "v3"}
+OPTIONAL = {"printed", "tolerance", "digits", "unit", "found", "holds", "measured", "only", "control", "alike", "needs", "v3"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Claim:
     found: str | None = None
     holds: str | None = None
     measured: str | None = None
-    on: str = ""
+    only: str = ""
     control: str = ""
     alike: str | None = None
     needs: str = ""
@@ -144,9 +144,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
 
 
 _HOLDS = {
-    YES: "more than the error allows for",
-    NO: "significantly the other way",
-    UNSURE: "within the error, so it cannot be told whether there is an effect",
+    YES: "and that holds against its error",
+    NO: "but the opposite holds, by more than its error",
+    UNSURE: "but within its error, so that it cannot be told",
 }
 _ALIKE = {
     YES: "it shows the same, and the two cannot be told apart",
@@ -178,7 +178,7 @@ def _by_model(claim: Claim, field: str, evidence: Evidence) -> tuple[dict[str, s
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows = {}, []
     for model in evidence.models() if getattr(claim, field) else ():
-        if claim.on and claim.on not in model:
+        if claim.only and claim.only not in model:
             continue
         evidence.seen.clear()
         x, reason = _evaluate(claim, field, evidence, model)
