@@ -26,9 +26,8 @@ def draw_floors(ax: Axes, floors: Floors | None, task: str, *, upright: bool = F
                 if upright else
                 dict(xy=(1, value), xycoords=("axes fraction", "data"), xytext=(-2, -2 if below else 2),
                      ha="right", va="top" if below else "bottom"))  # fmt: skip
-        # Readable where a line of the data runs through the name.
-        behind = dict(facecolor="white", edgecolor="none", alpha=0.75, pad=0.3)
-        ax.annotate(name, textcoords="offset points", fontsize="x-small", color="0.35", bbox=behind, **near)
+        # Behind the data, which no name may hide.
+        ax.annotate(name, textcoords="offset points", fontsize="x-small", color="0.35", zorder=1, **near)
 
 
 def mark_floor(ax: Axes, value: float, name: str, color, marker: str) -> None:
