@@ -207,7 +207,9 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     """
     rows = headline(table)
     floor = (rows["task"].map(floors).astype(float), 0.0)
-    over = _better(rows["task"], difference(floor, (rows["value"], rows["stderr"]), log=_is_log(rows["task"])))
+    over = _better(
+        rows["task"], difference(floor, (rows["value"], rows["stderr"]), log=_is_log(rows["task"]))
+    )
     rows["above_floor"] = pd.Series(over > 2, rows.index, "boolean").where(~np.isnan(over))
     before = rows.loc[rows["pruning_pct"] == 0, ["model", "task", "value", "stderr", "above_floor"]]
     found = rows[rows["pruning_pct"] > 0].drop(columns="above_floor")

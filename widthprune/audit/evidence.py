@@ -129,7 +129,9 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
     def moved(self, model: str, task: str, pct: float, start: float = 0) -> Effect:
         """The published effect of pruning, from the unpruned model or from ``start``, with binomial errors."""
         (x, dx, _), (y, dy, n) = (self._point(model, task, at) for at in (start, pct))
-        return Effect(y - x, float(np.hypot(dx, dy)), x, n, f"{TASKS[task].label} of {model}, {start:g} to {pct:g}%")
+        return Effect(
+            y - x, float(np.hypot(dx, dy)), x, n, f"{TASKS[task].label} of {model}, {start:g} to {pct:g}%"
+        )
 
     def error(self, model: str, task: str, pct: float) -> float:
         """Binomial standard error of a published score, for the official number of items."""
@@ -175,7 +177,9 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
     def correlated(self, model: str, knowledge: str, behaviour: str) -> Effect:
         """How strongly two benchmarks go together, whichever way: an effect whose p is `p_holm` of all pairs."""
         p = self.pair(model, knowledge, behaviour, "p_holm" if self.rule.holm else "p")
-        return _as_effect(abs(self.pair(model, knowledge, behaviour)), p, self.pair(model, knowledge, behaviour, "n"))
+        return _as_effect(
+            abs(self.pair(model, knowledge, behaviour)), p, self.pair(model, knowledge, behaviour, "n")
+        )
 
     def inverse_pair(self, model: str) -> Effect:
         """How strongly knowledge and truthfulness of a measured model go opposite ways while it works: an effect."""
@@ -233,7 +237,9 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
     def _tested(self) -> dict:
         rows = against_unpruned(headline(self.capabilities))
         points = rows[["value", "binomial_se", "items"]].astype(float).itertuples(index=False, name=None)
-        return dict(zip(zip(rows["model"], rows["task"], rows["pruning_pct"], strict=True), points, strict=True))
+        return dict(
+            zip(zip(rows["model"], rows["task"], rows["pruning_pct"], strict=True), points, strict=True)
+        )
 
     @cached_property
     def _values(self) -> dict:

@@ -54,7 +54,9 @@ class MeasuredEvidence:
             except NoEvidence:
                 continue
         if not found:
-            raise NoEvidence(f"{model} under {criterion}: no width with {TASKS[task].label} and a working model")
+            raise NoEvidence(
+                f"{model} under {criterion}: no width with {TASKS[task].label} and a working model"
+            )
         return found
 
     def better(self, model, task, one, other, pct, *, chat_template=False) -> Effect:
@@ -142,7 +144,9 @@ class MeasuredEvidence:
         ]
         if not found:
             labels = " or ".join(TASKS[task].label for task in tasks)
-            raise NoEvidence(f"{model} was not measured on {labels} under {' and '.join(names)} while it works")
+            raise NoEvidence(
+                f"{model} was not measured on {labels} under {' and '.join(names)} while it works"
+            )
         return found
 
     def _states(self, model, criterion) -> tuple[list[float], list[float]]:
@@ -157,7 +161,7 @@ class MeasuredEvidence:
     def _works(self, model, criterion, pct, rows) -> bool:
         text = next(text for text in TEXTS if text in set(rows["task"]))
         rows = self._same_items(model, text, [criterion], [pct], False)
-        return self._score(rows, model, text, criterion, pct)[0] < self.floor(text)
+        return bool(self._score(rows, model, text, criterion, pct)[0] < self.floor(text))
 
     def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
         headline = metric in (None, TASKS[task].metric)

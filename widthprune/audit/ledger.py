@@ -6,54 +6,23 @@ Chapters ask a `Ledger` for theirs, so that no chapter can say what the front pa
 """
 
 import ast
-import html
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from ..errors import WidthPruneError
-from ..results import load_results, tidy, write_atomically
+from ..results import load_results, tidy
 from ..tasks import TASKS
 from ..verdicts import OUTCOMES, Verdict
+from .claims import Claim, found_text, load_claims, printed
 from .effects import NO, UNSURE, YES, agree, answer_of, to_settle
 from .evidence import Evidence, NoEvidence
 from .floors import load_floors
 
 REPRODUCED, LIKE_CONTROL, INCONCLUSIVE, NOT, NO_TRANSFER, UNTESTABLE = OUTCOMES
 ABSENT = ""  # the answer to a question that no table answers
-RULES = ("recompute", "holds", "measured", "alike")
-FIELDS = {"id", "group", "claim", "where", "chapter", "recompute"}
-OPTIONAL = {"printed", "tolerance", "digits", "unit", "found", "holds", "measured", "only", "control", "alike", "needs", "v3"}
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, in our words, and how it is judged."""
-
-    id: str
-    group: str
-    claim: str
-    where: str
-    chapter: str
-    recompute: str | None
-    printed: float | None = None
-    tolerance: float | None = None
-    digits: int | None = None
-    unit: str = ""
-    found: str | None = None
-    holds: str | None = None
-    measured: str | None = None
-    only: str = ""
-    control: str = ""
-    alike: str | None = None
-    needs: str = ""
-    v3: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,35 +37,6 @@ class Judged:
     published: str  # the answer of the published tables: "yes", "no", "cannot tell", or empty
     protocol: str = ""  # each measured model: its answer, what was measured and how, and where it still works
     settle: str = ""  # beside an inconclusive verdict: how many items or models would settle it
-
-
-def load_claims(text: str | None = None) -> list[Claim]:
-    """The claims that ship with the package, or those of a YAML text, checked.
-
-    Raises
-    ------
-    WidthPruneError
-        If a claim lacks a field, has an unknown one, repeats an id, or states no way to be judged.
-    """
-    if text is None:
-        text = resources.files(__package__).joinpath("claims.yaml").read_text(encoding="utf-8")
-    claims = []
-    for entry in yaml.safe_load(text):
-        name = entry.get("id", "a claim without id")
-        if missing := sorted(FIELDS - set(entry)):
-            raise WidthPruneError(f"claims.yaml: {name} lacks {', '.join(missing)}")
-        if unknown := sorted(set(entry) - FIELDS - OPTIONAL):
-            raise WidthPruneError(f"claims.yaml: {name} has unknown fields {', '.join(unknown)}")
-        if name in {claim.id for claim in claims}:
-            raise WidthPruneError(f"claims.yaml: the id {name} is there twice")
-        if "printed" in entry and "tolerance" not in entry:
-            raise WidthPruneError(f"claims.yaml: {name} prints a number and states no tolerance")
-        if entry.get("alike") and not entry.get("control"):
-            raise WidthPruneError(f"claims.yaml: {name} has a rule for a control and does not name it")
-        if entry["recompute"] is None and not entry.get("measured") and not entry.get("needs"):
-            raise WidthPruneError(f"claims.yaml: {name} states no rule, and not what one would need")
-        claims.append(Claim(**entry))
-    return claims
 
 
 def decide(published: str, measured: str, alike: str) -> str:
@@ -120,7 +60,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     """The verdict on one claim, by `decide`, with the reasons in words."""
     evidence.rule.open.clear()
     x, reason = _evaluate(claim, "recompute", evidence)
-    published, found = (ABSENT, "") if x is None else (_agrees(claim, x), _text(claim, x))
+    published, found = (ABSENT, "") if x is None else (_agrees(claim, x), found_text(claim, x))
     if claim.found and x is not None:
         found = str(_evaluate(claim, "found", evidence)[0])
     reasons = [_reason(claim, found, published)] if x is not None else [reason] if reason else []
@@ -158,7 +98,7 @@ _ALIKE = {
 
 def _reason(claim: Claim, found: str, published: str) -> str:
     if claim.printed is not None:
-        return f"recomputed {found}, printed {_printed(claim)}"
+        return f"recomputed {found}, printed {printed(claim)}"
     return f"in the published tables: {published}" + (f", {found}" if claim.found else "")
 
 
@@ -205,7 +145,11 @@ def _protocol(seen: list) -> str:
 def _damage(model: str, evidence: Evidence) -> str:
     """At which widths the model is still better than word frequencies under the paper's criterion."""
     works, broken = ([f"{pct:g}" for pct in f(model)] for f in (evidence.widths, evidence.broken))
-    better = f"better than word frequencies at {', '.join(works)}%" if works else "at no width better than word frequencies"
+    better = (
+        f"better than word frequencies at {', '.join(works)}%"
+        if works
+        else "at no width better than word frequencies"
+    )
     return better + (f", not at {', '.join(broken)}%" if broken and works else "")
 
 
@@ -232,7 +176,7 @@ class Ledger:
         return Verdict(
             claim,
             one.claim.claim,
-            _printed(one.claim) or one.claim.where,
+            printed(one.claim) or one.claim.where,
             "; ".join(text) or "nothing",
             one.outcome,
             ". ".join(part for part in because if part),
@@ -244,7 +188,8 @@ class Ledger:
         asked = [one for one in judged if one.published != ABSENT]
         right = [one for one in asked if one.published == YES]
         listed = "; ".join(
-            one.claim.claim.rstrip(".") + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
+            one.claim.claim.rstrip(".")
+            + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
             for one in right
         )
         return (
@@ -259,59 +204,6 @@ def judge_all(results_dir: str | Path = "results") -> list[Judged]:
     return [judge(claim, evidence) for claim in load_claims()]
 
 
-def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
-    """The ledger as a table, one row a claim: what a reader or another program needs of it."""
-    rows = []
-    for one in ledger:
-        fields = {name: value for name, value in asdict(one.claim).items()}
-        verdict = {"outcome": one.outcome, "found": one.found, "published_holds": one.published}
-        verdict |= {"measured_holds": one.measured, "because": one.because, "protocol": one.protocol}
-        # The rule named found makes the text of that name.
-        rows.append(fields | verdict | {"settle": one.settle})
-    return pd.DataFrame(rows)
-
-
-def save_ledger(ledger: Iterable[Judged], directory: str | Path) -> list[Path]:
-    """Write the machine-readable copies ``claims.json`` and ``claims.csv``."""
-    table = to_table(ledger)
-    records = json.loads(table.to_json(orient="records"))
-    paths = [Path(directory) / f"claims.{kind}" for kind in ("json", "csv")]
-    write_atomically(paths[0], json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-    write_atomically(paths[1], table.to_csv(index=False))
-    return paths
-
-
-def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
-    """The ledger as an HTML table, readable without script; ``chapters`` maps a chapter to its link."""
-    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Printed", "Recomputed", "Verdict", "Chapter"))
-    body = []
-    for one in ledger:
-        claim, kind = one.claim, OUTCOMES.index(one.outcome)
-        v3 = f" <em>{html.escape(claim.v3)}</em>" if claim.v3 else ""
-        measured = f" (on other models: {one.measured})" if one.measured else ""
-        why = "".join(
-            f" <small>{html.escape(text)}</small>"
-            for text in (one.because, one.protocol, one.settle and f"To settle it: {one.settle}")
-            if text
-        )
-        cells = (
-            f"<strong>{html.escape(claim.claim)}</strong> <small>{html.escape(claim.where)}.{v3}</small>",
-            html.escape(_printed(claim)),
-            html.escape(one.found) + measured,
-            f"<span class='verdict verdict-{kind}'>{one.outcome}</span>{why}",
-            f"<a href='{chapters[claim.chapter]}'>{claim.chapter[:2]}</a>",
-        )
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
-        body.append(
-            f"<tr id='{claim.id}' data-outcome='{one.outcome}' data-group='{html.escape(claim.group)}'>{row}</tr>"
-        )
-    return (
-        f"<table class='ledger'><thead><tr>{head}</tr></thead><tbody>\n"
-        + "\n".join(body)
-        + "\n</tbody></table>"
-    )
-
-
 @cache
 def _compiled(expression: str, name: str):
     return compile(expression.strip(), name, "eval")
@@ -320,7 +212,9 @@ def _compiled(expression: str, name: str):
 @cache
 def _asks_models(expression: str) -> bool:
     """Whether an expression asks about a measured model, which it calls ``model``."""
-    return any(isinstance(node, ast.Name) and node.id == "model" for node in ast.walk(ast.parse(expression.strip())))
+    return any(
+        isinstance(node, ast.Name) and node.id == "model" for node in ast.walk(ast.parse(expression.strip()))
+    )
 
 
 def _evaluate(claim: Claim, field: str, evidence: Evidence, model: str | None = None):
@@ -339,22 +233,3 @@ def _evaluate(claim: Claim, field: str, evidence: Evidence, model: str | None = 
 
 def _agrees(claim: Claim, x) -> str:
     return answer_of(x if claim.printed is None else abs(x - claim.printed) <= claim.tolerance)
-
-
-def _text(claim: Claim, x) -> str:
-    if claim.printed is None:
-        return answer_of(x)
-    return f"{x:{'+' if claim.unit else ''}.{_digits(claim)}f}{claim.unit}"
-
-
-def _printed(claim: Claim) -> str:
-    if claim.printed is None:
-        return ""
-    return f"{claim.printed:{'+' if claim.unit else ''}.{_digits(claim)}f}{claim.unit}"
-
-
-def _digits(claim: Claim) -> int:
-    """Digits after the point: as stated, or from the tolerance of half a last digit."""
-    if claim.digits is not None:
-        return claim.digits
-    return max(0, len(f"{claim.tolerance:.6f}".rstrip("0").partition(".")[2]) - 1)
