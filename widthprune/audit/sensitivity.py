@@ -13,7 +13,9 @@ def variants(evidence: Evidence) -> dict[str, dict]:
     """The other rules that are tried: what each is called, and the options of `Evidence.vary`."""
     left_out = {f"without {model}": {"without": model} for model in evidence.models()}
     return {
-        "floors of responders that read the prompt, the echo among them": {"floor_kinds": ("blind", "reading")},
+        "floors of responders that read the prompt, the echo among them": {
+            "floor_kinds": ("blind", "reading")
+        },
         "three standard errors instead of two": {"sigmas": 3.0},
         "no correction by Holm": {"holm": False},
     } | left_out
