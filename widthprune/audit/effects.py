@@ -118,7 +118,7 @@ class Rule:
 
     def _keep_open(self, answer: str, effects: Sequence[Effect], family: int) -> None:
         if answer == UNSURE:
-            critical = norm.isf(self.alpha / 2 / (family if self.holm else 1))
+            critical = norm.isf(self.alpha / 2 / (max(family, 1) if self.holm else 1))
             self.open += [Undecided(e, e.z, float(critical)) for e in effects if not math.isnan(e.z)]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from ..errors import WidthPruneError
 from ..published import published
 from ..sizes import kept_size
 from ..stats import correlate
@@ -33,7 +34,7 @@ PCTS = range(10, 70, 10)
 
 def _as_effect(r: float, p: float, n: float) -> Effect:
     """A correlation as an effect with the p given."""
-    z = float(norm.isf(p / 2))
+    z = float(norm.isf(max(p, 1e-300) / 2))  # a straight line has a p of nothing
     return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label="points of a correlation")
 
 
@@ -187,7 +188,10 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         levels = [[0, *(e.change for e in path)] for path in effects]
         if len({len(path) for path in levels}) > 1 or len(levels[0]) < 4:
             raise NoEvidence(f"{model} works at fewer than four widths, too few for a correlation")
-        found = correlate(*levels)
+        try:
+            found = correlate(*levels)
+        except WidthPruneError as error:
+            raise NoEvidence(f"{model}: {error}") from None
         return _as_effect(-found.r, found.p, found.n)
 
     # Published criteria and shapes.
