@@ -69,7 +69,7 @@ def correlate(x, y) -> Correlation:
     if len(x) > 3:
         low, high = result.confidence_interval()
         loo = [
-            stats.pearsonr(np.delete(x, i), np.delete(y, i)).statistic
+            np.corrcoef(np.delete(x, i), np.delete(y, i))[0, 1]
             for i in range(len(x))
             if np.ptp(np.delete(x, i)) > 0 and np.ptp(np.delete(y, i)) > 0
         ]

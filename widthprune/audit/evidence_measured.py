@@ -11,11 +11,11 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..results import one_sweep
+from ..results import SAME_KIND, one_sweep
 from ..stats import difference, paired_stderr
 from ..tasks import TASKS
 from .effects import Effect
-from .lookup import NoEvidence, where
+from .lookup import NoEvidence
 
 TEXTS = ("wikitext", "pocket_prose")
 
@@ -35,14 +35,14 @@ class MeasuredEvidence:
 
     def measured(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> float:
         """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
-        rows = self._same_items(model, task, [criterion], [0, pct], chat_template)
-        return self._score(rows, model, task, criterion, pct, metric)[0]
+        cells = self._same_items(model, task, [criterion], [0, pct], chat_template)
+        return self._score(cells, model, task, criterion, pct, metric)[0]
 
     def shift(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> Effect:
         """The effect of pruning by a criterion, whether or not the model still works."""
-        rows = self._same_items(model, task, [criterion], [0, pct], chat_template)
-        before = self._score(rows, model, task, "none", 0, metric)
-        after = self._score(rows, model, task, criterion, pct, metric)
+        cells = self._same_items(model, task, [criterion], [0, pct], chat_template)
+        before = self._score(cells, model, task, "none", 0, metric)
+        after = self._score(cells, model, task, criterion, pct, metric)
         return self._effect(model, task, before, after, f"{criterion} at {pct:g}%", chat_template, metric)
 
     def path(self, model, task, criterion="PPM", metric=None, *, chat_template=False) -> list[Effect]:
@@ -63,8 +63,8 @@ class MeasuredEvidence:
         """How much better one criterion's model is than another's, of which one at least still works."""
         if not any(pct in self.widths(model, name) for name in (one, other)):
             raise NoEvidence(f"{model} at {pct:g}% is broken under {one} and {other}")
-        rows = self._same_items(model, task, [one, other], [0, pct], chat_template)
-        scores = [self._score(rows, model, task, name, pct) for name in (other, one)]
+        cells = self._same_items(model, task, [one, other], [0, pct], chat_template)
+        scores = [self._score(cells, model, task, name, pct) for name in (other, one)]
         # Each was paired with the unpruned model, and not with the other.
         scores = [(value, stderr, n, np.nan) for value, stderr, n, _ in scores]
         return self._effect(model, task, *scores, f"{one} against {other} at {pct:g}%", chat_template)
@@ -85,9 +85,9 @@ class MeasuredEvidence:
         """The effect of each further step of pruning, from the unpruned model on, while the model still works."""
         found, last = [], 0
         for pct in self.widths(model, criterion):
-            rows = self._same_items(model, task, [criterion], [last, pct], False)
-            before = self._score(rows, model, task, criterion if last else "none", last)
-            after = (*self._score(rows, model, task, criterion, pct)[:3], np.nan)
+            cells = self._same_items(model, task, [criterion], [last, pct], False)
+            before = self._score(cells, model, task, criterion if last else "none", last)
+            after = (*self._score(cells, model, task, criterion, pct)[:3], np.nan)
             found.append(
                 self._effect(model, task, before, after, f"{criterion} from {last:g} to {pct:g}%", False)
             )
@@ -98,8 +98,8 @@ class MeasuredEvidence:
 
     def starts_above(self, model, task, *, chat_template=False) -> bool:
         """Whether the unpruned model is better than the floor by two standard errors, and has something to lose."""
-        rows = self._same_items(model, task, [], [0], chat_template)
-        value, stderr, *_ = self._score(rows, model, task, "none", 0)
+        cells = self._same_items(model, task, [], [0], chat_template)
+        value, stderr, *_ = self._score(cells, model, task, "none", 0)
         log = not TASKS[task].higher_is_better
         z = difference((self.floor(task), 0.0), (value, stderr), log=log).z
         return bool((-z if log else z) > self.rule.sigmas)
@@ -132,15 +132,11 @@ class MeasuredEvidence:
 
     def _measured_on(self, model, tasks, criteria) -> list[str]:
         """Those of the tasks that were measured under PPM and the criteria where the model works; at least one."""
-        cells = set()
-        for task in tasks:
-            rows = self._rows(model, task, False)
-            cells |= {(task, *cell) for cell in zip(rows["criterion"], rows["pruning_pct"], strict=True)}
         names = ("PPM", *criteria)
         found = [
             task
             for task in tasks
-            if all(any((task, name, pct) in cells for pct in self.widths(model, name)) for name in names)
+            if all(set(self._seen_at(model, task, name)) & set(self.widths(model, name)) for name in names)
         ]
         if not found:
             labels = " or ".join(TASKS[task].label for task in tasks)
@@ -151,17 +147,17 @@ class MeasuredEvidence:
 
     def _states(self, model, criterion) -> tuple[list[float], list[float]]:
         if (model, criterion) not in self._working:
-            rows = pd.concat([where(self._rows(model, text, False), criterion=criterion) for text in TEXTS])
-            states = {pct: self._works(model, criterion, pct, of) for pct, of in rows.groupby("pruning_pct")}
+            # The first text that was measured at a width decides.
+            decides = {pct: text for text in TEXTS[::-1] for pct in self._seen_at(model, text, criterion)}
+            states = {pct: self._works(model, criterion, pct, decides[pct]) for pct in sorted(decides)}
             self._working[model, criterion] = tuple(
-                [pct for pct in sorted(states) if states[pct] is way] for way in (True, False)
+                [pct for pct, works in states.items() if works is way] for way in (True, False)
             )
         return self._working[model, criterion]
 
-    def _works(self, model, criterion, pct, rows) -> bool:
-        text = next(text for text in TEXTS if text in set(rows["task"]))
-        rows = self._same_items(model, text, [criterion], [pct], False)
-        return bool(self._score(rows, model, text, criterion, pct)[0] < self.floor(text))
+    def _works(self, model, criterion, pct, text) -> bool:
+        cells = self._same_items(model, text, [criterion], [pct], False)
+        return bool(self._score(cells, model, text, criterion, pct)[0] < self.floor(text))
 
     def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
         headline = metric in (None, TASKS[task].metric)
@@ -173,44 +169,59 @@ class MeasuredEvidence:
         label = f"{TASKS[task].label} of {model}, {what}"
         return Effect(-change if log else change, stderr, np.log(x) if log else x, n, label)
 
-    def _score(self, rows, model, task, criterion, pct, metric=None) -> tuple[float, float, float, float]:
+    def _score(self, cells, model, task, criterion, pct, metric=None) -> tuple[float, float, float, float]:
         """Value, standard error, items, and share of items that flipped (or NaN); over draws, their mean."""
         metric = metric or TASKS[task].metric
-        at = where(rows, criterion=criterion, pruning_pct=pct)
-        found = where(at, metric=metric)
-        if found.empty:
+        if (criterion, pct, metric) not in cells:
             raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
-        x, errors = found["value"], found["stderr"]
-        if errors.isna().all() and x.between(0, 1).all():
+        x, errors, n = np.array(cells[criterion, pct, metric], float).T
+        if np.isnan(errors).all() and ((x >= 0) & (x <= 1)).all():
             # A mean of numbers between 0 and 1 has at most a proportion's error.
-            errors = np.sqrt(x * (1 - x) / found["n"].astype(float))
+            errors = np.sqrt(x * (1 - x) / n)
         log = metric == TASKS[task].metric and not TASKS[task].higher_is_better
         if log:  # draws differ by factors
             x, errors = np.log(x), errors / x
         # Draws saw the same items, so their error does not average out; that of the draws does.
-        spread = float(np.sqrt((errors**2).mean()))
-        if len(found) > 1:
-            spread = float(np.hypot(spread, x.std() / np.sqrt(len(found))))
+        spread = np.sqrt(np.mean(errors**2))
+        if len(x) > 1:
+            spread = np.hypot(spread, x.std(ddof=1) / np.sqrt(len(x)))
         value = float(np.exp(x.mean()) if log else x.mean())
-        flips = where(at, metric="flip_rate")["value"]
-        flips = float(flips.iloc[0]) if len(flips) == len(found) == 1 else np.nan
-        return value, spread * value if log else spread, float(found["n"].astype(float).min()), flips
+        flips = cells.get((criterion, pct, "flip_rate"), [])
+        flips = flips[0][0] if len(flips) == len(x) == 1 else np.nan
+        return value, float(spread * value if log else spread), float(n.min()), float(flips)
 
-    def _same_items(self, model, task, criteria: Sequence[str], pcts, chat_template) -> pd.DataFrame:
-        """Runs on the same items, unpruned and under the criteria, of those that measured the most of them."""
+    def _same_items(self, model, task, criteria: Sequence[str], pcts, chat_template) -> dict[tuple, list]:
+        """Numbers by criterion, percentage and metric, of runs on the same items: those that measured the most.
+
+        Runs are compared with the unpruned model and under these criteria and percentages; mostly there is one kind.
+        """
+        rows, whole = self._runs.get((model, task, chat_template), (None, {}))
+        if rows is None:
+            return whole
         key = (model, task, *criteria, *pcts, chat_template)
         if key not in self._kinds:
-            rows = self._rows(model, task, chat_template)
-            rows = rows[rows["criterion"].isin(["none", *criteria]) & rows["pruning_pct"].isin(pcts)]
-            self._kinds[key] = one_sweep(rows)
+            asked = rows["criterion"].isin(["none", *criteria]) & rows["pruning_pct"].isin(pcts)
+            self._kinds[key] = _cells(one_sweep(rows[asked]))
         return self._kinds[key]
 
-    def _rows(self, model, task, chat_template) -> pd.DataFrame:
-        return self._runs.get((model, task, chat_template), self.measured_table.iloc[:0])
+    def _seen_at(self, model, task, criterion) -> list[float]:
+        """Percentages at which a task was measured without template."""
+        rows, whole = self._runs.get((model, task, False), (None, {}))
+        cells = whole if rows is None else _cells(rows)
+        return sorted(
+            {pct for name, pct, metric in cells if (name, metric) == (criterion, TASKS[task].metric)}
+        )
 
     @cached_property
     def _runs(self) -> dict:
-        return dict(tuple(self.measured_table.groupby(["model", "task", "chat_template"])))
+        """By model, task and template: all its rows where they are of several kinds, else its numbers."""
+        table = self.measured_table
+        kind = table.groupby(list(SAME_KIND), dropna=False).ngroup()
+        groups = table.groupby(["model", "task", "chat_template"])
+        return {
+            key: (rows, {}) if kind[rows.index].nunique() > 1 else (None, _cells(rows))
+            for key, rows in groups
+        }
 
     # Shared by the copies that `Evidence.vary` makes: what they hold does not depend on what varies.
 
@@ -221,3 +232,13 @@ class MeasuredEvidence:
     @cached_property
     def _working(self) -> dict:
         return {}
+
+
+def _cells(rows: pd.DataFrame) -> dict[tuple, list]:
+    """(value, standard error, items) of each draw, by criterion, percentage and metric."""
+    found = {}
+    columns = (rows[name] for name in ("criterion", "pruning_pct", "metric", "value", "stderr", "n"))
+    for criterion, pct, metric, value, stderr, n in zip(*columns, strict=True):
+        number = (value, np.nan if pd.isna(stderr) else stderr, np.nan if pd.isna(n) else n)
+        found.setdefault((criterion, pct, metric), []).append(number)
+    return found
