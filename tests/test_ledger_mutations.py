@@ -34,8 +34,8 @@ CACHES = {
     "capabilities": ("_pairs", "_tested", "_values"),
     "floor_table": ("_floors",),
     "measured_table": ("_kinds", "_working", "_runs"),
-    "runs": ("_summary",),
-    "criteria_table": (),
+    "runs": ("_summary", "_workloads"),
+    "criteria_table": ("_criteria",),
     "shapes": (),
 }
 

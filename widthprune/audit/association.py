@@ -6,7 +6,7 @@ what the dose alone would give, a partial correlation, the correlation of the st
 floor, and Holm's correction.
 
 Holm's family is every pair of every model in the paper's tables. Any of them could have been quoted, and the two
-that were quoted were chosen when all of them were known. SciPy and statsmodels compute.
+that were quoted were chosen when all of them were known. SciPy computes.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from ..errors import WidthPruneError
-from ..stats import correlate, values
-from ..tasks import TASKS
+from ..stats import correlate
+from ..tasks import TASKS, headline
+from .effects import holm
 
 ALL_ORDERS = 5040  # 7!, the orders of seven ratios
 
@@ -128,11 +128,12 @@ def associations(
         One row a model and pair; ``p_holm`` corrects ``p`` over all pairs of all models in the table.
     """
     rows = []
-    for model, of_model in table.groupby("model"):
-        tasks = set(of_model["task"]) & set(TASKS)
+    for model, of_model in headline(table).groupby("model"):
+        scores = of_model.pivot(index="pruning_pct", columns="task", values="value")
+        tasks = set(scores)
         for knowledge in sorted(task for task in tasks if TASKS[task].side == "fragile"):
             for behaviour in sorted(task for task in tasks if TASKS[task].side == "robust"):
-                both = _pair(of_model, knowledge, behaviour)
+                both = _pair(scores, knowledge, behaviour)
                 if len(both) < 4 or (np.ptp(both, axis=0) == 0).any():
                     continue
                 row = {"model": model, "knowledge": knowledge, "behaviour": behaviour}
@@ -143,15 +144,15 @@ def associations(
     if not rows:
         raise WidthPruneError("no pair of a fragile and a robust benchmark has four ratios in common")
     found = pd.DataFrame(rows)
-    found["p_holm"] = multipletests(found["p"], method="holm")[1]
+    found["p_holm"] = holm(found["p"])
     return found
 
 
-def _pair(table, knowledge, behaviour):
-    x, y = values(table, knowledge), values(table, behaviour)
+def _pair(scores, knowledge, behaviour):
+    x, y = scores[knowledge], scores[behaviour]
     if not TASKS[knowledge].higher_is_better:
         x = np.log(x)
-    return pd.concat([x.rename("x"), y.rename("y")], axis=1, join="inner").dropna()
+    return pd.concat({"x": x, "y": y}, axis=1).dropna()
 
 
 def _above_floor(both, knowledge, floor):

@@ -198,8 +198,9 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
 
     def criterion(self, version: str, name: str, task: str) -> float:
         """A published score of Llama-3.2-1B at 10% under a criterion; "none" is the unpruned model."""
-        rows = where(self.criteria_table, paper_version=version, criterion=name, task=task)
-        return only(rows, f"{task} under {name} in {version}")
+        if (version, name, task) not in self._criteria:
+            raise NoEvidence(f"no single value for {task} under {name} in {version}")
+        return float(self._criteria[version, name, task])
 
     def rise(self, name: str, task: str) -> float:
         """Rise of a perplexity under a criterion in v1's comparison, in %."""
@@ -244,6 +245,10 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         return dict(
             zip(zip(rows["model"], rows["task"], rows["pruning_pct"], strict=True), points, strict=True)
         )
+
+    @cached_property
+    def _criteria(self) -> dict:
+        return self.criteria_table.set_index(["paper_version", "criterion", "task"])["value"].to_dict()
 
     @cached_property
     def _values(self) -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..efficiency.analysis import change_pct, decompose, summarize
-from .lookup import LLAMA, only, where
+from .lookup import LLAMA, NoEvidence, only, where
 
 
 class EfficiencyEvidence:
@@ -62,5 +62,11 @@ class EfficiencyEvidence:
         return table
 
     def _efficiency(self, model, workload, pct, column):
-        rows = where(self._summary, model=LLAMA[model], workload=workload)
-        return only(where(rows, pruning_pct=pct), f"{workload} of {model} at {pct}%", column)
+        row = self._workloads.get((LLAMA[model], workload, pct), {})
+        if pd.isna(row.get(column)):
+            raise NoEvidence(f"no single {column} for {workload} of {model} at {pct}%")
+        return float(row[column])
+
+    @cached_property
+    def _workloads(self) -> dict:
+        return self._summary.set_index(["model", "workload", "pruning_pct"]).to_dict("index")

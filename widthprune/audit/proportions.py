@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from ..errors import WidthPruneError
 from ..stats import difference
 from ..tasks import TASKS, headline
+from .effects import holm
 
 # Items of the official benchmarks, which the published runs used whole.
 OFFICIAL_ITEMS = {
@@ -62,5 +62,5 @@ def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
     rows["z"] = pd.Series(found.z, rows.index).mask(found.change == 0, 0.0).where(pruned)
     rows["p"], rows["p_holm"] = 2 * norm.sf(rows["z"].abs()), np.nan
     for _, of_model in rows.dropna(subset=["p"]).groupby("model"):
-        rows.loc[of_model.index, "p_holm"] = multipletests(of_model["p"], method="holm")[1]
+        rows.loc[of_model.index, "p_holm"] = holm(of_model["p"])
     return rows.drop(columns=["value_0", "binomial_se_0"])
