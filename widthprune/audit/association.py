@@ -58,7 +58,7 @@ def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[
         row["p_exact"] = permutation_p(x, y)
         row["boot_low"], row["boot_high"] = bootstrap_interval(x, y, rng=rng)
     steps = np.diff(x), np.diff(y)
-    if len(x) > 3 and min(np.ptp(step) for step in steps) > 0:
+    if len(x) > 3 and min(np.ptp(step) for step in steps) > 1e-12:
         row["steps_r"], row["steps_p"] = stats.pearsonr(*steps)
     if dose is not None:
         row["dose_r"] = stats.pearsonr(x, dose).statistic * stats.pearsonr(y, dose).statistic
