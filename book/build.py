@@ -20,9 +20,11 @@ import yaml
 from contributed import contributed_page, read_contributed
 from numbers_in_pages import compute_numbers, fill_pages
 
-from widthprune.audit.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
+from widthprune.audit.ledger import Judged, judge_all
+from widthprune.audit.ledger_tables import save_ledger, to_html
 from widthprune.errors import WidthPruneError
 from widthprune.reruns.notebooks import execute_notebook
+from widthprune.verdicts import OUTCOMES
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")

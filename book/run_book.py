@@ -27,9 +27,11 @@ from widthprune.verdicts import collect
 
 BADGES = {
     "reproduced": "success",
-    "partly": "warning",
+    "reproduced, cannot be told apart from a control": "warning",
+    "inconclusive": "info",
     "not reproduced": "danger",
-    "not testable": "secondary",
+    "does not transfer to the models measured here": "danger",
+    "not testable here": "secondary",
 }
 
 

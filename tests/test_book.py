@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
@@ -63,7 +64,7 @@ def test_every_notebook_is_in_the_book():
 )
 def test_what_the_front_page_says_of_the_control(model, task):
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
-    assert evidence.beats(model, task, "RANDOM", "PPM", 10)
+    assert evidence.better(model, task, "RANDOM", "PPM", 10).z > 2
 
 
 @pytest.mark.parametrize("pct", [50, 60])
@@ -76,9 +77,8 @@ def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct)
     draws = prose.loc[prose["criterion"] == "RANDOM", "value"]
     assert len(draws) == 3 and prose.loc[prose["criterion"] == "PPM", "value"].item() < draws.min()
     evidence = Evidence(measured, load_floors())
-    ppm, error = evidence.measured_change(model, "pocket_facts", "PPM", pct, beside=["RANDOM"])
-    random, other = evidence.measured_change(model, "pocket_facts", "RANDOM", pct, beside=["PPM"])
-    assert abs(ppm - random) < 2 * (error**2 + other**2) ** 0.5
+    ppm, random = (evidence.shift(model, "pocket_facts", name, pct) for name in ("PPM", "RANDOM"))
+    assert abs(ppm.change - random.change) < 2 * (ppm.stderr**2 + random.stderr**2) ** 0.5
 
 
 def test_what_the_front_page_says_of_empty_answers():
@@ -258,8 +258,10 @@ def test_a_page_that_asks_for_a_number_nobody_computes(small_book):
 
 def test_what_the_front_page_says_of_criteria_that_look_at_data():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
-    whole = evidence.measured("smollm2-135m-instruct", "pocket_prose", "none", 0)
-    ppm, error = evidence.measured_change("smollm2-135m-instruct", "pocket_prose", "PPM", 10)
     for criterion in CALIBRATED:
-        change, other = evidence.measured_change("smollm2-135m-instruct", "pocket_prose", criterion, 10)
-        assert change < 0.5 * whole and change + 2 * (error**2 + other**2) ** 0.5 < ppm
+        # Less than half as much again as the unpruned model, and better than PPM.
+        change = evidence.shift("smollm2-135m-instruct", "pocket_prose", criterion, 10).change
+        assert (
+            -np.log(1.5) < change
+            and evidence.better("smollm2-135m-instruct", "pocket_prose", criterion, "PPM", 10).z > 2
+        )

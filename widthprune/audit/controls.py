@@ -1,6 +1,8 @@
 """Controls: models that should know nothing, and comparisons at equal damage rather than equal width."""
 
-from collections.abc import Mapping
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from ..results import one_sweep
 from ..scores import kept_indices, score_model
 from ..sizes import kept_size
 from ..tasks import TASKS
+from .evidence import Evidence, NoEvidence
 
 
 def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> Path:
@@ -132,6 +135,27 @@ def same_damage(
             for p, v in zip(perplexities, value, strict=True)
         ]
     return pd.DataFrame(found)
+
+
+def rival_table(
+    evidence: Evidence, tasks: Sequence[str], others: Sequence[str], one: str = "PPM"
+) -> pd.DataFrame:
+    """Criteria against ``one``, over the same items and with both errors, wherever one of the two leaves a working model.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``benchmark``, ``criterion``, ``pruned`` (%), and ``z``, by how many standard errors the criterion is
+        better than ``one``.
+    """
+    rows = []
+    for model in evidence.models():
+        for task, other in itertools.product(tasks, others):
+            for pct in sorted({*evidence.widths(model, one), *evidence.widths(model, other)}):
+                with contextlib.suppress(NoEvidence):
+                    effect = evidence.better(model, task, other, one, pct)
+                    rows.append((model, TASKS[task].label, other, pct, effect.z))
+    return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
 
 
 def _curve(rows: pd.DataFrame, task: str, damage: str) -> pd.DataFrame:
