@@ -1,10 +1,11 @@
 """Tables as a reader wants them: a row per benchmark, a column per ratio, uncertainty beside the value."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
 from .escaping import as_html
+from .packaged import weights_format
 from .tasks import TASKS, headline
 
 
@@ -19,7 +20,7 @@ def show(table: pd.DataFrame):
 def origin(table: pd.DataFrame, escape: Callable[[str], str] = as_html) -> str:
     """One line on where a table's numbers come from: the paper's version, or who measured what on what.
 
-    Measured rows name model, dtype, limit, seed, device and the commit of this repository. These are strings
+    Measured rows name model, its weights' precision, limit, seed, device and the commit. These are strings
     of results files; ``escape`` makes them text where the line is put: HTML, such as a table's caption.
     """
 
@@ -34,10 +35,22 @@ def origin(table: pd.DataFrame, escape: Callable[[str], str] = as_html) -> str:
     by = f" by {every(table['contributor'])}" if table["contributor"].notna().any() else ""
     chat = table["chat_template"]
     chat = "" if not chat.any() else ", chat template" if chat.all() else ", with and without chat template"
+    models = escape("; ".join(dict.fromkeys(map(_with_weights, table.to_dict("records")))))
     return (
-        f"Measured{by}: {every(table['model'])}, dtype {every(table['dtype'])}{chat}, {', '.join(limits)}, seed "
+        f"Measured{by}: {models}{chat}, {', '.join(limits)}, seed "
         f"{every(table['seed'])}, on {every(table['device'])}, commit {', '.join(sorted(commits))}. ± is one standard error."
     )
+
+
+def _with_weights(row: Mapping) -> str:
+    """A measured model with the precision of its weights, and that of the arithmetic where it is another."""
+    stored = row["weights_format"]
+    if pd.isna(stored):  # results from before it was recorded
+        stored = weights_format(row["model"]) or ("the checkpoint's dtype" if row["dtype"] == "auto" else "")
+    cast = "" if row["dtype"] == "auto" else f"read as {row['dtype']}"
+    computed = row["compute_dtype"]
+    other = "" if pd.isna(computed) or stored.endswith(computed) else f"computed in {computed}"
+    return f"{row['model']} ({', '.join(filter(None, [stored, cast, other]))})"
 
 
 def by_ratio(table: pd.DataFrame) -> pd.DataFrame:

@@ -69,6 +69,8 @@ def profile_model(
         Each draws other prompts and is a run of its own.
     energy : bool
         Measure it with codecarbon, net of an idle period of ``idle_s`` seconds before each model.
+    dtype, device
+        As for `load_model`; the model computes in this dtype, too, whatever the processor.
 
     Returns
     -------
@@ -123,7 +125,11 @@ def _run(asked, results_dir, random_weights, idle_s, dtype, device) -> dict[str,
     if not todo:
         return missing
     bandwidth = read_bandwidth(device)
-    trained = None if random_weights else PrunedModels(todo[0][2]["model"], dtype=dtype, device=device)
+    trained = None
+    if not random_weights:
+        # What is timed is the arithmetic, so here no machine chooses it: dtype names it.
+        name = todo[0][2]["model"]
+        trained = PrunedModels(name, dtype=dtype, device=device, compute_dtype="weights")
     for point, work, settings in tqdm(todo, desc="profiling", unit="run"):
         if settings["task"] in missing:
             continue
