@@ -74,6 +74,11 @@ def test_errors_are_paired_where_the_answers_were_kept():
     effect = e.shift("m", "pocket_facts", "PPM", 10)
     assert effect.stderr == pytest.approx(((0.25 - 0.2**2) / 192) ** 0.5)
     assert e.seen[-1][-1]  # said in the row of the claim
+    # Of items that are not right or wrong, the error of the change itself was kept.
+    e = evidence(
+        run("none", 0, 0.8), run("PPM", 10, 0.6), run("PPM", 10, 0.01, metric="change_stderr", stderr=None)
+    )
+    assert e.shift("m", "pocket_facts", "PPM", 10).stderr == pytest.approx(0.01)
 
 
 def test_prompts_in_the_chat_template_are_asked_for():

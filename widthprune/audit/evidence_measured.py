@@ -18,6 +18,7 @@ from .effects import Effect
 from .lookup import NoEvidence
 
 TEXTS = ("wikitext", "pocket_prose")
+UNPAIRED = (np.nan, np.nan)
 
 
 class MeasuredEvidence:
@@ -66,7 +67,7 @@ class MeasuredEvidence:
         cells = self._same_items(model, task, [one, other], [0, pct], chat_template)
         scores = [self._score(cells, model, task, name, pct) for name in (other, one)]
         # Each was paired with the unpruned model, and not with the other.
-        scores = [(value, stderr, n, np.nan) for value, stderr, n, _ in scores]
+        scores = [(*score[:3], UNPAIRED) for score in scores]
         return self._effect(model, task, *scores, f"{one} against {other} at {pct:g}%", chat_template)
 
     def rivals(self, model, task, one, other, *, chat_template=False) -> list[Effect]:
@@ -87,7 +88,7 @@ class MeasuredEvidence:
         for pct in self.widths(model, criterion):
             cells = self._same_items(model, task, [criterion], [last, pct], False)
             before = self._score(cells, model, task, criterion if last else "none", last)
-            after = (*self._score(cells, model, task, criterion, pct)[:3], np.nan)
+            after = (*self._score(cells, model, task, criterion, pct)[:3], UNPAIRED)
             found.append(
                 self._effect(model, task, before, after, f"{criterion} from {last:g} to {pct:g}%", False)
             )
@@ -162,15 +163,20 @@ class MeasuredEvidence:
     def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
         headline = metric in (None, TASKS[task].metric)
         log = headline and not TASKS[task].higher_is_better
-        (x, dx, *_), (y, dy, n, flips) = before, after
-        paired = paired_stderr(y - x, flips, n) if headline and not log else np.nan
+        (x, dx, *_), (y, dy, n, (flips, stderr)) = before, after
+        paired = stderr if np.isnan(flips) else paired_stderr(y - x, flips, n)
+        paired = paired if headline and not log else np.nan
         change, stderr = difference((x, dx), (y, dy), log=log, paired=paired)
         self.seen.append((model, task, what, int(n), chat_template, not np.isnan(paired)))
         label = f"{TASKS[task].label} of {model}, {what}"
         return Effect(-change if log else change, stderr, np.log(x) if log else x, n, label)
 
-    def _score(self, cells, model, task, criterion, pct, metric=None) -> tuple[float, float, float, float]:
-        """Value, standard error, items, and share of items that flipped (or NaN); over draws, their mean."""
+    def _score(self, cells, model, task, criterion, pct, metric=None) -> tuple[float, float, float, tuple]:
+        """Value, standard error, items, and what pairs it with the unpruned model; over draws, their mean.
+
+        That is the share of items that flipped and the standard error of the mean change, each NaN where the
+        answers were not kept.
+        """
         metric = metric or TASKS[task].metric
         if (criterion, pct, metric) not in cells:
             raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
@@ -186,9 +192,9 @@ class MeasuredEvidence:
         if len(x) > 1:
             spread = np.hypot(spread, x.std(ddof=1) / np.sqrt(len(x)))
         value = float(np.exp(x.mean()) if log else x.mean())
-        flips = cells.get((criterion, pct, "flip_rate"), [])
-        flips = flips[0][0] if len(flips) == len(x) == 1 else np.nan
-        return value, float(spread * value if log else spread), float(n.min()), float(flips)
+        kept = (cells.get((criterion, pct, name), []) for name in ("flip_rate", "change_stderr"))
+        kept = tuple(float(rows[0][0]) if len(rows) == len(x) == 1 else np.nan for rows in kept)
+        return value, float(spread * value if log else spread), float(n.min()), kept
 
     def _same_items(self, model, task, criteria: Sequence[str], pcts, chat_template) -> dict[tuple, list]:
         """Numbers by criterion, percentage and metric, of runs on the same items: those that measured the most.
