@@ -56,7 +56,7 @@ def test_a_gguf_file_is_converted_once(gguf_file, tmp_path, monkeypatch):
     gate = model.model.layers[0].mlp.gate_proj.weight
     assert written["name"] == "blk.0.ffn_gate.weight" and torch.equal(gate, torch.tensor(rows).bfloat16())
     digest = sha256(gguf_file.read_bytes()).hexdigest()[:16]
-    assert [path.name for path in tmp_path.iterdir()] == [f"tiny-{digest}-bfloat16"]
+    assert [path.name.startswith(f"tiny-{digest}-bfloat16") for path in tmp_path.iterdir()] == [True]
     assert models.model_revision(str(gguf_file)) == f"sha256:{digest}"
     assert models.model_shape(str(gguf_file)) == (64, 32)
 

@@ -205,7 +205,8 @@ def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
 
     ``gguf`` gives the file, and may write it to the path it is handed.
     """
-    target = cache_dir() / f"{name}-bfloat16"
+    # An older transformers cannot read the tokenizer that a newer one wrote.
+    target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
