@@ -329,7 +329,10 @@ def profile(options) -> None:
 
 
 def _add_model(command) -> None:
-    command.add_argument("model", help="smollm2-135m-instruct, gemma3-270m, a local directory or a hub id")
+    command.add_argument(
+        "model",
+        help="a packaged model such as smollm2-135m-instruct, a local directory, a GGUF file, or a hub id[@revision]",
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ PRUNING = (
     "widths",
 )
 # These store and explain numbers, and cannot change one.
-PLUMBING = ("errors", "provenance", "results", "samples", "tasks")
+PLUMBING = ("errors", "escaping", "provenance", "results", "samples", "schema", "tasks")
 
 
 def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:
