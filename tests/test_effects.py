@@ -8,13 +8,17 @@ from scipy.stats import binomtest, norm
 from statsmodels.stats.multitest import multipletests
 
 from widthprune.audit.effects import (
+    AS_MUCH,
+    MORE,
     NO,
     UNSURE,
     YES,
     Effect,
     Rule,
     agree,
+    agree_controls,
     both,
+    control,
     holm,
     inverse,
     models_needed,
@@ -49,10 +53,42 @@ def z(*values, before=10.0):
         ("some_rise", z(1), UNSURE),
         ("not_worse", z(-1), YES),
         ("not_worse", z(-3), NO),
+        ("compare", [Effect(0.1, 0.1, 10, 100)], AS_MUCH),
+        ("compare", z(1), UNSURE),  # not significant, and a gain of a quarter is not excluded
+        ("compare", [Effect(0.3, 0.1, 10, 100)], MORE),
+        ("compare", [Effect(-0.3, 0.1, 10, 100)], NO),
+        ("compare", z(5, -5), NO),
+        ("compare", z(), UNSURE),
     ],
 )
 def test_answers_by_hand(verb, effects, answer):
     assert getattr(Rule(), verb)(*effects) == answer
+
+
+@pytest.mark.parametrize("size", np.linspace(-4, 4, 32))
+def test_as_much_requires_less_than_the_threshold_in_both_directions(size):
+    assert Rule().compare(Effect(size / 100, 0.01, 10, 100)) == (
+        NO if size < -2 else MORE if size > 2 else AS_MUCH
+    )
+
+
+@pytest.mark.parametrize(
+    ("shows", "compared", "word"),
+    [
+        (True, AS_MUCH, AS_MUCH),
+        (YES, MORE, MORE),
+        (YES, UNSURE, UNSURE),
+        (UNSURE, MORE, UNSURE),
+        (NO, MORE, NO),
+    ],
+)
+def test_a_control_has_to_show_the_effect_first(shows, compared, word):
+    assert control(shows, compared) == word
+
+
+def test_controls_of_several_models_have_one_answer():
+    assert agree_controls([MORE, UNSURE]) == MORE and agree_controls([MORE, AS_MUCH]) == AS_MUCH
+    assert agree_controls([MORE, NO]) == UNSURE == agree_controls([UNSURE])
 
 
 @pytest.mark.parametrize("effects", [z(3), z(1), z(-1, 2), z(-4, 1), z(5, 5)])

@@ -10,7 +10,7 @@ import yaml
 
 from widthprune import WidthPruneError, load_results, published
 from widthprune.audit.claims import load_claims
-from widthprune.audit.effects import NO, UNSURE, YES
+from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
@@ -42,14 +42,15 @@ def ledger(evidence):
         (YES, ABSENT, ABSENT, REPRODUCED),
         (YES, YES, NO, REPRODUCED),
         (YES, UNSURE, UNSURE, REPRODUCED),
-        (YES, YES, YES, LIKE_CONTROL),
-        (YES, NO, YES, NO_TRANSFER),
-        (NO, YES, YES, NOT),
-        (UNSURE, NO, YES, INCONCLUSIVE),
+        (YES, YES, AS_MUCH, LIKE_CONTROL),
+        (YES, YES, MORE, LIKE_CONTROL),
+        (YES, NO, MORE, NO_TRANSFER),
+        (NO, YES, MORE, NOT),
+        (UNSURE, NO, MORE, INCONCLUSIVE),
         (ABSENT, UNSURE, NO, INCONCLUSIVE),
         (ABSENT, NO, NO, NO_TRANSFER),
         (ABSENT, YES, NO, REPRODUCED),
-        (ABSENT, ABSENT, YES, UNTESTABLE),
+        (ABSENT, ABSENT, MORE, UNTESTABLE),
     ],
 )
 def test_outcomes_follow_from_answers(published_says, others_say, control, outcome):
@@ -144,6 +145,33 @@ def measured(models=("base", "other"), **perplexities):
 def test_measured_results_change_the_verdict(evidence, perplexities, outcome, holds):
     found = judge(CLAIMS["criteria-wikitext"], Evidence(measured(**perplexities), evidence.floor_table))
     assert (found.outcome, found.measured) == (outcome, holds)
+
+
+@pytest.mark.parametrize(
+    ("random", "says"), [(40.0, "it does more"), (50.0, "it does as much"), (70.0, "it does not")]
+)
+def test_the_row_says_what_a_control_does(evidence, random, says):
+    table = measured(PPM=50.0, VOW=90.0, PON=80.0, RANDOM=random)
+    found = judge(CLAIMS["criteria-wikitext"], Evidence(table, evidence.floor_table))
+    assert f": {says} (base " in found.because
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_row_reports_no_control_of_models_that_it_did_not_consult(ledger, name):
+    """Names of models after a control are those whose answers to the claim stand in the row."""
+    answered = set(re.findall(r"([\w.-]+): (?:yes|no|cannot tell),", ledger[name].protocol))
+    named = set(
+        re.findall(r"[(,] ?([\w.-]+) (?:does as much|does more|no|cannot tell)(?=[,)])", ledger[name].because)
+    )
+    assert named <= answered
+    assert all(f"control, {control}: " in ledger[name].because for control, rule in CLAIMS[name].controls if rule
+               and ledger[name].outcome != UNTESTABLE)  # fmt: skip
+
+
+def test_several_controls_are_judged_apart(evidence):
+    floor = evidence.floor_table.assign(value=0.0)  # a responder that knows nothing is below every score
+    say = judge(CLAIMS["selective-filter"], Evidence(evidence.measured_table, floor)).because
+    assert "better in IFEval: it does not; control, removing random neurons, which select nothing: " in say
 
 
 def test_models_that_disagree_decide_nothing_and_any_model_counts(evidence):
@@ -270,6 +298,7 @@ GOOD = "- {id: a, group: g, claim: c, where: w, chapter: 01_architecture, recomp
         (GOOD + ", printed: 3}", "a prints a number and states no tolerance"),
         (GOOD.replace("'True'", "null") + "}", "a states no rule"),
         (GOOD + ", alike: 'True'}", "a has a rule for a control and does not name it"),
+        (GOOD + ", control: [b, c], alike: 'True'}", "a names 2 controls, with 1 rules"),
     ],
 )
 def test_bad_claims(text, message):

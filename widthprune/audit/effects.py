@@ -13,6 +13,7 @@ import numpy as np
 from scipy.stats import binomtest, norm
 
 YES, NO, UNSURE = "yes", "no", "cannot tell"
+AS_MUCH, MORE = "does as much", "does more"  # answers about a control, beside "no" and "cannot tell"
 MARGIN = 0.25  # of the unpruned score: a fall that would matter, in the sense of `Rule.keeps`
 POWER = 0.8  # chance of finding an effect as large as the one seen
 
@@ -113,8 +114,23 @@ class Rule:
         return UNSURE if left or not effects else NO
 
     def not_worse(self, *effects: Effect) -> str:
-        """No, if one is a significant fall; else yes. For controls, which need not be better than the criterion."""
+        """No, if one is a significant fall; else yes. For what so few items can contradict, and not bear out."""
         return NO if -1 in self.signs(effects) else YES
+
+    def compare(self, *effects: Effect) -> str:
+        """What a control does, of effects that say how much better it is than what it is a control of.
+
+        "no", if one is a significant fall; "does more", if one is a significant rise; "does as much", if none is
+        either, and a quarter of the score is excluded both ways. Not to be significant is not enough for that.
+        """
+        signs = self.signs(effects)
+        if any(signs):
+            return NO if -1 in signs else MORE
+        close = [
+            abs(e.change) + self.sigmas * e.stderr < MARGIN * abs(e.before) and abs(e.z) < self.sigmas
+            for e in effects
+        ]
+        return AS_MUCH if close and all(close) else UNSURE
 
     def _keep_open(self, answer: str, effects: Sequence[Effect], family: int) -> None:
         if answer == UNSURE:
@@ -124,7 +140,21 @@ class Rule:
 
 def answer_of(x) -> str:
     """An answer of what an expression gave: answers stay, and true is yes."""
-    return x if isinstance(x, str) and x in (YES, NO, UNSURE) else YES if x else NO
+    return x if isinstance(x, str) and x in (YES, NO, UNSURE, AS_MUCH, MORE) else YES if x else NO
+
+
+def control(shows, compared=AS_MUCH) -> str:
+    """What a control does: whether it shows the effect at all comes first, then how it compares."""
+    shows = answer_of(shows)
+    return answer_of(compared) if shows == YES else shows
+
+
+def agree_controls(answers: Sequence[str]) -> str:
+    """One answer of several controls of one claim: those that can tell, if they say the same; the weaker of two."""
+    told = set(answers) - {UNSURE}
+    if told == {AS_MUCH, MORE}:
+        return AS_MUCH
+    return told.pop() if len(told) == 1 else UNSURE
 
 
 def both(*answers) -> str:

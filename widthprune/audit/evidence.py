@@ -18,7 +18,7 @@ from ..sizes import kept_size
 from ..stats import correlate
 from ..tasks import TASKS, headline
 from .association import associations
-from .effects import Effect, Rule, both, inverse
+from .effects import Effect, Rule, both, control, inverse
 from .evidence_efficiency import EfficiencyEvidence
 from .evidence_measured import MeasuredEvidence
 from .floors import headline_floors
@@ -78,8 +78,9 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
             if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
         }
         rule = self.rule
-        verbs = {f.__name__: f for f in (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse)}
-        return own | verbs | PLAIN | {"both": both, "inverse": inverse, "log": np.log, "PCTS": PCTS}
+        verbs = (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse, rule.compare)
+        verbs = {f.__name__: f for f in (*verbs, both, control, inverse)}
+        return own | verbs | PLAIN | {"log": np.log, "PCTS": PCTS}
 
     # Published benchmarks.
 

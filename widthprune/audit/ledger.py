@@ -17,7 +17,7 @@ from ..results import load_results, tidy
 from ..tasks import TASKS
 from ..verdicts import OUTCOMES, Verdict
 from .claims import Claim, found_text, load_claims, printed
-from .effects import NO, UNSURE, YES, agree, answer_of, to_settle
+from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
 from .floors import load_floors
 
@@ -42,8 +42,9 @@ class Judged:
 def decide(published: str, measured: str, alike: str) -> str:
     """The outcome of three answers: of the published tables, of the models measured here, and of the control.
 
-    An answer is "yes", "no", "cannot tell", or empty where there is none. The published tables come first: what
-    they contradict is not reproduced, whatever other models do. A control counts only for a claim that stands.
+    An answer is "yes", "no", "cannot tell", or empty where there is none; of a control also "does as much" or "does
+    more". The published tables come first: what they contradict is not reproduced, whatever other models do. A
+    control counts only for a claim that stands.
     """
     if published == NO:
         return NOT
@@ -53,29 +54,27 @@ def decide(published: str, measured: str, alike: str) -> str:
         return NO_TRANSFER
     if published == ABSENT and measured != YES:
         return INCONCLUSIVE if measured == UNSURE else UNTESTABLE
-    return LIKE_CONTROL if alike == YES else REPRODUCED
+    return LIKE_CONTROL if alike in (AS_MUCH, MORE) else REPRODUCED
 
 
 def judge(claim: Claim, evidence: Evidence) -> Judged:
     """The verdict on one claim, by `decide`, with the reasons in words."""
     evidence.rule.open.clear()
-    x, reason = _evaluate(claim, "recompute", evidence)
+    x, reason = _evaluate(claim, claim.recompute, evidence)
     published, found = (ABSENT, "") if x is None else (_agrees(claim, x), found_text(claim, x))
     if claim.found and x is not None:
-        found = str(_evaluate(claim, "found", evidence)[0])
+        found = str(_evaluate(claim, claim.found, evidence)[0])
     reasons = [_reason(claim, found, published)] if x is not None else [reason] if reason else []
     if published == YES and claim.holds:
-        holds, reason = _evaluate(claim, "holds", evidence)
+        holds, reason = _evaluate(claim, claim.holds, evidence)
         published = answer_of(holds) if holds is not None else published
         reasons.append(reason or _HOLDS[published])
-    answers, rows = _by_model(claim, "measured", evidence)
+    answers, rows = _by_model(claim, evidence)
     measured = agree(list(answers.values())) if answers else ABSENT
-    alike = ABSENT
-    if claim.alike:
-        alike, state = _alike(claim, evidence)
+    controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
+    alike = next((word for word in (MORE, AS_MUCH) if word in [word for word, _ in controls]), ABSENT)
     outcome = decide(published, measured, alike)
-    if outcome in (REPRODUCED, LIKE_CONTROL) and claim.alike:
-        reasons.append(f"control, {claim.control}: {state}")
+    reasons += [f"control, {text}" for _, text in controls]
     if outcome == UNTESTABLE:
         reasons = [claim.needs or "; ".join([*reasons, *rows])]
     settle = to_settle(evidence.rule, list(answers.values())) if outcome == INCONCLUSIVE else ""
@@ -88,9 +87,10 @@ _HOLDS = {
     NO: "but the opposite holds, by more than its error",
     UNSURE: "but within its error, so that it cannot be told",
 }
-_ALIKE = {
-    YES: "it shows the same, and the two cannot be told apart",
-    NO: "told apart",
+_CONTROL = {
+    MORE: "it does more",
+    AS_MUCH: "it does as much",
+    NO: "it does not",
     UNSURE: "cannot tell",
     ABSENT: "not measured yet",
 }
@@ -102,26 +102,26 @@ def _reason(claim: Claim, found: str, published: str) -> str:
     return f"in the published tables: {published}" + (f", {found}" if claim.found else "")
 
 
-def _alike(claim: Claim, evidence: Evidence) -> tuple[str, str]:
-    """Whether the control shows the same, and how that is said."""
-    if _asks_models(claim.alike):
-        answers, _ = _by_model(claim, "alike", evidence)
-        alike = agree(list(answers.values())) if answers else ABSENT
-        each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
-        return alike, _ALIKE[alike] + (f" (the same on {each})" if each else "")
-    x, _ = _evaluate(claim, "alike", evidence)
-    alike = ABSENT if x is None else answer_of(x)
-    return alike, _ALIKE[alike]
+def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: dict) -> tuple[str, str]:
+    """What one control does, and how that is said: of the models measured, those that answered the claim itself."""
+    if _asks_models(rule):
+        each = {model: _evaluate(claim, rule, evidence, model)[0] for model in answers}
+    else:
+        each = {"": _evaluate(claim, rule, evidence)[0]}
+    each = {model: control(x) for model, x in each.items() if x is not None}
+    word = agree_controls(list(each.values())) if each else ABSENT
+    models = ", ".join(f"{model} {answer}" for model, answer in each.items() if model)
+    return word, f"{name}: {_CONTROL[word]}" + (f" ({models})" if models else "")
 
 
-def _by_model(claim: Claim, field: str, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
+def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows = {}, []
-    for model in evidence.models() if getattr(claim, field) else ():
+    for model in evidence.models() if claim.measured else ():
         if claim.only and claim.only not in model:
             continue
         evidence.seen.clear()
-        x, reason = _evaluate(claim, field, evidence, model)
+        x, reason = _evaluate(claim, claim.measured, evidence, model)
         if x is None:
             rows.append(f"{model}: no answer, {reason}")
             continue
@@ -217,11 +217,11 @@ def _asks_models(expression: str) -> bool:
     )
 
 
-def _evaluate(claim: Claim, field: str, evidence: Evidence, model: str | None = None):
+def _evaluate(claim: Claim, expression: str | None, evidence: Evidence, model: str | None = None):
     """(value, "") of one of a claim's expressions, or (None, why there is none)."""
-    expression = getattr(claim, field)
     if not expression:
         return None, ""
+    field = next((name for name, text in vars(claim).items() if text == expression), "alike")
     names = {"__builtins__": {}} | evidence.names() | {"model": model}
     try:
         return eval(_compiled(expression, f"{claim.id}.{field}"), names), ""
