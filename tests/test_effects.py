@@ -97,6 +97,10 @@ def test_falling_is_rising_turned_round(effects):
     assert Rule().falls(*effects) == Rule().rises(*turned)
 
 
+def test_an_exact_p_is_preferred():
+    assert Rule().rises(Effect(3, 1.0, p=0.2)) == UNSURE and Rule().falls(Effect(-1, 1.0, p=0.01)) == YES
+
+
 def test_the_threshold_and_the_correction_are_the_rule_s():
     assert Rule(sigmas=3).rises(*z(2.5)) == UNSURE and Rule(sigmas=2).rises(*z(2.5)) == YES
     assert Rule(holm=False).rises(*z(2.1, 2.1)) == YES

@@ -87,9 +87,10 @@ def test_what_is_within_its_error_is_inconclusive_and_says_what_would_settle_it(
     assert ledger[name].outcome == INCONCLUSIVE and re.match(r"[\d,]+ items instead of", ledger[name].settle)
 
 
-def test_the_ledger_is_large_enough_and_uses_every_outcome(ledger):
+def test_the_ledger_is_large_enough_and_uses_all_outcomes_but_one(ledger):
     assert len(ledger) >= 75
-    assert {one.outcome for one in ledger.values()} == set(OUTCOMES)
+    # One model measured here works, too few to say that something does not transfer.
+    assert {one.outcome for one in ledger.values()} == set(OUTCOMES) - {NO_TRANSFER}
 
 
 def test_no_verdict_is_typed():
@@ -118,6 +119,11 @@ def test_a_changed_floor_changes_the_verdict(evidence):
     floors = evidence.floor_table.copy()
     floors.loc[floors["task"] == "ifeval", "value"] = 0.05
     assert judge(CLAIMS["ifeval-1b-40"], Evidence(evidence.measured_table, floors)).outcome == REPRODUCED
+
+
+def test_one_model_alone_decides_no_transfer_in_no_case():
+    assert decide(YES, NO, ABSENT, against=1) == INCONCLUSIVE == decide(ABSENT, NO, ABSENT, against=1)
+    assert decide(NO, NO, ABSENT, against=1) == NOT
 
 
 def measured(models=("base", "other"), **perplexities):
@@ -172,6 +178,19 @@ def test_several_controls_are_judged_apart(evidence):
     floor = evidence.floor_table.assign(value=0.0)  # a responder that knows nothing is below every score
     say = judge(CLAIMS["selective-filter"], Evidence(evidence.measured_table, floor)).because
     assert "better in IFEval: it does not; control, removing random neurons, which select nothing: " in say
+
+
+def test_what_one_model_alone_contradicts_is_inconclusive_and_says_so(evidence):
+    table = measured(["base"], PPM=50.0, VOW=90.0, PON=40.0, RANDOM=70.0)
+    found = judge(CLAIMS["criteria-wikitext"], Evidence(table, evidence.floor_table))
+    assert (found.outcome, found.settle) == (INCONCLUSIVE, "a second model that says no, too")
+    assert "no (one model), base no" in found.because
+
+
+def test_every_verdict_says_what_decided(ledger):
+    assert all(one.because for one in ledger.values())
+    assert all("on the models measured here: " in one.because for one in ledger.values()
+               if one.claim.measured and one.outcome != UNTESTABLE)  # fmt: skip
 
 
 def test_models_that_disagree_decide_nothing_and_any_model_counts(evidence):

@@ -22,7 +22,8 @@ POWER = 0.8  # chance of finding an effect as large as the one seen
 class Effect:
     """How far a score moved, in units in which higher is better (of a perplexity, of its logarithm).
 
-    ``before`` is the score it moved from, ``n`` the number of items, ``label`` says what was compared.
+    ``before`` is the score it moved from, ``n`` the number of items, ``label`` says what was compared, and ``p`` is the
+    two-sided p of an exact test, where there was one; else it follows from the standard error.
     """
 
     change: float
@@ -30,6 +31,7 @@ class Effect:
     before: float = math.nan
     n: float = math.nan
     label: str = ""
+    p: float = math.nan
 
     @property
     def z(self) -> float:
@@ -78,10 +80,10 @@ class Rule:
 
     def signs(self, effects: Sequence[Effect]) -> list[int]:
         """1 for a significant rise, -1 for a significant fall, else 0, with Holm over all of them."""
-        p = [1.0 if math.isnan(e.z) else 2 * norm.sf(abs(e.z)) for e in effects]
+        p = [e.p if e.p >= 0 else 1.0 if math.isnan(e.z) else 2 * norm.sf(abs(e.z)) for e in effects]
         if self.holm and p:
             p = holm(p)
-        return [0 if q > self.alpha else 1 if e.z > 0 else -1 for e, q in zip(effects, p, strict=True)]
+        return [0 if q > self.alpha else 1 if e.change > 0 else -1 for e, q in zip(effects, p, strict=True)]
 
     def rises(self, *effects: Effect) -> str:
         """Yes, if every effect is a significant rise; no, if one is a significant fall."""

@@ -39,19 +39,20 @@ class Judged:
     settle: str = ""  # beside an inconclusive verdict: how many items or models would settle it
 
 
-def decide(published: str, measured: str, alike: str) -> str:
+def decide(published: str, measured: str, alike: str, against: int = 2) -> str:
     """The outcome of three answers: of the published tables, of the models measured here, and of the control.
 
     An answer is "yes", "no", "cannot tell", or empty where there is none; of a control also "does as much" or "does
     more". The published tables come first: what they contradict is not reproduced, whatever other models do. A
-    control counts only for a claim that stands.
+    control counts only for a claim that stands. ``against`` is how many models answered "no": one alone, on few
+    items, contradicts a claim and does not decide it.
     """
     if published == NO:
         return NOT
     if published == UNSURE:
         return INCONCLUSIVE
     if measured == NO:
-        return NO_TRANSFER
+        return NO_TRANSFER if against > 1 else INCONCLUSIVE
     if published == ABSENT and measured != YES:
         return INCONCLUSIVE if measured == UNSURE else UNTESTABLE
     return LIKE_CONTROL if alike in (AS_MUCH, MORE) else REPRODUCED
@@ -73,11 +74,16 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     measured = agree(list(answers.values())) if answers else ABSENT
     controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
     alike = next((word for word in (MORE, AS_MUCH) if word in [word for word, _ in controls]), ABSENT)
-    outcome = decide(published, measured, alike)
+    against = list(answers.values()).count(NO)
+    outcome = decide(published, measured, alike, against)
+    if claim.measured:
+        reasons.append(_measured_reason(measured, answers))
     reasons += [f"control, {text}" for _, text in controls]
     if outcome == UNTESTABLE:
         reasons = [claim.needs or "; ".join([*reasons, *rows])]
     settle = to_settle(evidence.rule, list(answers.values())) if outcome == INCONCLUSIVE else ""
+    if outcome == INCONCLUSIVE and published != UNSURE and measured == NO:
+        settle = "a second model that says no, too"
     shown = "" if not claim.measured else measured or "not yet"
     return Judged(claim, outcome, found, shown, "; ".join(reasons), published, "; ".join(rows), settle)
 
@@ -100,6 +106,14 @@ def _reason(claim: Claim, found: str, published: str) -> str:
     if claim.printed is not None:
         return f"recomputed {found}, printed {printed(claim)}"
     return f"in the published tables: {published}" + (f", {found}" if claim.found else "")
+
+
+def _measured_reason(measured: str, answers: dict[str, str]) -> str:
+    if not answers:
+        return "on the models measured here: no answer yet"
+    each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
+    alone = " (one model)" if sum(answer != UNSURE for answer in answers.values()) == 1 else ""
+    return f"on the models measured here: {measured}{alone}, {each}"
 
 
 def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: dict) -> tuple[str, str]:
