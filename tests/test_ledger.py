@@ -68,8 +68,8 @@ def test_outcomes_follow_from_answers(published_says, others_say, control, outco
         ("ifeval-1b-40", "+46%", LIKE_CONTROL),
         ("ifeval-1b-30", "+75%", REPRODUCED),
         ("ifeval-3b-points", "+3.7 points", INCONCLUSIVE),
-        ("mmlu-3b-60", "-53.8%", LIKE_CONTROL),
-        ("instruct-ifeval", "-59.9%", LIKE_CONTROL),
+        ("mmlu-3b-60", "-53.8%", REPRODUCED),
+        ("instruct-ifeval", "-59.9%", REPRODUCED),
         ("mc2-3b-60", "+16.7%", LIKE_CONTROL),
         ("criteria-ppl-1b", "17.50", REPRODUCED),
         ("criteria-lambada-vow", "+9207%", REPRODUCED),
@@ -124,6 +124,21 @@ def test_a_changed_floor_changes_the_verdict(evidence):
 def test_one_model_alone_decides_no_transfer_in_no_case():
     assert decide(YES, NO, ABSENT, against=1) == INCONCLUSIVE == decide(ABSENT, NO, ABSENT, against=1)
     assert decide(NO, NO, ABSENT, against=1) == NOT
+
+
+def test_a_fall_that_ends_at_the_floor_is_a_fall(evidence, ledger):
+    falls = [one for one in ledger.values() if one.claim.ends]
+    assert len(falls) == 6 and all(one.outcome == REPRODUCED for one in falls)
+    assert all("ends at the floor" in one.because for one in falls)
+    nowhere = Evidence(evidence.measured_table, evidence.floor_table.assign(value=0.0))
+    assert "ends above the floor" in judge(CLAIMS["mmlu-3b-60"], nowhere).because
+
+
+def test_the_floor_is_no_control_of_a_fall():
+    assert not any(
+        "like(" in f"{claim.alike}" and "falls(" in f"{claim.recompute} {claim.holds}"
+        for claim in CLAIMS.values()
+    )
 
 
 def measured(models=("base", "other"), **perplexities):

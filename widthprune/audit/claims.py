@@ -16,6 +16,7 @@ OPTIONAL = {
     "unit",
     "found",
     "holds",
+    "ends",
     "measured",
     "only",
     "control",
@@ -41,6 +42,7 @@ class Claim:
     unit: str = ""
     found: str | None = None
     holds: str | None = None
+    ends: str | None = None
     measured: str | None = None
     only: str = ""
     control: str | list[str] = ""

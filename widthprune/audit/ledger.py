@@ -70,6 +70,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
         holds, reason = _evaluate(claim, claim.holds, evidence)
         published = answer_of(holds) if holds is not None else published
         reasons.append(reason or _HOLDS[published])
+    if claim.ends and x is not None:
+        at, _ = _evaluate(claim, claim.ends, evidence)
+        reasons.append(f"ends {'at' if at else 'above'} the floor")
     answers, rows = _by_model(claim, evidence)
     measured = agree(list(answers.values())) if answers else ABSENT
     controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
