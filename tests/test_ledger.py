@@ -141,6 +141,20 @@ def test_the_floor_is_no_control_of_a_fall():
     )
 
 
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.recompute])
+def test_no_rule_breaks_on_scores_that_do_not_move(evidence, name):
+    table = published("capabilities")
+    whole = table[table["pruning_pct"] == 0].set_index(["model", "task", "metric"])["value"]
+    still = whole.reindex(pd.MultiIndex.from_frame(table[["model", "task", "metric"]])).to_numpy()
+    world = Evidence(
+        evidence.measured_table.iloc[:0], evidence.floor_table, capabilities=table.assign(value=still)
+    )
+    found = judge(CLAIMS[name], world)
+    assert found.outcome in OUTCOMES
+    if name in ("r-3b", "p-3b", "r-1b", "p-1b"):
+        assert (found.published, found.outcome) == (UNSURE, INCONCLUSIVE)
+
+
 def measured(models=("base", "other"), **perplexities):
     """Measured perplexities of WikiText at 10% under each criterion, the same for every model."""
     rows = [

@@ -18,7 +18,7 @@ from ..sizes import kept_size
 from ..stats import correlate
 from ..tasks import TASKS, headline
 from .association import associations
-from .effects import Effect, Rule, both, control, inverse
+from .effects import UNSURE, Effect, Rule, both, control, inverse
 from .evidence_efficiency import EfficiencyEvidence
 from .evidence_measured import MeasuredEvidence
 from .floors import headline_floors
@@ -161,20 +161,26 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         return False
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
-        """A column of `widthprune.audit.association.associations` on the published table."""
+        """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
+        scores = [
+            where(headline(self.capabilities), model=LLAMA[model], task=task)["value"]
+            for task in (knowledge, behaviour)
+        ]
+        if any(score.nunique() == 1 for score in scores):
+            return np.nan
         rows = where(self._pairs, **asked)
         if column not in rows:  # what takes long is computed for the pair alone
             table = where(self.capabilities, model=LLAMA[model])
             rows = associations(table[table["task"].isin([knowledge, behaviour])])
         return only(rows, f"{knowledge} and {behaviour} of {model}", column)
 
-    def follows_dose(self, model: str, knowledge: str, behaviour: str) -> bool:
+    def follows_dose(self, model: str, knowledge: str, behaviour: str) -> bool | str:
         """Whether r is what the ratio alone gives: of one sign with it, and it within the 95% interval of r."""
         r, dose, low, high = (
             self.pair(model, knowledge, behaviour, name) for name in ("r", "dose_r", "low", "high")
         )
-        return bool(r * dose > 0 and low <= dose <= high)
+        return UNSURE if np.isnan(r) else bool(r * dose > 0 and low <= dose <= high)
 
     def correlated(self, model: str, knowledge: str, behaviour: str) -> Effect:
         """How strongly two benchmarks go together, whichever way: an effect whose p is `p_holm` of all pairs."""
@@ -237,7 +243,10 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
 
     @cached_property
     def _pairs(self) -> pd.DataFrame:
-        return associations(self.capabilities, self._floors["blind"], resampled=False)
+        try:
+            return associations(self.capabilities, self._floors["blind"], resampled=False)
+        except WidthPruneError:  # no pair moves
+            return pd.DataFrame(columns=["model", "knowledge", "behaviour"])
 
     @cached_property
     def _tested(self) -> dict:

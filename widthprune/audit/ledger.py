@@ -6,6 +6,7 @@ Chapters ask a `Ledger` for theirs, so that no chapter can say what the front pa
 """
 
 import ast
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -249,4 +250,7 @@ def _evaluate(claim: Claim, expression: str | None, evidence: Evidence, model: s
 
 
 def _agrees(claim: Claim, x) -> str:
-    return answer_of(x if claim.printed is None else abs(x - claim.printed) <= claim.tolerance)
+    if claim.printed is None:
+        return answer_of(x)
+    # What is not a number, as a correlation of what does not move, agrees with nothing and contradicts nothing.
+    return UNSURE if math.isnan(x) else answer_of(abs(x - claim.printed) <= claim.tolerance)
