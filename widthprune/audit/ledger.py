@@ -204,16 +204,30 @@ class Ledger:
         """What the paper gets right, of the claims of a chapter: a paragraph in Markdown."""
         judged = [self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter]
         asked = [one for one in judged if one.published != ABSENT]
-        right = [one for one in asked if one.published == YES]
-        listed = "; ".join(
-            one.claim.claim.rstrip(".")
-            + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
-            for one in right
+        right = [one for one in asked if one.outcome == REPRODUCED]
+        but = [one for one in asked if one.outcome == LIKE_CONTROL]
+        text = (
+            f"**What the paper gets right.** Of {_claims(asked)} of this chapter that its own tables can answer, "
+            f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced{_listed(right)}."
         )
-        return (
-            f"**What the paper gets right.** Of {len(asked)} claims of this chapter that its own tables can answer, "
-            f"they bear out {len(right)}" + (f": {listed}." if right else ".")
-        )
+        if not but:
+            return text
+        comes = "comes out, but a control does" if len(but) == 1 else "come out, but controls do"
+        return f"{text} {_claims(but, 'more')} {comes} as much or more{_listed(but)}."
+
+
+def _claims(claims: list[Judged], more: str = "") -> str:
+    return f"{len(claims)} {more} claim{'s' * (len(claims) != 1)}".replace("  ", " ")
+
+
+def _listed(claims: list[Judged]) -> str:
+    """The claims with what was found for them, after a colon; nothing of none."""
+    shown = "; ".join(
+        one.claim.claim.rstrip(".")
+        + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
+        for one in claims
+    )
+    return f": {shown}" if shown else ""
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
