@@ -128,13 +128,50 @@ def test_answers_together(answers, all_of_them, models):
 def test_what_would_settle_it_is_enough_and_no_more():
     rule = Rule()
     rule.rises(*z(1))
-    (undecided,) = rule.open
+    undecided = rule.open[0].together()
     n = undecided.items()
     # At that many items, an effect as large is found with a chance of four in five.
     assert norm.sf(2 - math.sqrt(n / 100)) == pytest.approx(0.8)
     assert to_settle(rule) == f"{math.ceil(n):,} items instead of 100 (it)"
+    rule = Rule()
     rule.rises(*z(0.0001))
     assert to_settle(rule).startswith("more than a million items")
+
+
+def takes(effect, tests=1):
+    return math.ceil(100 * ((norm.isf(Rule().alpha / 2 / tests) + norm.ppf(0.8)) / effect) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("verb", "effects", "items"),
+    [
+        ("rises", z(1, 0.5), takes(0.5, 2)),  # all are wanted: the hardest decides
+        ("rises", z(0.1, -1, -0.5), takes(1, 3)),  # one that falls is enough to say no
+        ("falls", z(-1, -0.5), takes(0.5, 2)),
+        ("keeps", z(-1, before=4), takes(1)),  # a loss of a quarter is not to be excluded, a fall is near
+        ("keeps", z(0, before=4), takes(1)),
+        ("some_rise", z(1, before=0), takes(1)),
+    ],
+)
+def test_a_question_of_several_effects_is_settled_the_cheaper_way(verb, effects, items):
+    rule = Rule()
+    assert getattr(rule, verb)(*effects) == UNSURE
+    assert to_settle(rule) == f"{items:,} items instead of 100 (it)"
+
+
+def test_several_questions_need_each_to_be_answered():
+    rule = Rule()
+    rule.rises(*z(1)), rule.falls(*z(-0.5))
+    assert to_settle(rule) == f"{takes(0.5):,} items instead of 100 (it)"
+
+
+def test_a_correlation_takes_points_by_fisher_s_z():
+    rule, r = Rule(), 0.864
+    rule.rises(Effect(r, r / 1.2, n=7, label="it", points=True, family=40))
+    critical = norm.isf(rule.alpha / 2 / 40)
+    n = rule.open[0].together().items()
+    assert norm.sf(critical - math.atanh(r) * math.sqrt(n - 3)) == pytest.approx(0.8)
+    assert to_settle(rule) == f"{math.ceil(n)} points instead of 7 (it)" and 10 < n < 20
 
 
 def test_models_that_disagree():

@@ -155,6 +155,11 @@ def test_no_rule_breaks_on_scores_that_do_not_move(evidence, name):
         assert (found.published, found.outcome) == (UNSURE, INCONCLUSIVE)
 
 
+def test_a_correlation_is_settled_by_widths(ledger):
+    points = re.match(r"(\d+) points instead of 7 \(widths, MMLU with ", ledger["p-3b"].settle)
+    assert points and 10 < int(points[1]) < 20
+
+
 def measured(models=("base", "other"), **perplexities):
     """Measured perplexities of WikiText at 10% under each criterion, the same for every model."""
     rows = [

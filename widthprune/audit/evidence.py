@@ -32,10 +32,10 @@ PLAIN = {
 PCTS = range(10, 70, 10)
 
 
-def _as_effect(r: float, p: float, n: float) -> Effect:
-    """A correlation as an effect with the p given."""
+def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Effect:
+    """A correlation as an effect with the p given, which allows for a family of tests."""
     z = float(norm.isf(max(p, 1e-300) / 2))  # a straight line has a p of nothing
-    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label="points of a correlation")
+    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, points=True, family=family)
 
 
 class Evidence(EfficiencyEvidence, MeasuredEvidence):
@@ -184,10 +184,12 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
 
     def correlated(self, model: str, knowledge: str, behaviour: str) -> Effect:
         """How strongly two benchmarks go together, whichever way: an effect whose p is `p_holm` of all pairs."""
-        p = self.pair(model, knowledge, behaviour, "p_holm" if self.rule.holm else "p")
-        return _as_effect(
-            abs(self.pair(model, knowledge, behaviour)), p, self.pair(model, knowledge, behaviour, "n")
+        r, p, n = (
+            self.pair(model, knowledge, behaviour, name)
+            for name in ("r", "p_holm" if self.rule.holm else "p", "n")
         )
+        label = f"widths, {TASKS[knowledge].label} with {TASKS[behaviour].label} of {model}"
+        return _as_effect(abs(r), p, n, label, len(self._pairs) if self.rule.holm else 1)
 
     def inverse_pair(self, model: str) -> Effect:
         """How strongly knowledge and truthfulness of a measured model go opposite ways while it works: an effect."""
@@ -199,7 +201,7 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
             found = correlate(*levels)
         except WidthPruneError as error:
             raise NoEvidence(f"{model}: {error}") from None
-        return _as_effect(-found.r, found.p, found.n)
+        return _as_effect(-found.r, found.p, found.n, f"widths of {model}")
 
     # Published criteria and shapes.
 

@@ -7,7 +7,7 @@ Chapters ask a `Ledger` for theirs, so that no chapter can say what the front pa
 
 import ast
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -74,8 +74,11 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     if claim.ends and x is not None:
         at, _ = _evaluate(claim, claim.ends, evidence)
         reasons.append(f"ends {'at' if at else 'above'} the floor")
+    if published != UNSURE:  # else it is the published tables that have to settle it
+        evidence.rule.open.clear()
     answers, rows = _by_model(claim, evidence)
     measured = agree(list(answers.values())) if answers else ABSENT
+    undecided = replace(evidence.rule, open=list(evidence.rule.open))
     controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
     alike = next((word for word in (MORE, AS_MUCH) if word in [word for word, _ in controls]), ABSENT)
     against = list(answers.values()).count(NO)
@@ -85,7 +88,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     reasons += [f"control, {text}" for _, text in controls]
     if outcome == UNTESTABLE:
         reasons = [claim.needs or "; ".join([*reasons, *rows])]
-    settle = to_settle(evidence.rule, list(answers.values())) if outcome == INCONCLUSIVE else ""
+    settle = to_settle(undecided, list(answers.values())) if outcome == INCONCLUSIVE else ""
     if outcome == INCONCLUSIVE and published != UNSURE and measured == NO:
         settle = "a second model that says no, too"
     shown = "" if not claim.measured else measured or "not yet"
