@@ -27,7 +27,7 @@ from widthprune.verdicts import collect
 
 BADGES = {
     "reproduced": "success",
-    "reproduced, cannot be told apart from a control": "warning",
+    "reproduced, but a control does as much or more": "warning",
     "inconclusive": "info",
     "not reproduced": "danger",
     "does not transfer to the models measured here": "danger",

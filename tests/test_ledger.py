@@ -10,7 +10,7 @@ import yaml
 
 from widthprune import WidthPruneError, load_results, published
 from widthprune.audit.claims import load_claims
-from widthprune.audit.effects import NO, UNSURE, YES
+from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
@@ -42,14 +42,15 @@ def ledger(evidence):
         (YES, ABSENT, ABSENT, REPRODUCED),
         (YES, YES, NO, REPRODUCED),
         (YES, UNSURE, UNSURE, REPRODUCED),
-        (YES, YES, YES, LIKE_CONTROL),
-        (YES, NO, YES, NO_TRANSFER),
-        (NO, YES, YES, NOT),
-        (UNSURE, NO, YES, INCONCLUSIVE),
+        (YES, YES, AS_MUCH, LIKE_CONTROL),
+        (YES, YES, MORE, LIKE_CONTROL),
+        (YES, NO, MORE, NO_TRANSFER),
+        (NO, YES, MORE, NOT),
+        (UNSURE, NO, MORE, INCONCLUSIVE),
         (ABSENT, UNSURE, NO, INCONCLUSIVE),
         (ABSENT, NO, NO, NO_TRANSFER),
         (ABSENT, YES, NO, REPRODUCED),
-        (ABSENT, ABSENT, YES, UNTESTABLE),
+        (ABSENT, ABSENT, MORE, UNTESTABLE),
     ],
 )
 def test_outcomes_follow_from_answers(published_says, others_say, control, outcome):
@@ -67,8 +68,8 @@ def test_outcomes_follow_from_answers(published_says, others_say, control, outco
         ("ifeval-1b-40", "+46%", LIKE_CONTROL),
         ("ifeval-1b-30", "+75%", REPRODUCED),
         ("ifeval-3b-points", "+3.7 points", INCONCLUSIVE),
-        ("mmlu-3b-60", "-53.8%", LIKE_CONTROL),
-        ("instruct-ifeval", "-59.9%", LIKE_CONTROL),
+        ("mmlu-3b-60", "-53.8%", REPRODUCED),
+        ("instruct-ifeval", "-59.9%", REPRODUCED),
         ("mc2-3b-60", "+16.7%", LIKE_CONTROL),
         ("criteria-ppl-1b", "17.50", REPRODUCED),
         ("criteria-lambada-vow", "+9207%", REPRODUCED),
@@ -86,9 +87,10 @@ def test_what_is_within_its_error_is_inconclusive_and_says_what_would_settle_it(
     assert ledger[name].outcome == INCONCLUSIVE and re.match(r"[\d,]+ items instead of", ledger[name].settle)
 
 
-def test_the_ledger_is_large_enough_and_uses_every_outcome(ledger):
+def test_the_ledger_is_large_enough_and_uses_all_outcomes_but_one(ledger):
     assert len(ledger) >= 75
-    assert {one.outcome for one in ledger.values()} == set(OUTCOMES)
+    # One model measured here works, too few to say that something does not transfer.
+    assert {one.outcome for one in ledger.values()} == set(OUTCOMES) - {NO_TRANSFER}
 
 
 def test_no_verdict_is_typed():
@@ -119,6 +121,45 @@ def test_a_changed_floor_changes_the_verdict(evidence):
     assert judge(CLAIMS["ifeval-1b-40"], Evidence(evidence.measured_table, floors)).outcome == REPRODUCED
 
 
+def test_one_model_alone_decides_no_transfer_in_no_case():
+    assert decide(YES, NO, ABSENT, against=1) == INCONCLUSIVE == decide(ABSENT, NO, ABSENT, against=1)
+    assert decide(NO, NO, ABSENT, against=1) == NOT
+
+
+def test_a_fall_that_ends_at_the_floor_is_a_fall(evidence, ledger):
+    falls = [one for one in ledger.values() if one.claim.ends]
+    assert len(falls) == 6 and all(one.outcome == REPRODUCED for one in falls)
+    assert all("ends at the floor" in one.because for one in falls)
+    nowhere = Evidence(evidence.measured_table, evidence.floor_table.assign(value=0.0))
+    assert "ends above the floor" in judge(CLAIMS["mmlu-3b-60"], nowhere).because
+
+
+def test_the_floor_is_no_control_of_a_fall():
+    assert not any(
+        "like(" in f"{claim.alike}" and "falls(" in f"{claim.recompute} {claim.holds}"
+        for claim in CLAIMS.values()
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.recompute])
+def test_no_rule_breaks_on_scores_that_do_not_move(evidence, name):
+    table = published("capabilities")
+    whole = table[table["pruning_pct"] == 0].set_index(["model", "task", "metric"])["value"]
+    still = whole.reindex(pd.MultiIndex.from_frame(table[["model", "task", "metric"]])).to_numpy()
+    world = Evidence(
+        evidence.measured_table.iloc[:0], evidence.floor_table, capabilities=table.assign(value=still)
+    )
+    found = judge(CLAIMS[name], world)
+    assert found.outcome in OUTCOMES
+    if name in ("r-3b", "p-3b", "r-1b", "p-1b"):
+        assert (found.published, found.outcome) == (UNSURE, INCONCLUSIVE)
+
+
+def test_a_correlation_is_settled_by_widths(ledger):
+    points = re.match(r"(\d+) points instead of 7 \(widths, MMLU with ", ledger["p-3b"].settle)
+    assert points and 10 < int(points[1]) < 20
+
+
 def measured(models=("base", "other"), **perplexities):
     """Measured perplexities of WikiText at 10% under each criterion, the same for every model."""
     rows = [
@@ -144,6 +185,46 @@ def measured(models=("base", "other"), **perplexities):
 def test_measured_results_change_the_verdict(evidence, perplexities, outcome, holds):
     found = judge(CLAIMS["criteria-wikitext"], Evidence(measured(**perplexities), evidence.floor_table))
     assert (found.outcome, found.measured) == (outcome, holds)
+
+
+@pytest.mark.parametrize(
+    ("random", "says"), [(40.0, "it does more"), (50.0, "it does as much"), (70.0, "it does not")]
+)
+def test_the_row_says_what_a_control_does(evidence, random, says):
+    table = measured(PPM=50.0, VOW=90.0, PON=80.0, RANDOM=random)
+    found = judge(CLAIMS["criteria-wikitext"], Evidence(table, evidence.floor_table))
+    assert f": {says} (base " in found.because
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_row_reports_no_control_of_models_that_it_did_not_consult(ledger, name):
+    """Names of models after a control are those whose answers to the claim stand in the row."""
+    answered = set(re.findall(r"([\w.-]+): (?:yes|no|cannot tell),", ledger[name].protocol))
+    named = set(
+        re.findall(r"[(,] ?([\w.-]+) (?:does as much|does more|no|cannot tell)(?=[,)])", ledger[name].because)
+    )
+    assert named <= answered
+    assert all(f"control, {control}: " in ledger[name].because for control, rule in CLAIMS[name].controls if rule
+               and ledger[name].outcome != UNTESTABLE)  # fmt: skip
+
+
+def test_several_controls_are_judged_apart(evidence):
+    floor = evidence.floor_table.assign(value=0.0)  # a responder that knows nothing is below every score
+    say = judge(CLAIMS["selective-filter"], Evidence(evidence.measured_table, floor)).because
+    assert "better in IFEval: it does not; control, removing random neurons, which select nothing: " in say
+
+
+def test_what_one_model_alone_contradicts_is_inconclusive_and_says_so(evidence):
+    table = measured(["base"], PPM=50.0, VOW=90.0, PON=40.0, RANDOM=70.0)
+    found = judge(CLAIMS["criteria-wikitext"], Evidence(table, evidence.floor_table))
+    assert (found.outcome, found.settle) == (INCONCLUSIVE, "a second model that says no, too")
+    assert "no (one model), base no" in found.because
+
+
+def test_every_verdict_says_what_decided(ledger):
+    assert all(one.because for one in ledger.values())
+    assert all("on the models measured here: " in one.because for one in ledger.values()
+               if one.claim.measured and one.outcome != UNTESTABLE)  # fmt: skip
 
 
 def test_models_that_disagree_decide_nothing_and_any_model_counts(evidence):
@@ -220,20 +301,24 @@ def test_a_chapter_shows_the_ledger_s_verdicts_and_no_others(path, ledger):
     assert "grade(" not in text and not any(f'"{outcome}"' in text for outcome in OUTCOMES)
 
 
-def test_what_the_paper_gets_right_is_counted(evidence):
-    book = Ledger(ROOT / "results")
-    held = [
-        name
-        for name, claim in CLAIMS.items()
-        if claim.chapter == "05_efficiency" and book.judge(name).published == YES
-    ]
-    asked = [name for name, claim in CLAIMS.items() if claim.chapter == "05_efficiency" and claim.recompute]
-    assert (
-        f"Of {len(asked)} claims of this chapter that its own tables can answer, they bear out {len(held)}: "
-        in (book.gets_right("05_efficiency"))
+@pytest.mark.parametrize("chapter", sorted({claim.chapter for claim in CLAIMS.values()}))
+def test_what_the_paper_gets_right_is_what_is_reproduced(ledger, chapter):
+    asked = [one for one in ledger.values() if one.claim.chapter == chapter and one.published]
+    right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
+    first, _, rest = Ledger(ROOT / "results").gets_right(chapter).partition(" as much or more")
+    named = "claim" if len(asked) == 1 else "claims"
+    assert f"Of {len(asked)} {named} of this chapter that its own tables can answer, {len(right)} " in first
+    listed, _, _ = first.partition(" more claim")
+    assert all(one.claim.claim.rstrip(".") in listed for one in right)
+    assert all(
+        one.claim.claim.rstrip(".") in rest and one.claim.claim.rstrip(".") not in listed for one in but
     )
+    assert bool(rest) == bool(but)
+
+
+def test_an_id_that_is_no_claim():
     with pytest.raises(WidthPruneError, match="claim must be an id of claims.yaml, got 'energy-24'"):
-        book.judge("energy-24")
+        Ledger(ROOT / "results").judge("energy-24")
 
 
 def test_without_results_the_published_tables_answer(tmp_path):
@@ -270,6 +355,7 @@ GOOD = "- {id: a, group: g, claim: c, where: w, chapter: 01_architecture, recomp
         (GOOD + ", printed: 3}", "a prints a number and states no tolerance"),
         (GOOD.replace("'True'", "null") + "}", "a states no rule"),
         (GOOD + ", alike: 'True'}", "a has a rule for a control and does not name it"),
+        (GOOD + ", control: [b, c], alike: 'True'}", "a names 2 controls, with 1 rules"),
     ],
 )
 def test_bad_claims(text, message):

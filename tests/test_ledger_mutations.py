@@ -51,14 +51,14 @@ def possible(claim):
     return found | ({LIKE_CONTROL} if claim.alike else set())
 
 
-# Made-up measurements of a base and an instruct model, all of which work: scores move by so much a tenth of the neurons.
+# Made-up measurements of two instruct models, which work: scores move by so much a tenth of the neurons.
 
 FLAT = dict.fromkeys(("PPM", "VOW", "PON", "L2", "RANDOM", "PPM-REVERSED"), 0.0)
 
 
 def measured(knowledge, behaviour, perplexity, entropy=0.0):
     rows = []
-    for model, template in itertools.product(("base", "some-instruct"), (False, True)):
+    for model, template in itertools.product(("some-instruct", "other-instruct"), (False, True)):
         common = dict(model=model, chat_template=template, n=4000, seed=0, num_fewshot=0, dtype="auto")
         for task in (*KNOWLEDGE, *BEHAVIOUR, *PERPLEXITIES):
             slopes = knowledge if task in KNOWLEDGE else behaviour if task in BEHAVIOUR else perplexity

@@ -9,7 +9,7 @@ from .escaping import as_myst
 # In this order wherever they are counted. Chapters and ledger share them.
 OUTCOMES = (
     "reproduced",
-    "reproduced, cannot be told apart from a control",
+    "reproduced, but a control does as much or more",
     "inconclusive",
     "not reproduced",
     "does not transfer to the models measured here",

@@ -16,6 +16,7 @@ OPTIONAL = {
     "unit",
     "found",
     "holds",
+    "ends",
     "measured",
     "only",
     "control",
@@ -41,12 +42,20 @@ class Claim:
     unit: str = ""
     found: str | None = None
     holds: str | None = None
+    ends: str | None = None
     measured: str | None = None
     only: str = ""
-    control: str = ""
-    alike: str | None = None
+    control: str | list[str] = ""
+    alike: str | list[str] | None = None
     needs: str = ""
     v3: str = ""
+
+    @property
+    def controls(self) -> list[tuple[str, str]]:
+        """Every control with its rule."""
+        return list(
+            zip(*(x if isinstance(x, list) else [x] for x in (self.control, self.alike)), strict=True)
+        )
 
 
 def load_claims(text: str | None = None) -> list[Claim]:
@@ -72,6 +81,9 @@ def load_claims(text: str | None = None) -> list[Claim]:
             raise WidthPruneError(f"claims.yaml: {name} prints a number and states no tolerance")
         if entry.get("alike") and not entry.get("control"):
             raise WidthPruneError(f"claims.yaml: {name} has a rule for a control and does not name it")
+        named, ruled = ([x] if isinstance(x, str) else x or [] for x in map(entry.get, ("control", "alike")))
+        if len(named) != len(ruled):
+            raise WidthPruneError(f"claims.yaml: {name} names {len(named)} controls, with {len(ruled)} rules")
         if entry["recompute"] is None and not entry.get("measured") and not entry.get("needs"):
             raise WidthPruneError(f"claims.yaml: {name} states no rule, and not what one would need")
         claims.append(Claim(**entry))

@@ -6,13 +6,14 @@ by Holm over that claim's own family, which is the effects that are given to one
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import binomtest, norm
 
 YES, NO, UNSURE = "yes", "no", "cannot tell"
+AS_MUCH, MORE = "does as much", "does more"  # answers about a control, beside "no" and "cannot tell"
 MARGIN = 0.25  # of the unpruned score: a fall that would matter, in the sense of `Rule.keeps`
 POWER = 0.8  # chance of finding an effect as large as the one seen
 
@@ -21,7 +22,9 @@ POWER = 0.8  # chance of finding an effect as large as the one seen
 class Effect:
     """How far a score moved, in units in which higher is better (of a perplexity, of its logarithm).
 
-    ``before`` is the score it moved from, ``n`` the number of items, ``label`` says what was compared.
+    ``before`` is the score it moved from, ``n`` the number of items, ``label`` says what was compared, and ``p`` is the
+    two-sided p of an exact test, where there was one; else it follows from the standard error. Of a correlation,
+    ``change`` is r and ``points`` is true: its ``n`` counts points. ``family`` is how many tests its error allows for.
     """
 
     change: float
@@ -29,6 +32,9 @@ class Effect:
     before: float = math.nan
     n: float = math.nan
     label: str = ""
+    p: float = math.nan
+    points: bool = False
+    family: int = 1
 
     @property
     def z(self) -> float:
@@ -46,17 +52,41 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Undecided:
-    """An effect that decided nothing, with its distance from the line in standard errors."""
+    """An effect that decided nothing, with its distance in standard errors from the line that it has to pass."""
 
     effect: Effect
     z: float
     critical: float
 
     def items(self) -> float:
-        """Items at which an effect as large would be significant with a chance of `POWER`."""
-        if not self.z:
-            return math.inf
-        return self.effect.n * ((self.critical + norm.ppf(POWER)) / abs(self.z)) ** 2
+        """Items at which an effect as large would be significant with a chance of `POWER`.
+
+        Of a correlation, points: by Fisher's z, whose standard error is 1 / sqrt(n - 3).
+        """
+        needed = self.critical + norm.ppf(POWER)
+        if self.effect.points:
+            z = abs(math.atanh(min(abs(self.effect.change), 1 - 1e-12)))
+            return 3 + (needed / z) ** 2 if z else math.inf
+        return self.effect.n * (needed / abs(self.z)) ** 2 if self.z else math.inf
+
+
+@dataclass(frozen=True)
+class Open:
+    """An undecided question: effects that would have to pass together for one answer, and those of which one is enough.
+
+    ``each`` pass upwards, ``either`` downwards, as ``z`` is counted: one that lies on the other side never passes.
+    """
+
+    each: list[Undecided]
+    either: list[Undecided]
+
+    def together(self) -> Undecided | None:
+        """The one of ``each`` that takes most, if all could pass."""
+        return max(self.each, key=Undecided.items) if self.each and all(u.z > 0 for u in self.each) else None
+
+    def alone(self) -> Undecided | None:
+        """The one of ``either`` that takes least."""
+        return min((u for u in self.either if u.z < 0), key=Undecided.items, default=None)
 
 
 @dataclass
@@ -68,7 +98,7 @@ class Rule:
 
     sigmas: float = 2.0
     holm: bool = True
-    open: list[Undecided] = field(default_factory=list)
+    open: list[Open] = field(default_factory=list)
 
     @property
     def alpha(self) -> float:
@@ -77,16 +107,17 @@ class Rule:
 
     def signs(self, effects: Sequence[Effect]) -> list[int]:
         """1 for a significant rise, -1 for a significant fall, else 0, with Holm over all of them."""
-        p = [1.0 if math.isnan(e.z) else 2 * norm.sf(abs(e.z)) for e in effects]
+        p = [e.p if e.p >= 0 else 1.0 if math.isnan(e.z) else 2 * norm.sf(abs(e.z)) for e in effects]
         if self.holm and p:
             p = holm(p)
-        return [0 if q > self.alpha else 1 if e.z > 0 else -1 for e, q in zip(effects, p, strict=True)]
+        return [0 if q > self.alpha else 1 if e.change > 0 else -1 for e, q in zip(effects, p, strict=True)]
 
     def rises(self, *effects: Effect) -> str:
         """Yes, if every effect is a significant rise; no, if one is a significant fall."""
         signs = self.signs(effects)
         answer = NO if -1 in signs else YES if signs and all(signs) else UNSURE
-        self._keep_open(answer, [e for e, sign in zip(effects, signs, strict=True) if not sign], len(effects))
+        left = [e for e, sign in zip(effects, signs, strict=True) if not sign]
+        self._keep_open(answer, left, left, len(effects))
         return answer
 
     def falls(self, *effects: Effect) -> str:
@@ -100,7 +131,7 @@ class Rule:
             return NO
         # Each must be excluded, so no correction: it is the intersection of the tests that is asked.
         left = [e for e in spared if not e.z > self.sigmas]
-        self._keep_open(UNSURE if left else YES, left, 1)
+        self._keep_open(UNSURE if left else YES, left, effects, 1, len(effects))
         return UNSURE if left or not effects else YES
 
     def some_rise(self, *effects: Effect) -> str:
@@ -109,22 +140,59 @@ class Rule:
             return YES
         short = [replace(e, change=e.change - MARGIN * abs(e.before)) for e in effects]
         left = [e for e in short if not e.z < -self.sigmas]
-        self._keep_open(UNSURE if left else NO, left, 1)
+        turned = [[replace(e, change=-e.change) for e in group] for group in (left, effects)]
+        self._keep_open(UNSURE if left else NO, *turned, 1, len(effects))
         return UNSURE if left or not effects else NO
 
     def not_worse(self, *effects: Effect) -> str:
-        """No, if one is a significant fall; else yes. For controls, which need not be better than the criterion."""
+        """No, if one is a significant fall; else yes. For what so few items can contradict, and not bear out."""
         return NO if -1 in self.signs(effects) else YES
 
-    def _keep_open(self, answer: str, effects: Sequence[Effect], family: int) -> None:
-        if answer == UNSURE:
-            critical = norm.isf(self.alpha / 2 / (max(family, 1) if self.holm else 1))
-            self.open += [Undecided(e, e.z, float(critical)) for e in effects if not math.isnan(e.z)]
+    def compare(self, *effects: Effect) -> str:
+        """What a control does, of effects that say how much better it is than what it is a control of.
+
+        "no", if one is a significant fall; "does more", if one is a significant rise; "does as much", if none is
+        either, and a quarter of the score is excluded both ways. Not to be significant is not enough for that.
+        """
+        signs = self.signs(effects)
+        if any(signs):
+            return NO if -1 in signs else MORE
+        close = [
+            abs(e.change) + self.sigmas * e.stderr < MARGIN * abs(e.before) and abs(e.z) < self.sigmas
+            for e in effects
+        ]
+        return AS_MUCH if close and all(close) else UNSURE
+
+    def _keep_open(self, answer: str, each, either, family: int, either_family: int | None = None) -> None:
+        if answer != UNSURE:
+            return
+        families = (family, either_family or family)
+        self.open.append(Open(*(self._undecided(*x) for x in zip((each, either), families, strict=True))))
+
+    def _undecided(self, effects: Sequence[Effect], family: int) -> list[Undecided]:
+        def critical(e: Effect) -> float:
+            return float(norm.isf(self.alpha / 2 / (max(family, e.family, 1) if self.holm else 1)))
+
+        return [Undecided(e, e.z, critical(e)) for e in effects if not math.isnan(e.z)]
 
 
 def answer_of(x) -> str:
     """An answer of what an expression gave: answers stay, and true is yes."""
-    return x if isinstance(x, str) and x in (YES, NO, UNSURE) else YES if x else NO
+    return x if isinstance(x, str) and x in (YES, NO, UNSURE, AS_MUCH, MORE) else YES if x else NO
+
+
+def control(shows, compared=AS_MUCH) -> str:
+    """What a control does: whether it shows the effect at all comes first, then how it compares."""
+    shows = answer_of(shows)
+    return answer_of(compared) if shows == YES else shows
+
+
+def agree_controls(answers: Sequence[str]) -> str:
+    """One answer of several controls of one claim: those that can tell, if they say the same; the weaker of two."""
+    told = set(answers) - {UNSURE}
+    if told == {AS_MUCH, MORE}:
+        return AS_MUCH
+    return told.pop() if len(told) == 1 else UNSURE
 
 
 def both(*answers) -> str:
@@ -154,16 +222,21 @@ def models_needed(answers: Sequence[str], alpha: float) -> int:
 
 
 def to_settle(rule: Rule, answers: Sequence[str] = ()) -> str:
-    """What would settle an inconclusive verdict, computed from what was undecided; empty if nothing was."""
+    """What would settle an inconclusive verdict, were the effects as large as they seem; empty if nothing was undecided.
+
+    The cheaper of two ways: as much as the hardest takes, where all that is left points the way of the claim, or as
+    much as the easiest takes of what points the other way.
+    """
     if {YES, NO} <= set(answers):
         return f"the models disagree: {models_needed(answers, rule.alpha)} models, if the rest agreed"
-    if not rule.open:
+    together, alone = [one.together() for one in rule.open], [one.alone() for one in rule.open]
+    ways = [u for u in alone if u]
+    if together and all(together):  # several rules of one claim have to be borne out, each
+        ways.append(max(together, key=Undecided.items))
+    best = min(ways, key=Undecided.items, default=None)
+    if best is None or math.isnan(best.items()):
         return ""
-    hardest: Callable[[Undecided], float] = Undecided.items
-    worst = max(rule.open, key=hardest)
-    needed = worst.items()
-    if math.isnan(needed):
-        return ""
+    effect, needed = best.effect, best.items()
     size = "more than a million" if needed > 1e6 else f"{math.ceil(needed):,}"
-    now = "" if math.isnan(worst.effect.n) else f" instead of {worst.effect.n:,.0f}"
-    return f"{size} items{now} ({worst.effect.label})"
+    now = "" if math.isnan(effect.n) else f" instead of {effect.n:,.0f}"
+    return f"{size} {'points' if effect.points else 'items'}{now} ({effect.label})"

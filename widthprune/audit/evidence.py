@@ -18,7 +18,7 @@ from ..sizes import kept_size
 from ..stats import correlate
 from ..tasks import TASKS, headline
 from .association import associations
-from .effects import Effect, Rule, both, inverse
+from .effects import UNSURE, Effect, Rule, both, control, inverse
 from .evidence_efficiency import EfficiencyEvidence
 from .evidence_measured import MeasuredEvidence
 from .floors import headline_floors
@@ -32,10 +32,10 @@ PLAIN = {
 PCTS = range(10, 70, 10)
 
 
-def _as_effect(r: float, p: float, n: float) -> Effect:
-    """A correlation as an effect with the p given."""
+def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Effect:
+    """A correlation as an effect with the p given, which allows for a family of tests."""
     z = float(norm.isf(max(p, 1e-300) / 2))  # a straight line has a p of nothing
-    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label="points of a correlation")
+    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, points=True, family=family)
 
 
 class Evidence(EfficiencyEvidence, MeasuredEvidence):
@@ -78,8 +78,9 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
             if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
         }
         rule = self.rule
-        verbs = {f.__name__: f for f in (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse)}
-        return own | verbs | PLAIN | {"both": both, "inverse": inverse, "log": np.log, "PCTS": PCTS}
+        verbs = (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse, rule.compare)
+        verbs = {f.__name__: f for f in (*verbs, both, control, inverse)}
+        return own | verbs | PLAIN | {"log": np.log, "PCTS": PCTS}
 
     # Published benchmarks.
 
@@ -160,27 +161,35 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         return False
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
-        """A column of `widthprune.audit.association.associations` on the published table."""
+        """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
+        scores = [
+            where(headline(self.capabilities), model=LLAMA[model], task=task)["value"]
+            for task in (knowledge, behaviour)
+        ]
+        if any(score.nunique() == 1 for score in scores):
+            return np.nan
         rows = where(self._pairs, **asked)
         if column not in rows:  # what takes long is computed for the pair alone
             table = where(self.capabilities, model=LLAMA[model])
             rows = associations(table[table["task"].isin([knowledge, behaviour])])
         return only(rows, f"{knowledge} and {behaviour} of {model}", column)
 
-    def follows_dose(self, model: str, knowledge: str, behaviour: str) -> bool:
+    def follows_dose(self, model: str, knowledge: str, behaviour: str) -> bool | str:
         """Whether r is what the ratio alone gives: of one sign with it, and it within the 95% interval of r."""
         r, dose, low, high = (
             self.pair(model, knowledge, behaviour, name) for name in ("r", "dose_r", "low", "high")
         )
-        return bool(r * dose > 0 and low <= dose <= high)
+        return UNSURE if np.isnan(r) else bool(r * dose > 0 and low <= dose <= high)
 
     def correlated(self, model: str, knowledge: str, behaviour: str) -> Effect:
         """How strongly two benchmarks go together, whichever way: an effect whose p is `p_holm` of all pairs."""
-        p = self.pair(model, knowledge, behaviour, "p_holm" if self.rule.holm else "p")
-        return _as_effect(
-            abs(self.pair(model, knowledge, behaviour)), p, self.pair(model, knowledge, behaviour, "n")
+        r, p, n = (
+            self.pair(model, knowledge, behaviour, name)
+            for name in ("r", "p_holm" if self.rule.holm else "p", "n")
         )
+        label = f"widths, {TASKS[knowledge].label} with {TASKS[behaviour].label} of {model}"
+        return _as_effect(abs(r), p, n, label, len(self._pairs) if self.rule.holm else 1)
 
     def inverse_pair(self, model: str) -> Effect:
         """How strongly knowledge and truthfulness of a measured model go opposite ways while it works: an effect."""
@@ -192,7 +201,7 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
             found = correlate(*levels)
         except WidthPruneError as error:
             raise NoEvidence(f"{model}: {error}") from None
-        return _as_effect(-found.r, found.p, found.n)
+        return _as_effect(-found.r, found.p, found.n, f"widths of {model}")
 
     # Published criteria and shapes.
 
@@ -236,7 +245,10 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
 
     @cached_property
     def _pairs(self) -> pd.DataFrame:
-        return associations(self.capabilities, self._floors["blind"], resampled=False)
+        try:
+            return associations(self.capabilities, self._floors["blind"], resampled=False)
+        except WidthPruneError:  # no pair moves
+            return pd.DataFrame(columns=["model", "knowledge", "behaviour"])
 
     @cached_property
     def _tested(self) -> dict:

@@ -18,7 +18,7 @@ from .effects import Effect
 from .lookup import NoEvidence
 
 TEXTS = ("wikitext", "pocket_prose")
-UNPAIRED = (np.nan, np.nan)
+UNPAIRED = (np.nan, np.nan, np.nan)
 
 
 class MeasuredEvidence:
@@ -163,19 +163,20 @@ class MeasuredEvidence:
     def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
         headline = metric in (None, TASKS[task].metric)
         log = headline and not TASKS[task].higher_is_better
-        (x, dx, *_), (y, dy, n, (flips, stderr)) = before, after
+        (x, dx, *_), (y, dy, n, (flips, stderr, p)) = before, after
         paired = stderr if np.isnan(flips) else paired_stderr(y - x, flips, n)
         paired = paired if headline and not log else np.nan
         change, stderr = difference((x, dx), (y, dy), log=log, paired=paired)
         self.seen.append((model, task, what, int(n), chat_template, not np.isnan(paired)))
         label = f"{TASKS[task].label} of {model}, {what}"
-        return Effect(-change if log else change, stderr, np.log(x) if log else x, n, label)
+        p = p if headline and not log else np.nan
+        return Effect(-change if log else change, stderr, np.log(x) if log else x, n, label, p)
 
     def _score(self, cells, model, task, criterion, pct, metric=None) -> tuple[float, float, float, tuple]:
         """Value, standard error, items, and what pairs it with the unpruned model; over draws, their mean.
 
-        That is the share of items that flipped and the standard error of the mean change, each NaN where the
-        answers were not kept.
+        That is the share of items that flipped, the standard error of the mean change, and McNemar's exact p, each
+        NaN where the answers were not kept.
         """
         metric = metric or TASKS[task].metric
         if (criterion, pct, metric) not in cells:
@@ -192,7 +193,7 @@ class MeasuredEvidence:
         if len(x) > 1:
             spread = np.hypot(spread, x.std(ddof=1) / np.sqrt(len(x)))
         value = float(np.exp(x.mean()) if log else x.mean())
-        kept = (cells.get((criterion, pct, name), []) for name in ("flip_rate", "change_stderr"))
+        kept = (cells.get((criterion, pct, name), []) for name in ("flip_rate", "change_stderr", "mcnemar_p"))
         kept = tuple(float(rows[0][0]) if len(rows) == len(x) == 1 else np.nan for rows in kept)
         return value, float(spread * value if log else spread), float(n.min()), kept
 

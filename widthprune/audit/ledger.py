@@ -6,7 +6,8 @@ Chapters ask a `Ledger` for theirs, so that no chapter can say what the front pa
 """
 
 import ast
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ..results import load_results, tidy
 from ..tasks import TASKS
 from ..verdicts import OUTCOMES, Verdict
 from .claims import Claim, found_text, load_claims, printed
-from .effects import NO, UNSURE, YES, agree, answer_of, to_settle
+from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
 from .floors import load_floors
 
@@ -39,46 +40,57 @@ class Judged:
     settle: str = ""  # beside an inconclusive verdict: how many items or models would settle it
 
 
-def decide(published: str, measured: str, alike: str) -> str:
+def decide(published: str, measured: str, alike: str, against: int = 2) -> str:
     """The outcome of three answers: of the published tables, of the models measured here, and of the control.
 
-    An answer is "yes", "no", "cannot tell", or empty where there is none. The published tables come first: what
-    they contradict is not reproduced, whatever other models do. A control counts only for a claim that stands.
+    An answer is "yes", "no", "cannot tell", or empty where there is none; of a control also "does as much" or "does
+    more". The published tables come first: what they contradict is not reproduced, whatever other models do. A
+    control counts only for a claim that stands. ``against`` is how many models answered "no": one alone, on few
+    items, contradicts a claim and does not decide it.
     """
     if published == NO:
         return NOT
     if published == UNSURE:
         return INCONCLUSIVE
     if measured == NO:
-        return NO_TRANSFER
+        return NO_TRANSFER if against > 1 else INCONCLUSIVE
     if published == ABSENT and measured != YES:
         return INCONCLUSIVE if measured == UNSURE else UNTESTABLE
-    return LIKE_CONTROL if alike == YES else REPRODUCED
+    return LIKE_CONTROL if alike in (AS_MUCH, MORE) else REPRODUCED
 
 
 def judge(claim: Claim, evidence: Evidence) -> Judged:
     """The verdict on one claim, by `decide`, with the reasons in words."""
     evidence.rule.open.clear()
-    x, reason = _evaluate(claim, "recompute", evidence)
+    x, reason = _evaluate(claim, claim.recompute, evidence)
     published, found = (ABSENT, "") if x is None else (_agrees(claim, x), found_text(claim, x))
     if claim.found and x is not None:
-        found = str(_evaluate(claim, "found", evidence)[0])
+        found = str(_evaluate(claim, claim.found, evidence)[0])
     reasons = [_reason(claim, found, published)] if x is not None else [reason] if reason else []
     if published == YES and claim.holds:
-        holds, reason = _evaluate(claim, "holds", evidence)
+        holds, reason = _evaluate(claim, claim.holds, evidence)
         published = answer_of(holds) if holds is not None else published
         reasons.append(reason or _HOLDS[published])
-    answers, rows = _by_model(claim, "measured", evidence)
+    if claim.ends and x is not None:
+        at, _ = _evaluate(claim, claim.ends, evidence)
+        reasons.append(f"ends {'at' if at else 'above'} the floor")
+    if published != UNSURE:  # else it is the published tables that have to settle it
+        evidence.rule.open.clear()
+    answers, rows = _by_model(claim, evidence)
     measured = agree(list(answers.values())) if answers else ABSENT
-    alike = ABSENT
-    if claim.alike:
-        alike, state = _alike(claim, evidence)
-    outcome = decide(published, measured, alike)
-    if outcome in (REPRODUCED, LIKE_CONTROL) and claim.alike:
-        reasons.append(f"control, {claim.control}: {state}")
+    undecided = replace(evidence.rule, open=list(evidence.rule.open))
+    controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
+    alike = next((word for word in (MORE, AS_MUCH) if word in [word for word, _ in controls]), ABSENT)
+    against = list(answers.values()).count(NO)
+    outcome = decide(published, measured, alike, against)
+    if claim.measured:
+        reasons.append(_measured_reason(measured, answers))
+    reasons += [f"control, {text}" for _, text in controls]
     if outcome == UNTESTABLE:
         reasons = [claim.needs or "; ".join([*reasons, *rows])]
-    settle = to_settle(evidence.rule, list(answers.values())) if outcome == INCONCLUSIVE else ""
+    settle = to_settle(undecided, list(answers.values())) if outcome == INCONCLUSIVE else ""
+    if outcome == INCONCLUSIVE and published != UNSURE and measured == NO:
+        settle = "a second model that says no, too"
     shown = "" if not claim.measured else measured or "not yet"
     return Judged(claim, outcome, found, shown, "; ".join(reasons), published, "; ".join(rows), settle)
 
@@ -88,9 +100,10 @@ _HOLDS = {
     NO: "but the opposite holds, by more than its error",
     UNSURE: "but within its error, so that it cannot be told",
 }
-_ALIKE = {
-    YES: "it shows the same, and the two cannot be told apart",
-    NO: "told apart",
+_CONTROL = {
+    MORE: "it does more",
+    AS_MUCH: "it does as much",
+    NO: "it does not",
     UNSURE: "cannot tell",
     ABSENT: "not measured yet",
 }
@@ -102,26 +115,34 @@ def _reason(claim: Claim, found: str, published: str) -> str:
     return f"in the published tables: {published}" + (f", {found}" if claim.found else "")
 
 
-def _alike(claim: Claim, evidence: Evidence) -> tuple[str, str]:
-    """Whether the control shows the same, and how that is said."""
-    if _asks_models(claim.alike):
-        answers, _ = _by_model(claim, "alike", evidence)
-        alike = agree(list(answers.values())) if answers else ABSENT
-        each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
-        return alike, _ALIKE[alike] + (f" (the same on {each})" if each else "")
-    x, _ = _evaluate(claim, "alike", evidence)
-    alike = ABSENT if x is None else answer_of(x)
-    return alike, _ALIKE[alike]
+def _measured_reason(measured: str, answers: dict[str, str]) -> str:
+    if not answers:
+        return "on the models measured here: no answer yet"
+    each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
+    alone = " (one model)" if sum(answer != UNSURE for answer in answers.values()) == 1 else ""
+    return f"on the models measured here: {measured}{alone}, {each}"
 
 
-def _by_model(claim: Claim, field: str, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
+def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: dict) -> tuple[str, str]:
+    """What one control does, and how that is said: of the models measured, those that answered the claim itself."""
+    if _asks_models(rule):
+        each = {model: _evaluate(claim, rule, evidence, model)[0] for model in answers}
+    else:
+        each = {"": _evaluate(claim, rule, evidence)[0]}
+    each = {model: control(x) for model, x in each.items() if x is not None}
+    word = agree_controls(list(each.values())) if each else ABSENT
+    models = ", ".join(f"{model} {answer}" for model, answer in each.items() if model)
+    return word, f"{name}: {_CONTROL[word]}" + (f" ({models})" if models else "")
+
+
+def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows = {}, []
-    for model in evidence.models() if getattr(claim, field) else ():
+    for model in evidence.models() if claim.measured else ():
         if claim.only and claim.only not in model:
             continue
         evidence.seen.clear()
-        x, reason = _evaluate(claim, field, evidence, model)
+        x, reason = _evaluate(claim, claim.measured, evidence, model)
         if x is None:
             rows.append(f"{model}: no answer, {reason}")
             continue
@@ -186,16 +207,30 @@ class Ledger:
         """What the paper gets right, of the claims of a chapter: a paragraph in Markdown."""
         judged = [self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter]
         asked = [one for one in judged if one.published != ABSENT]
-        right = [one for one in asked if one.published == YES]
-        listed = "; ".join(
-            one.claim.claim.rstrip(".")
-            + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
-            for one in right
+        right = [one for one in asked if one.outcome == REPRODUCED]
+        but = [one for one in asked if one.outcome == LIKE_CONTROL]
+        text = (
+            f"**What the paper gets right.** Of {_claims(asked)} of this chapter that its own tables can answer, "
+            f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced{_listed(right)}."
         )
-        return (
-            f"**What the paper gets right.** Of {len(asked)} claims of this chapter that its own tables can answer, "
-            f"they bear out {len(right)}" + (f": {listed}." if right else ".")
-        )
+        if not but:
+            return text
+        comes = "comes out, but a control does" if len(but) == 1 else "come out, but controls do"
+        return f"{text} {_claims(but, 'more')} {comes} as much or more{_listed(but)}."
+
+
+def _claims(claims: list[Judged], more: str = "") -> str:
+    return f"{len(claims)} {more} claim{'s' * (len(claims) != 1)}".replace("  ", " ")
+
+
+def _listed(claims: list[Judged]) -> str:
+    """The claims with what was found for them, after a colon; nothing of none."""
+    shown = "; ".join(
+        one.claim.claim.rstrip(".")
+        + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
+        for one in claims
+    )
+    return f": {shown}" if shown else ""
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
@@ -217,11 +252,11 @@ def _asks_models(expression: str) -> bool:
     )
 
 
-def _evaluate(claim: Claim, field: str, evidence: Evidence, model: str | None = None):
+def _evaluate(claim: Claim, expression: str | None, evidence: Evidence, model: str | None = None):
     """(value, "") of one of a claim's expressions, or (None, why there is none)."""
-    expression = getattr(claim, field)
     if not expression:
         return None, ""
+    field = next((name for name, text in vars(claim).items() if text == expression), "alike")
     names = {"__builtins__": {}} | evidence.names() | {"model": model}
     try:
         return eval(_compiled(expression, f"{claim.id}.{field}"), names), ""
@@ -232,4 +267,7 @@ def _evaluate(claim: Claim, field: str, evidence: Evidence, model: str | None = 
 
 
 def _agrees(claim: Claim, x) -> str:
-    return answer_of(x if claim.printed is None else abs(x - claim.printed) <= claim.tolerance)
+    if claim.printed is None:
+        return answer_of(x)
+    # What is not a number, as a correlation of what does not move, agrees with nothing and contradicts nothing.
+    return UNSURE if math.isnan(x) else answer_of(abs(x - claim.printed) <= claim.tolerance)
