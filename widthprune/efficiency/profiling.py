@@ -22,7 +22,7 @@ from ..results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_rows, tidy, 
 from ..sizes import expansion_ratio, kept_size
 from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch
-from .meter import PARTS, Reading, measure_idle, measured, offline_tracker
+from .meter import PARTS, Reading, check_meter, measure_idle, measured
 from .workloads import WORKLOADS, find_workload, read_prompts
 
 SEEDS = (42, 123, 456)  # of the published runs
@@ -104,7 +104,7 @@ def profile_model(
                     settings |= {"batch_size": work.batch_size, "max_new_tokens": work.max_new_tokens}
                     asked.append((point, work, settings | {"multiple_of": multiple}))
     if energy and any(find_run(results_dir, s) is None for _, _, s in asked):
-        offline_tracker()  # refuses in time where codecarbon is not installed
+        check_meter()
     missing = _run(asked, results_dir, random_weights, idle_s if energy else None, dtype, device)
     runs = [run for _, _, s in asked if (run := find_run(results_dir, s))]
     table = tidy(pd.DataFrame([row for run in runs for row in run_rows(run)]), PROFILE_COLUMNS)
