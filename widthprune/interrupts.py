@@ -1,0 +1,79 @@
+"""Signals that ask a command to stop: an exception in the main thread, so that what was begun is cleaned up.
+
+Python makes an exception of SIGINT alone; SIGTERM, which schedulers send, and SIGHUP end it on the spot.
+"""
+
+import signal
+import sys
+import threading
+from contextlib import contextmanager
+
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the process to stop. Its text is one line, and ``status`` the exit status of a shell."""
+
+    def __init__(self, number: int):
+        super().__init__(
+            f"stopped by {signal.Signals(number).name}: nothing half-written is left, and the same command "
+            "goes on or starts again"
+        )
+        self.number = number
+        self.status = 128 + number
+
+
+@contextmanager
+def interruptible():
+    """Inside, `Interrupted` is raised wherever the main thread is when a signal to stop arrives."""
+
+    def stop(number, frame):
+        raise Interrupted(number)
+
+    def unraisable(lost):
+        # In a destructor or a callback an exception is only printed: send the signal again.
+        if isinstance(lost.exc_value, Interrupted):
+            signal.raise_signal(lost.exc_value.number)
+        else:
+            hook(lost)
+
+    hook = sys.unraisablehook
+    with _handled_by(stop):
+        sys.unraisablehook = unraisable
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+
+
+@contextmanager
+def uninterrupted():
+    """Signals to stop wait for the end of the block, which must be short: for cleaning up."""
+    arrived = []
+    try:
+        with _handled_by(lambda number, frame: arrived.append(number)):
+            yield
+    finally:
+        for number in arrived[:1]:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def _handled_by(handler):
+    before = {}
+    # Only the main thread may set handlers, and only it runs them.
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in map(_number, NAMES) if number}
+    # What is ignored stays so (nohup), and so does what was not set from Python (None).
+    before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    try:
+        for number in before:
+            signal.signal(number, handler)
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _number(name: str) -> int | None:
+    return getattr(signal, name, None)
