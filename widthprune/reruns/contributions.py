@@ -10,6 +10,7 @@ from pathlib import Path
 from ..activation_criteria import ALL_CRITERIA
 from ..errors import WidthPruneError
 from ..grid import GLOBAL
+from ..options import existing_folder, folder_to_write
 from ..results import SAME_KIND, is_profile, read_run, run_key, run_path, write_run
 from ..suites import SUITES
 from ..tasks import TASKS
@@ -34,15 +35,15 @@ class Problem:
 def add_check(commands) -> None:
     command = commands.add_parser("check", help="check results files: a line for each problem")
     command.set_defaults(run=check)
-    command.add_argument("results_dir", type=Path)
+    command.add_argument("results_dir", type=existing_folder)
 
 
 def add_contribute(commands) -> None:
     command = commands.add_parser("contribute", help="check a run's results and copy them in, source named")
     command.set_defaults(run=contribute)
-    command.add_argument("source", type=Path, help="a folder of `rerun`, or any results directory")
+    command.add_argument("source", type=existing_folder, help="a folder of `rerun`, or any results directory")
     command.add_argument("--name", required=True, help="who measured, as the book shall say it")
-    command.add_argument("--results-dir", type=Path, default=Path("results"), help="default results")
+    command.add_argument("--results-dir", type=folder_to_write, default="results", help="default results")
 
 
 def check(options) -> None:

@@ -24,7 +24,7 @@ PRUNING = (
     "widths",
 )
 # These store and explain numbers, and cannot change one.
-PLUMBING = ("errors", "provenance", "results", "samples", "tasks")
+PLUMBING = ("errors", "interrupts", "options", "provenance", "readiness", "results", "samples", "tasks")
 
 
 def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:
