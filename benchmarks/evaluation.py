@@ -20,11 +20,11 @@ import time
 import numpy as np
 from lm_eval.models.huggingface import HFLM
 
+from widthprune import prune_model, score_model
 from widthprune.grid import grid
 from widthprune.measure import measure
 from widthprune.models import load_model, model_shape
 from widthprune.prefix_lm import PrefixLM
-from widthprune.pruning import prune_model, score_model
 from widthprune.suites import find_benchmarks
 from widthprune.tasks import TASKS
 

@@ -16,14 +16,16 @@ from pathlib import Path
 
 import papermill
 import yaml
-from contributed import contributed_page
+from contributed import contributed_page, read_contributed
+from numbers_in_pages import compute_numbers, fill_pages
 
-from widthprune.audit.ledger import OUTCOMES, Judged, judge_all, save_ledger, to_html
+from widthprune.audit.ledger import Judged, judge_all
+from widthprune.audit.ledger_tables import save_ledger, to_html
 from widthprune.errors import WidthPruneError, one_line
 from widthprune.interrupts import Interrupted, interruptible
 from widthprune.options import Parser, folder_to_write
 from widthprune.reruns.notebooks import execute_notebook
-from widthprune.results import load_profiles, load_results
+from widthprune.verdicts import OUTCOMES
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
@@ -61,8 +63,16 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
     ledger = judge_all(ROOT / "results")
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
-    contributed = contributed_page(load_results(stage / "results"), load_profiles(stage / "results"))
-    (stage / "book" / "contributed.md").write_text(contributed, encoding="utf-8")
+    try:
+        # Before the page of strangers' results: what they write is never filled in.
+        fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
+    except WidthPruneError as error:
+        print(f"book: error: {error}; no book was built", file=sys.stderr)
+        return 1
+    *tables, problems = read_contributed(ROOT / "contributed")
+    for problem in problems:
+        print(f"book: left out: {problem}", file=sys.stderr)
+    (stage / "book" / "contributed.md").write_text(contributed_page(*tables), encoding="utf-8")
     if render(stage, output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)

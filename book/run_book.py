@@ -15,18 +15,23 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from build import ROOT, render
+from numbers_in_pages import compute_numbers, fill_pages
 
+from widthprune.escaping import as_line, as_myst
 from widthprune.reruns.plan import read_plan
-from widthprune.results import load_results
+from widthprune.reruns.records import without_path
+from widthprune.results import load_results, public_name
 from widthprune.tables import criterion_labels, with_error
 from widthprune.tasks import TASKS, headline
 from widthprune.verdicts import collect
 
 BADGES = {
     "reproduced": "success",
-    "partly": "warning",
+    "reproduced, cannot be told apart from a control": "warning",
+    "inconclusive": "info",
     "not reproduced": "danger",
-    "not testable": "secondary",
+    "does not transfer to the models measured here": "danger",
+    "not testable here": "secondary",
 }
 
 
@@ -39,11 +44,13 @@ def main(run: Path) -> int:
         stage / "book",
         ignore=shutil.ignore_patterns("__pycache__", "intro.md", "reproduce.md", "contribute.md"),
     )
+    fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
     (stage / "notebooks").mkdir()
     notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]
     settings = config(plan)
     for path in notebooks:
-        text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"], settings["repository"])
+        text = without_path(path.read_text(encoding="utf-8"), plan["request"]["model"])
+        text = links_out(text, plan["notebooks"], settings["repository"])
         (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
@@ -82,13 +89,13 @@ def config(plan: dict) -> dict:
 
 
 def short(plan: dict) -> str:
-    return plan["request"]["model"].rstrip("/").split("/")[-1]
+    return public_name(plan["request"]["model"]).split("/")[-1]
 
 
 def front_page(plan: dict, record: dict, run: Path, stage: Path, notebooks: list[Path]) -> str:
     widths = [*(f"{ratio:g}x" for ratio in plan["request"]["ratios"])]
     widths += [f"{pct:g}% pruned" for pct in plan["request"]["pruning_pcts"]]
-    return f"""# {short(plan)} at {", ".join(widths)}
+    return f"""# {as_myst(short(plan))} at {", ".join(widths)}
 
 One run of `widthprune rerun`: the model below at these widths beside itself unpruned. Numbers from the paper are marked
 as published in the chapters; everything on this page was measured in this run.
@@ -139,12 +146,13 @@ def measured_table(rows: pd.DataFrame) -> str:
         "pruned",
         *(TASKS[task].label for task in tasks),
     ]
+    heads = [as_myst(head) for head in heads]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for (criterion, ratio, size, pct), texts in zip(wide.index, wide[tasks].to_numpy(), strict=True):
-        cells = [criterion, f"{ratio:.2f}x", str(size), f"{pct:g}%", *texts]
+        cells = [as_myst(criterion), f"{ratio:.2f}x", str(size), f"{pct:g}%", *texts]
         lines.append("| " + " | ".join(cells) + " |")
     items = rows.groupby("task")["n"].max()
-    counts = ", ".join(f"{TASKS[task].label} {items[task]}" for task in tasks)
+    counts = as_myst(", ".join(f"{TASKS[task].label} {items[task]}" for task in tasks))
     return "\n".join(lines) + f"\n\n± is one standard error. Items: {counts}."
 
 
@@ -155,22 +163,21 @@ def verdict_table(stage: Path, notebooks: list[Path]) -> str:
         notebook = json.loads((stage / "notebooks" / path.name).read_text(encoding="utf-8"))
         for found in collect(notebook):
             badge = f"{{bdg-{BADGES[found.outcome]}}}`{found.outcome}`"
-            cells = [text.replace("|", "\\|") for text in (found.claim, found.published, found.measured)]
+            cells = [as_myst(text) for text in (found.claim, found.published, found.measured)]
             link = f"[{path.stem[:2]}](../notebooks/{path.name})"
             lines.append("| " + " | ".join([*cells, badge, link]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def missing(plan: dict) -> str:
-    return "".join(f"- Missing: {task}, {reason}.\n" for task, reason in plan["missing"].items())
+    return "".join(
+        f"- Missing: {as_myst(task)}, {as_myst(reason)}.\n" for task, reason in plan["missing"].items()
+    )
 
 
 def command_line(request: dict) -> str:
     """The command that asks the same question, with the model's folder left out of a local path."""
-    words = [
-        "widthprune rerun --model",
-        request["model"].rstrip("/").split("/")[-1] if request["model"].startswith("/") else request["model"],
-    ]
+    words = ["widthprune rerun --model", as_line(public_name(request["model"]))]
     for name in ("ratios", "pruning_pcts", "criteria", "suite", "experiments", "limit", "seed", "device"):
         value = request[name]
         if value not in (None, []):
@@ -195,7 +202,9 @@ def record_table(record: dict) -> str:
         "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         "data": ", ".join(f"{task} {data}" for task, data in record["data"].items()),
     }
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {text} |" for name, text in rows.items())])
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {name} | {as_myst(text)} |" for name, text in rows.items())]
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,12 @@
 """Tiny random models of every family that transformers can build: the same small numbers for all."""
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 # By the names that configs use; a config takes those it has.
 SMALL = dict(
@@ -25,19 +30,27 @@ SMALL = dict(
 # What some families need besides.
 LATENT = dict(head_dim=None, num_key_value_heads=4)
 OWN = {
+    "axk1": LATENT,
+    "axk2": LATENT,
     "bamba": dict(attn_layer_indices=[1]),
     "deepseek_v2": LATENT,
     "deepseek_v3": LATENT,
+    "deepseek_v32": LATENT,
+    "falcon_h1": dict(mamba_d_ssm=64),
     "gemma3n_text": dict(
         intermediate_size=88,
         num_kv_shared_layers=0,
         activation_sparsity_pattern=[0.0] * 3,
         vocab_size_per_layer_input=97,
     ),
+    "gemma4_text": dict(vocab_size_per_layer_input=300),
     "glm4_moe_lite": LATENT,
+    "glm_moe_dsa": LATENT,
     "gpt_neo": dict(attention_types=[[["global"], 3]]),
     "granitemoehybrid": dict(layer_types=["mamba", "attention", "mamba"]),
     "jamba": dict(attn_layer_period=2, attn_layer_offset=1, expert_layer_period=2, expert_layer_offset=0),
+    "longcat_flash": LATENT | dict(expert_ffn_hidden_size=40),
+    "mamba2": dict(head_dim=16),
     "minicpm3": LATENT,
     "mpt": dict(expansion_ratio=4),
     "qwen3_next": dict(num_hidden_layers=4),
@@ -59,3 +72,49 @@ def tiny_family(model_type: str, seed: int = 0, **changes):
             norm = name.endswith("norm.weight") or ".ln_" in name
             parameter.normal_(mean=float(norm), std=0.15 if parameter.ndim > 1 else 0.05)
     return model
+
+
+def tiny_decoder(config_class, seed: int = 0, **changes):
+    """A seeded model of any class that `transformers.MODEL_FOR_CAUSAL_LM_MAPPING` knows, by rules for all.
+
+    Numbers of the config and of those inside it are replaced by name; a class that wants others is not
+    built, and neither is one that stays above ten million parameters.
+    """
+    config = config_class(**_shrunk(config_class().to_dict(), config_class.model_type) | changes)
+    with torch.device("meta"):
+        size = sum(each.numel() for each in AutoModelForCausalLM.from_config(config).parameters())
+    if size > 1e7:
+        raise ValueError(f"{size / 1e6:.0f} million parameters with the tests' small numbers")
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.15)
+            elif name.endswith("bias"):
+                parameter.normal_(std=0.05)
+    return model
+
+
+def _shrunk(given: dict, model_type: str) -> dict:
+    small = SMALL | {"vocab_size": 300, "max_position_embeddings": 512, "n_positions": 512}
+    fields = {k: v for k, v in small.items() if k in given and not isinstance(given[k], list | dict)}
+    layers = given.get("num_hidden_layers")
+    for name, value in given.items():
+        if isinstance(value, list) and len(value) == layers:  # one for each layer, of which three stay
+            fields[name] = [value[0], value[layers // 2], value[-1]]
+        elif isinstance(value, dict) and value.get("model_type"):
+            fields[name] = _shrunk(value, value["model_type"]) | {"model_type": value["model_type"]}
+    return {k: v for k, v in (fields | OWN.get(model_type, {})).items() if v is not None}
+
+
+def byte_tokenizer():
+    """A tokenizer of 300 tokens in which every text has tokens of its own."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    trainer = BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator(["the question and the answer of the test"], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")

@@ -47,6 +47,19 @@ def test_two_series_that_only_follow_the_dose_have_no_partial_correlation():
     other = np.array([0, 1, -1, 0, -1, 1, 0]) * 0.1  # orthogonal to the first, to a line and to a constant
     found = associate(5 - dose + noise, 3 + dose + other, dose)
     assert found["r"] < -0.99 and abs(found["partial_r"]) < 0.4 and found["partial_p"] > 0.3
+    # Their noise is of no account beside the dose, so r is what the dose gives.
+    assert found["dose_r"] == pytest.approx(found["r"], abs=0.005)
+
+
+def test_steps_and_dose_by_hand():
+    x, y, dose = [0.0, 1.0, 3.0, 4.0], [0.0, 2.0, 2.0, 5.0], [0.0, 1.0, 2.0, 3.0]
+    found = associate(x, y, dose)
+    assert found["steps_r"] == pytest.approx(np.corrcoef([1, 2, 1], [2, 0, 3])[0, 1])
+    r = np.corrcoef([x, y, dose])
+    assert found["dose_r"] == pytest.approx(r[0, 2] * r[1, 2])
+    # The partial correlation is what r has beyond it.
+    left = (r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))
+    assert found["partial_r"] == pytest.approx(left)
 
 
 def test_bootstrap_holds_the_coefficient_and_repeats():
@@ -69,6 +82,8 @@ def pairs():
 def test_the_paper_s_two_correlations(pairs, model, r, p):
     row = pairs.query("model == @model and knowledge == 'mmlu' and behaviour == 'truthfulqa_mc2'").iloc[0]
     assert (f"{row['r']:.3f}", f"{row['p']:.3f}", row["n"]) == (r, p, 7)
+    # First differences as the audit quotes them.
+    assert round(row["steps_r"], 2) == (-0.29 if model.endswith("3B") else -0.42)
     # What the audit says of them.
     assert row["partial_p"] > 0.05 and row["p_holm"] > 0.05
     assert row["n_above"] == (3 if model.endswith("3B") else 1) and np.isnan(row["r_above"])

@@ -108,8 +108,9 @@ def test_padding_that_sees_nothing_is_a_number():
     assert blocks.isfinite().all()
 
 
-def test_a_bias_is_refused_and_not_left_out():
+@pytest.mark.parametrize("name", attention.CHANGES_SCORES)
+def test_what_changes_scores_is_refused_and_not_left_out(name):
     query = torch.randn(1, 2, 1, 4)
     key, value = parts(1, 2, 0, 1, 4)
-    with pytest.raises(WidthPruneError, match="position bias"):
-        attend(torch.nn.Module(), query, key, value, None, position_bias=torch.ones(1, 2, 1, 1))
+    with pytest.raises(WidthPruneError, match=name):
+        attend(torch.nn.Module(), query, key, value, None, **{name: torch.ones(1, 2, 1, 1)})

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
@@ -63,7 +64,7 @@ def test_every_notebook_is_in_the_book():
 )
 def test_what_the_front_page_says_of_the_control(model, task):
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
-    assert evidence.beats(model, task, "RANDOM", "PPM", 10)
+    assert evidence.better(model, task, "RANDOM", "PPM", 10).z > 2
 
 
 @pytest.mark.parametrize("pct", [50, 60])
@@ -76,9 +77,8 @@ def test_what_the_front_page_says_of_the_control_at_high_percentages(model, pct)
     draws = prose.loc[prose["criterion"] == "RANDOM", "value"]
     assert len(draws) == 3 and prose.loc[prose["criterion"] == "PPM", "value"].item() < draws.min()
     evidence = Evidence(measured, load_floors())
-    ppm, error = evidence.measured_change(model, "pocket_facts", "PPM", pct, beside=["RANDOM"])
-    random, other = evidence.measured_change(model, "pocket_facts", "RANDOM", pct, beside=["PPM"])
-    assert abs(ppm - random) < 2 * (error**2 + other**2) ** 0.5
+    ppm, random = (evidence.shift(model, "pocket_facts", name, pct) for name in ("PPM", "RANDOM"))
+    assert abs(ppm.change - random.change) < 2 * (ppm.stderr**2 + random.stderr**2) ** 0.5
 
 
 def test_what_the_front_page_says_of_empty_answers():
@@ -97,11 +97,9 @@ def test_what_the_front_page_says_of_the_chat_template():
         return evidence.measured("smollm2-135m-instruct", task, criterion, pct, metric, chat_template=True)
 
     assert in_template("ifeval", 0, "empty") == in_template("pocket_instructions", 0, "empty") == 0
-    for task, n, whole, least, most in (("ifeval", 200, 38, 13, 25), ("pocket_instructions", 120, 41, 8, 18)):
-        assert in_template(task, 0) == pytest.approx(whole / n)
-        assert in_template(task, 0) < evidence.floor(task)
-        pruned = [in_template(task, pct) for pct in PAPER_PCTS[1:]]
-        assert [min(pruned), max(pruned)] == pytest.approx([least / n, most / n])
+    for task, n in (("ifeval", 200), ("pocket_instructions", 120)):
+        whole = n * in_template(task, 0)
+        assert in_template(task, 0) < evidence.floor(task, "prompt echoed 8 times")
         # As much is taken by lot: no fewer by two standard errors under the criterion.
         assert in_template(task, 40, "mcnemar_p", "RANDOM") < 0.05
         error = (whole / n * (1 - whole / n) / n) ** 0.5
@@ -111,7 +109,8 @@ def test_what_the_front_page_says_of_the_chat_template():
         for task in ("ifeval", "pocket_instructions")
         for pct in PAPER_PCTS[1:]
     }
-    assert round(p_values.pop(("ifeval", 10)), 3) == 0.047 and max(p_values.values()) < 0.01
+    # Each is significant, that of IFEval at 10% barely.
+    assert 0.01 < p_values.pop(("ifeval", 10)) < 0.05 and max(p_values.values()) < 0.01
     made = ["detectable_format:title", "detectable_content:postscript", "detectable_format:multiple_sections"]
     for kind in made:
         assert in_template("ifeval", 0, f"share_{kind}") > 0.6
@@ -121,8 +120,7 @@ def test_what_the_front_page_says_of_the_chat_template():
 def test_what_the_front_page_says_of_ifeval_on_a_base_model():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
     scores = {pct: evidence.measured("gemma3-270m", "ifeval", "PPM", pct) for pct in PAPER_PCTS[1:]}
-    assert evidence.measured("gemma3-270m", "ifeval", "none", 0) == 0.16
-    assert (min(scores.values()), max(scores.values())) == (0.05, 0.08)
+    assert max(scores.values()) < evidence.measured("gemma3-270m", "ifeval", "none", 0)
 
 
 @pytest.fixture(scope="session")
@@ -250,10 +248,20 @@ def test_a_warning_in_a_page_fails_the_build(small_book):
     assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
 
 
+def test_a_page_that_asks_for_a_number_nobody_computes(small_book):
+    with (small_book / "book" / "start.md").open("a") as page:
+        page.write("\nAt {{ nothing }} of it.\n")
+    done = build(root=small_book)
+    assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
+    assert "book: error: start.md asks for nothing, which numbers.yml does not name" in done.stderr
+
+
 def test_what_the_front_page_says_of_criteria_that_look_at_data():
     evidence = Evidence(load_results(ROOT / "results"), load_floors())
-    whole = evidence.measured("smollm2-135m-instruct", "pocket_prose", "none", 0)
-    ppm, error = evidence.measured_change("smollm2-135m-instruct", "pocket_prose", "PPM", 10)
     for criterion in CALIBRATED:
-        change, other = evidence.measured_change("smollm2-135m-instruct", "pocket_prose", criterion, 10)
-        assert change < 0.5 * whole and change + 2 * (error**2 + other**2) ** 0.5 < ppm
+        # Less than half as much again as the unpruned model, and better than PPM.
+        change = evidence.shift("smollm2-135m-instruct", "pocket_prose", criterion, 10).change
+        assert (
+            -np.log(1.5) < change
+            and evidence.better("smollm2-135m-instruct", "pocket_prose", criterion, "PPM", 10).z > 2
+        )

@@ -34,15 +34,6 @@ def test_prune_writes_several_models_in_one_pass(language_model, tmp_path, capsy
         assert config["intermediate_size"] == size
 
 
-def test_a_plan_imports_no_torch(language_model, tmp_path):
-    code = (
-        "import sys; from widthprune.__main__ import main; main(sys.argv[1:]); "
-        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
-    options = ["prune", language_model, "--out", str(tmp_path / "out"), "--pruning-pct", "40", "--dry-run"]
-    assert subprocess.run([sys.executable, "-c", code, *options], capture_output=True).returncode == 0
-
-
 def test_evaluate_prints_and_writes(language_model, tmp_path, capsys):
     arguments = ["--tasks", "pocket_facts", "--pruning-pcts", "0", "20", "--limit", "3"]
     assert main(["evaluate", language_model, *arguments, "--results-dir", str(tmp_path)]) == 0
@@ -55,7 +46,7 @@ BAD = {
     "no target": ([], "exactly one of them; got neither"),
     "percentage": (["--pruning-pct", "100"], "--pruning-pct must be in [0, 100), got '100'"),
     "ratio": (["--expansion-ratio", "3"], "expansion_ratio must be in (0, 2.7500]"),
-    "criterion": (["--pruning-pct", "10", "--criterion", "MOW"], "criterion must be one of MAW, PPM"),
+    "criterion": (["--pruning-pct", "10", "--criterion", "MOW"], "criterion must be one of PPM, MAW"),
     "option": (["--pruning-pct", "10", "--fast"], "unrecognized arguments: --fast"),
     "number": (["--pruning-pct", "ten"], "--pruning-pct must be in [0, 100), got 'ten'"),
 }

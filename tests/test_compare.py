@@ -50,6 +50,19 @@ def test_a_difference_by_hand(runs):
     assert row["z"] == pytest.approx(2.0) and (row["model_a"], row["model_b"]) == ("one", "two")
 
 
+def test_perplexities_are_compared_by_their_logarithms(tmp_path, capsys):
+    for run, value in (("a", 10.0), ("b", 30.0)):
+        metrics = [{"metric": "word_perplexity", "value": value, "stderr": 3.0, "n": 100}]
+        write_run(
+            tmp_path / run, SETTINGS | {"task": "wikitext"}, metrics, {"device": "cpu", "duration_s": 1.0}
+        )
+    (row,) = compare_runs(load_results(tmp_path / "a"), load_results(tmp_path / "b")).to_dict("records")
+    assert row["difference"] == pytest.approx(math.log(3))
+    assert row["z"] == pytest.approx(math.log(3) / math.hypot(0.3, 0.1))
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "log 1.099" in capsys.readouterr().out
+
+
 def test_what_one_run_has_alone_stands_without_a_difference(runs):
     table = compare_runs(*map(load_results, runs)).set_index("pruning_pct")
     assert table["value_a"][20] == 0.4 and pd.isna(table["value_b"][20]) and pd.isna(table["difference"][20])

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from widthprune import WidthPruneError, load_model, prune_model
 from widthprune.calibration import Calibration, calibrate
-from widthprune.compensation import mean_contribution
+from widthprune.variants.compensation import mean_contribution
 
 TEXT = Calibration(["the question and the answer", "of the test", "the test of the answer and the question"])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from widthprune import WidthPruneError, load_model
-from widthprune.audit.controls import different_neurons, random_initialised, same_damage
+from widthprune.audit.controls import different_neurons, random_initialised, same_damage, same_neurons
 from widthprune.results import one_sweep, tidy
 
 
@@ -93,3 +93,13 @@ def test_what_cannot_be_compared():
         same_damage(tidy(pd.DataFrame(rows("PPM", [(10, 1000.0, 0.2)]))), "pocket_facts")
     with pytest.raises(WidthPruneError, match="no criterion was measured on both"):
         same_damage(tidy(pd.DataFrame(WHOLE)), "pocket_facts")
+
+
+def test_agreement_of_two_criteria_by_hand():
+    ones = {"a": torch.tensor([1.0, 2.0, 3.0, 4.0]), "b": torch.tensor([1.0, 2.0, 2.0, 4.0])}
+    twos = {"a": torch.tensor([1.0, 3.0, 2.0, 4.0]), "b": torch.tensor([4.0, 3.0, 2.0, 1.0])}
+    # Of 2 + 2 neurons removed, layer a shares the first and layer b the third, where a tie decides.
+    assert same_neurons(ones, twos, 50) == {
+        "pruning_pct": 50, "shared": 0.5, "by_chance": 0.5, "ties": 1, "layers": 2
+    }  # fmt: skip
+    assert same_neurons(ones, ones, 25)["shared"] == 1

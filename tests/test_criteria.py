@@ -1,122 +1,106 @@
+"""The table of criteria: every record leads to a function, and a new one reaches all that names criteria."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from widthprune import CRITERIA, WidthPruneError, score_neurons
-from widthprune.criteria import _extremes, random_scores
+from widthprune import CALIBRATED, CRITERIA, WidthPruneError, prune_model, score_neurons, weight_criteria
+from widthprune.__main__ import main
+from widthprune.criteria import GLOBAL, REGISTRY, Criterion, criterion_of, find_criterion
+from widthprune.figures import plot_criteria
+from widthprune.grid import grid
+from widthprune.reruns.experiments import needed_runs, notebook_parameters
+from widthprune.results import run_rows
 
-GATE = torch.tensor([[1.0, -3.0, 0.0], [2.0, 2.0, 2.0]])
-UP = torch.tensor([[0.5, 0.5, -1.0], [-4.0, 1.0, 0.0]])
-
-# By hand, from the definitions.
-BY_HAND = {
-    "MAW": [3 + 1, 2 + 4],
-    "PPM": [(1 + 3) + (0.5 + 1), (2 + 2) + (1 + 4)],
-    "VOW": [13 / 3 + 0.75, 0 + 7],
-    "PON": [4 * 2, 6 * 5],
-    "L2": [10**0.5 + 1.5**0.5, 12**0.5 + 17**0.5],
-}
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02_criteria.ipynb"
 
 
-BY_HAND_UNGATED = {"MAW": [3.0, 2.0], "PPM": [4.0, 4.0], "VOW": [13 / 3, 0.0], "PON": [4.0, 6.0]}
+@pytest.fixture
+def spread(monkeypatch):
+    """What adding a criterion takes: a function, and a record."""
+
+    def function(*inputs, seed=0):
+        return sum(weight.float().std(dim=1) for weight in inputs)
+
+    monkeypatch.setattr(weight_criteria, "spread", function, raising=False)
+    monkeypatch.setitem(REGISTRY, "SPREAD", Criterion("SPREAD", "standard deviations", "spread", seeded=True))
 
 
-@pytest.mark.parametrize("criterion", BY_HAND)
-def test_scores_by_hand(criterion):
-    torch.testing.assert_close(
-        score_neurons(GATE, UP, criterion), torch.tensor(BY_HAND[criterion], dtype=torch.float32)
+def test_names_are_keys_and_functions_are_there():
+    assert all(name == record.name == name.upper() for name, record in REGISTRY.items())
+    assert all(callable(record.function) and record.label for record in REGISTRY.values())
+    assert set(CRITERIA) | set(CALIBRATED) == set(REGISTRY) and not set(CRITERIA) & set(CALIBRATED)
+
+
+def test_names_need_no_torch():
+    code = "import sys, widthprune.grid; print(widthprune.CRITERIA); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_book_has_every_criterion():
+    book = NOTEBOOK.parent.parent / "book"
+    assert set(REGISTRY) <= set(re.findall(r"^\| (\S+) \|", (book / "method.md").read_text(), re.MULTILINE))
+    assert set(REGISTRY) <= set(re.findall(r"[A-Z0-9-]+", (book / "glossary.md").read_text()))
+
+
+def test_a_new_one_scores_and_prunes(spread, llama):
+    rows = torch.tensor([[1.0, 3.0], [2.0, 2.0]])
+    assert score_neurons(rows, rows, "spread").tolist() == pytest.approx([2 * 2**0.5, 0])
+    same = prune_model(llama, "VOW", pruning_pct=40).state_dict()
+    assert prune_model(llama, "SPREAD", pruning_pct=40).state_dict().keys() == same.keys()
+
+
+def test_a_new_one_reaches_the_command_line(spread, language_model, tmp_path, capsys):
+    assert main(["prune", language_model, "--out", str(tmp_path / "out"), "--criterion", "spread"]
+                + ["--pruning-pct", "40", "--seed", "3"]) == 0  # fmt: skip
+    assert "SPREAD" in (tmp_path / "out" / "README.md").read_text()
+    assert "--seed 3" in (tmp_path / "out" / "README.md").read_text()
+    for command in ("prune", "evaluate", "rerun"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "SPREAD" in capsys.readouterr().out
+
+
+def test_a_new_one_reaches_figures(spread):
+    names = ["none", "PPM", "SPREAD", "SPREAD" + GLOBAL, "SOMEONE'S"]
+    rows = dict(
+        task="wikitext", metric="word_perplexity", value=[10.0, 20, 30, 40, 50], stderr=1.0, label="m"
+    )
+    ax = plot_criteria(pd.DataFrame({"criterion": names[::-1]} | rows), task="wikitext")
+    shown = [text.get_text() for text in ax.get_yticklabels()]
+    assert shown[:3] == ["unpruned", "PPM", "SPREAD"] and set(shown[3:]) == set(names[3:])
+
+
+def test_a_new_one_reaches_the_notebooks_parameter_and_rerun(spread):
+    asked = {"ratios": (2.4,), "pruning_pcts": (), "criteria": ("SPREAD",)}
+    parameters = notebook_parameters(NOTEBOOK, asked)
+    own = notebook_parameters(NOTEBOOK, asked | {"criteria": ()})
+    assert parameters["criteria"] == [*own["criteria"], "SPREAD"]
+    runs = needed_runs(("pocket_prose",), (), parameters, (8192, 2048))
+    assert {"SPREAD", "PPM"} <= {run.point.criterion for run in runs}
+
+
+@pytest.mark.parametrize("label", ["RANDOM", "RANDOM" + GLOBAL, "SPREAD" + GLOBAL])
+def test_what_is_drawn_has_a_draw(spread, label):
+    name = label.removesuffix(GLOBAL)
+    points = grid(88, 32, pruning_pcts=[40], criteria=[name, "PPM"], neuron_seeds=[1, 2])
+    assert [(p.criterion, p.neuron_seed) for p in points[1:]] == [(name, 1), (name, 2), ("PPM", None)]
+    run = {"provenance": {}, "metrics": [{}], "settings": {"criterion": label, "seed": 5}}
+    assert run_rows(run)[0]["neuron_seed"] == 5
+    assert (
+        run_rows(run | {"settings": {"criterion": "PPM" + GLOBAL, "seed": 5}})[0].get("neuron_seed") is None
     )
 
 
-def test_default_is_ppm():
-    assert score_neurons(GATE, UP).tolist() == BY_HAND["PPM"]
-
-
-def test_maw_and_ppm_rank_differently():
-    # One large weight against a pair of large weights of opposite sign.
-    one_sided = torch.tensor([[3.0, 0.0], [2.0, -2.0]])
-    assert score_neurons(one_sided, one_sided, "MAW").argmax() == 0
-    assert score_neurons(one_sided, one_sided, "PPM").argmax() == 1
-
-
-def test_ppm_of_an_all_positive_row_adds_its_minimum():
-    # max + |min|, as the paper's code has it, is not max - min where a row keeps one sign.
-    positive = torch.tensor([[5.0, 2.0]])
-    assert score_neurons(positive, positive, "PPM").item() == 14.0
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10**6), dtype=st.sampled_from([torch.bfloat16, torch.float16, torch.float64]))
-def test_scores_are_float32_whatever_the_dtype(criterion, seed, dtype):
-    gate, up = torch.randn(2, 17, 9, generator=torch.Generator().manual_seed(seed)).to(dtype)
-    scores = score_neurons(gate, up, criterion)
-    assert scores.dtype == torch.float32 and scores.shape == (17,)
-    torch.testing.assert_close(scores, score_neurons(gate.float(), up.float(), criterion))
-
-
-def test_float16_scores_do_not_overflow():
-    big = torch.full((2, 8), 60000.0, dtype=torch.float16)
-    for criterion in BY_HAND:
-        assert score_neurons(big, big, criterion).isfinite().all()
-
-
-def test_random_is_a_seeded_permutation():
-    first, second = random_scores(50, seed=(1, 0)), random_scores(50, seed=(1, 1))
-    assert sorted(first.tolist()) == list(range(50))
-    assert torch.equal(first, random_scores(50, seed=(1, 0)))
-    assert not torch.equal(first, second)
-
-
-def test_random_ignores_the_weights():
-    weights = torch.randn(2, 12, 4)
-    assert torch.equal(
-        score_neurons(weights[0], weights[1], "RANDOM", seed=3),
-        score_neurons(GATE.new_ones(12, 4), UP.new_zeros(12, 4), "RANDOM", seed=3),
-    )
-
-
-def test_unknown_criterion():
-    with pytest.raises(WidthPruneError, match="criterion must be one of MAW, PPM, .*, got 'SUM'"):
-        score_neurons(GATE, UP, "SUM")
-
-
-def test_shapes_that_differ():
-    with pytest.raises(WidthPruneError, match=r"got \(2, 3\) and \(1, 3\)"):
-        score_neurons(GATE, UP[:1])
-
-
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite(criterion, bad):
-    gate = GATE.clone()
-    gate[1, 1] = bad
-    with pytest.raises(WidthPruneError, match="must be finite"):
-        score_neurons(gate, UP, criterion)
-
-
-def test_integer_weights():
-    with pytest.raises(WidthPruneError, match="torch.int8"):
-        score_neurons(GATE.to(torch.int8), UP.to(torch.int8))
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    dtype=st.sampled_from([torch.bfloat16, torch.float16]),
-    bits=st.lists(st.integers(-(2**15), 2**15 - 1), min_size=12, max_size=12),
-)
-def test_extremes_of_16_bit_rows_are_those_of_torch(dtype, bits):
-    """Any bits: signed zeros, infinities, NaN, rows of one sign."""
-    weight = torch.tensor(bits, dtype=torch.int16).view(dtype).reshape(4, 3)
-    largest, smallest = _extremes(weight)
-    finite = weight.isfinite().all(dim=1)
-    assert torch.equal(largest[finite], weight[finite].amax(dim=1).float())
-    assert torch.equal(smallest[finite], weight[finite].amin(dim=1).float())
-    # What is not finite reaches the scores, where it is refused.
-    assert not (largest[~finite] + smallest[~finite].abs()).isfinite().any()
-
-
-def test_without_a_gate_a_criterion_has_one_term():
-    for name, scores in BY_HAND_UNGATED.items():
-        torch.testing.assert_close(score_neurons(GATE, None, name), torch.tensor(scores))
+def test_labels_of_results():
+    assert criterion_of("WANDA-SP-GLOBAL") is REGISTRY["WANDA-SP"] is find_criterion("wanda-sp")
+    assert criterion_of("none") is None and criterion_of("another") is None
+    with pytest.raises(WidthPruneError, match="criterion must be one of PPM, MAW, .*, PPM-ACT, got 'none'"):
+        find_criterion("none")
+    with pytest.raises(WidthPruneError, match="criterion must be one of ACT, .*, PPM-ACT, got 'PPM'"):
+        find_criterion("PPM", needs_text=True)

@@ -86,5 +86,10 @@ def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
     assert 0 <= table["pocket_facts", 50, "mcnemar_p"] <= 1
     # MC2 is no count of right answers, so it has no paired test; nothing is compared with itself.
     assert ("pocket_misconceptions_mc2", 50, "mcnemar_p") not in table
+    pruned = load_samples(tmp_path, task="pocket_misconceptions_mc2", pruning_pct=50.0)
+    change = pruned.set_index("doc_id")["acc"] - items.set_index("doc_id")["acc"]
+    assert table["pocket_misconceptions_mc2", 50, "change_stderr"] == pytest.approx(
+        change.std() / len(change) ** 0.5
+    )
     assert ("pocket_facts", 0, "kl_to_unpruned") not in table
     assert table["pocket_instructions", 50, "words"] > 0

@@ -80,6 +80,7 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, chat_mode
         prompts.extend(request.args[0] for request in requests)
         return [""] * len(requests)
 
+    monkeypatch.setattr("widthprune.engines.difference", lambda *args, **options: "")
     monkeypatch.setattr("widthprune.prefix_lm.PrefixLM.generate_until", generate_nothing)
     for chat in (False, True):
         table = evaluate(chat_model, ["pocket_instructions"], chat_template=chat, **options)
@@ -95,6 +96,43 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, chat_mode
         assert (found["chat_template"] == chat).all() and len(found) == len(both) / 2
     assert not one_sweep(both)["chat_template"].any()
     assert len(relative_change(both)) == len(both)
+
+
+def test_the_engine_is_recorded_and_stock_is_another_result(language_model, tmp_path, capsys):
+    options = dict(limit=4, pruning_pcts=[50], results_dir=tmp_path)
+    ours, stock = (
+        evaluate(language_model, ["pocket_facts"], backend=name, **options) for name in ("hf", "stock")
+    )
+    np.testing.assert_allclose(stock["value"], ours["value"], rtol=1e-5)
+    runs = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
+    found = sorted((run["settings"].get("backend", ""), run["provenance"]["engine"]) for run in runs)
+    assert found == [("", "prefix")] * 2 + [("stock", "stock")] * 2
+    assert "lm-eval's own class" not in capsys.readouterr().err
+
+
+def test_a_model_that_needs_lm_evals_own_class_is_measured_with_it(language_model, tmp_path, capsys):
+    dynamic = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    model = tiny_model(vocab_size=300, max_position_embeddings=2048, rope_parameters=dynamic)
+    model.save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(language_model).save_pretrained(tmp_path / "model")
+    options = dict(limit=4, pruning_pcts=[0, 50], results_dir=tmp_path / "results")
+    evaluate(str(tmp_path / "model"), ["pocket_facts", "pocket_prose"], **options)
+    said = [line for line in capsys.readouterr().err.splitlines() if "lm-eval's own class" in line]
+    assert len(said) == 1 and said[0].endswith("depend on the length of a text (dynamic)")
+    runs = [json.loads(path.read_text()) for path in (tmp_path / "results").rglob("*.json")]
+    assert [(run["settings"].get("backend"), run["provenance"]["engine"]) for run in runs] == [
+        (None, "stock")
+    ] * 4
+
+
+@pytest.mark.parametrize("backend", ["hf", "stock"])
+def test_an_answer_without_a_token_names_task_and_item(backend, language_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("lm_eval.api.model.TemplateLM._encode_pair", lambda *pair: ([5], []))
+    options = dict(limit=4, pruning_pcts=[0], results_dir=tmp_path, backend=backend)
+    table = evaluate(language_model, ["pocket_misconceptions_mc1", "pocket_prose"], **options)
+    assert set(table["task"]) == {"pocket_prose"}
+    reason = table.attrs["missing"]["pocket_misconceptions_mc1"]
+    assert "pocket_misconceptions_mc1: item" in reason and "no token of its own" in reason
 
 
 def test_missing_data_is_reported_and_the_rest_measured(language_model, tmp_path, monkeypatch):
@@ -132,7 +170,7 @@ def test_a_hub_that_is_not_there_leaves_its_tasks_missing(language_model, tmp_pa
         ),
         (
             dict(criteria=["best"]),
-            "criterion must be one of MAW, PPM, VOW, PON, L2, RANDOM, ACT, .*, got 'best'",
+            "criterion must be one of PPM, MAW, L2, VOW, PON, PPM-REVERSED, PPM-GATE, PPM-UP, RANDOM, ACT, .*, got 'best'",
         ),
         (dict(tasks="exam"), r"tasks must be a suite .* got exam"),
     ],
@@ -155,7 +193,7 @@ def test_draws_of_random_neurons_see_the_same_items(language_model, tmp_path):
 
 
 def test_vllm_is_refused_where_it_is_absent_and_fed_where_it_is_there(language_model, tmp_path, monkeypatch):
-    with pytest.raises(WidthPruneError, match="backend must be hf or vllm, got 'tpu'"):
+    with pytest.raises(WidthPruneError, match="backend must be hf, stock or vllm, got 'tpu'"):
         evaluate(language_model, backend="tpu")
     with pytest.raises(WidthPruneError, match="backend vllm needs the package vllm: pip install vllm"):
         evaluate(language_model, backend="vllm", results_dir=tmp_path)

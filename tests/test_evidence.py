@@ -1,5 +1,6 @@
 """What rules may ask: published numbers by hand, measured ones over the same items, and what is not there."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -55,11 +56,29 @@ def test_time_is_tokens_times_time_per_token():
     )
 
 
-def test_measured_falls_and_rises_in_standard_errors():
+def test_a_measured_effect_by_hand():
     e = evidence(run("none", 0, 0.8), run("PPM", 10, 0.6), run("L2", 10, 0.75))
-    assert e.falls("m", "pocket_facts", "PPM", 10) and not e.falls("m", "pocket_facts", "L2", 10)
-    difference, error = e.measured_change("m", "pocket_facts", "PPM", 10)
-    assert (difference, error) == (pytest.approx(-0.2), pytest.approx(0.03 * 2**0.5))
+    effect = e.shift("m", "pocket_facts", "PPM", 10)
+    assert (effect.change, effect.stderr) == (pytest.approx(-0.2), pytest.approx(0.03 * 2**0.5))
+    assert (effect.before, effect.n) == (0.8, 192) and effect.label == "pocket facts of m, PPM at 10%"
+    assert (
+        e.rule.falls(effect) == "yes"
+        and e.rule.falls(e.shift("m", "pocket_facts", "L2", 10)) == "cannot tell"
+    )
+
+
+def test_errors_are_paired_where_the_answers_were_kept():
+    e = evidence(
+        run("none", 0, 0.8), run("PPM", 10, 0.6), run("PPM", 10, 0.25, metric="flip_rate", stderr=None)
+    )
+    effect = e.shift("m", "pocket_facts", "PPM", 10)
+    assert effect.stderr == pytest.approx(((0.25 - 0.2**2) / 192) ** 0.5)
+    assert e.seen[-1][-1]  # said in the row of the claim
+    # Of items that are not right or wrong, the error of the change itself was kept.
+    e = evidence(
+        run("none", 0, 0.8), run("PPM", 10, 0.6), run("PPM", 10, 0.01, metric="change_stderr", stderr=None)
+    )
+    assert e.shift("m", "pocket_facts", "PPM", 10).stderr == pytest.approx(0.01)
 
 
 def test_prompts_in_the_chat_template_are_asked_for():
@@ -69,45 +88,72 @@ def test_prompts_in_the_chat_template_are_asked_for():
         run("PPM", 20, 0.4) | {"chat_template": True},
     ]
     e = evidence(run("none", 0, 0.3), run("PPM", 10, 0.3), *chat)
-    assert not e.falls("m", "pocket_facts", "PPM", 10)
-    assert e.falls("m", "pocket_facts", "PPM", 10, chat_template=True)
+    assert e.shift("m", "pocket_facts", "PPM", 10).change == 0
+    assert e.shift("m", "pocket_facts", "PPM", 10, chat_template=True).change == pytest.approx(-0.4)
     assert e.measured("m", "pocket_facts", "none", 0) == 0.3
     assert e.measured("m", "pocket_facts", "none", 0, chat_template=True) == 0.9
     with pytest.raises(NoEvidence):
         e.measured("m", "pocket_facts", "PPM", 20)
 
 
-def test_a_perplexity_falls_when_it_grows():
-    prose = dict(task="pocket_prose", metric="word_perplexity", stderr=1.0)
-    e = evidence(run("none", 0, 30.0, **prose), run("PPM", 10, 60.0, **prose))
-    assert e.falls("m", "pocket_prose", "PPM", 10) and not e.rises("m", "pocket_prose", "PPM", 10)
+PROSE = dict(task="pocket_prose", metric="word_perplexity")
 
 
-def test_a_step_is_counted_in_errors_and_is_positive_for_better():
-    prose = dict(task="pocket_prose", metric="word_perplexity")
-    runs = [("none", 0, 10.0, 1.0), ("PPM", 10, 60.0, 3.0), ("PPM", 20, 40.0, 4.0)]
-    e = evidence(*(run(name, pct, value, stderr=error, **prose) for name, pct, value, error in runs))
-    assert e.step("m", "pocket_prose", "PPM", 10) == pytest.approx(-50 / 10**0.5)
-    assert e.step("m", "pocket_prose", "PPM", 20) == pytest.approx(20 / (10 + 17) ** 0.5)
+def test_a_perplexity_gets_worse_when_it_grows_and_counts_by_its_logarithm():
+    e = evidence(run("none", 0, 30.0, stderr=3.0, **PROSE), run("PPM", 10, 60.0, stderr=3.0, **PROSE))
+    effect = e.shift("m", "pocket_prose", "PPM", 10)
+    assert effect.change == pytest.approx(-np.log(2))
+    assert effect.stderr == pytest.approx(np.hypot(3 / 30, 3 / 60))
+
+
+def test_steps_go_from_width_to_width():
+    runs = [("none", 0, 10.0), ("PPM", 10, 60.0), ("PPM", 20, 40.0)]
+    e = evidence(*(run(name, pct, value, stderr=1.0, **PROSE) for name, pct, value in runs))
+    assert [s.change for s in e.steps("m", "pocket_prose")] == pytest.approx([-np.log(6), np.log(1.5)])
+
+
+def test_a_model_counts_where_it_is_better_than_word_frequencies():
+    floor = load_floors().query("task == 'pocket_prose'")["value"].min()
+    runs = [
+        run("none", 0, 30.0, **PROSE),
+        run("PPM", 10, floor - 1, **PROSE),
+        run("PPM", 20, floor + 1, **PROSE),
+    ]
+    facts = [run("none", 0, 0.8), *(run("PPM", pct, 0.5) for pct in (10, 20, 30))]
+    e = evidence(*runs, *facts)
+    assert (e.widths("m"), e.broken("m")) == ([10], [20])  # at 30% nothing says whether it works
+    assert [effect.label for effect in e.path("m", "pocket_facts")] == ["pocket facts of m, PPM at 10%"]
+    # Where WikiText was measured, it decides.
+    wiki = dict(task="wikitext", metric="word_perplexity")
+    e = evidence(*runs, *facts, run("none", 0, 30.0, **wiki), run("PPM", 20, 100.0, **wiki))
+    assert (e.widths("m"), e.broken("m")) == ([10, 20], [])
+
+
+def test_what_a_model_knows_is_what_it_can_lose():
+    working = [run("none", 0, 30.0, **PROSE), run("PPM", 10, 40.0, **PROSE)]
+    facts = [run("none", 0, 0.8), run("PPM", 10, 0.5)]
+    mmlu = [run("none", 0, 0.26, task="mmlu"), run("PPM", 10, 0.25, task="mmlu")]  # at the floor
+    assert evidence(*working, *facts, *mmlu).knowledge("m") == "pocket_facts"
+    with pytest.raises(NoEvidence, match="no knowledge above the floor"):
+        evidence(*working, *mmlu).knowledge("m")
+    with pytest.raises(NoEvidence, match="was not measured on MMLU or pocket facts under PPM and RANDOM"):
+        evidence(*working, *facts).knowledge("m", "RANDOM")
 
 
 def test_what_is_compared_is_on_the_same_items():
     few = [run("none", 0, 0.8, n=50), run("PPM", 10, 0.7, n=50), run("L2", 10, 0.4, n=50)]
     many = [run("none", 0, 0.9), run("PPM", 10, 0.6), run("PPM", 20, 0.5)]
     e = evidence(*few, *many)
-    # PPM was measured at most widths on the many, and beside L2 on the few only.
-    assert e.measured_change("m", "pocket_facts", "PPM", 10)[0] == pytest.approx(-0.3)
-    assert e.measured_change("m", "pocket_facts", "L2", 10)[0] == pytest.approx(-0.4)
-    assert e.measured_change("m", "pocket_facts", "PPM", 10, beside=["L2"])[0] == pytest.approx(-0.1)
-    assert e.beats("m", "pocket_facts", "PPM", "L2", 10)
+    # PPM was measured on more items alone, and beside L2 on the few only.
+    assert e.shift("m", "pocket_facts", "PPM", 10).change == pytest.approx(-0.3)
+    assert e.shift("m", "pocket_facts", "L2", 10).change == pytest.approx(-0.4)
 
 
 def test_draws_of_random_neurons_are_averaged_and_their_spread_counts():
     e = evidence(run("none", 0, 0.8), run("RANDOM", 10, 0.5, seed=0), run("RANDOM", 10, 0.7, seed=1))
     assert e.measured("m", "pocket_facts", "RANDOM", 10) == pytest.approx(0.6)
-    _, error = e.measured_change("m", "pocket_facts", "RANDOM", 10)
-    items = (0.03**2 / 2 + 0.03**2) ** 0.5
-    assert error == pytest.approx((items**2 + (0.02 / 2)) ** 0.5)  # the draws' variance is 0.02
+    # The draws saw the same items, whose error does not average out; the draws' own variance is 0.02.
+    assert e.shift("m", "pocket_facts", "RANDOM", 10).stderr == pytest.approx((2 * 0.03**2 + 0.02 / 2) ** 0.5)
 
 
 def test_what_no_table_holds():
@@ -115,7 +161,7 @@ def test_what_no_table_holds():
     for asked in (
         lambda: e.measured("m", "pocket_facts", "PPM", 20),
         lambda: e.measured("m", "pocket_facts", "PPM", 10),  # over other items than the unpruned model
-        lambda: e.floor("hellaswag"),
+        lambda: e.floor("ifeval", "no such responder"),
         lambda: e.value("1B", "ifeval", 45),
         lambda: e.joules_true("3B", "mmlu_latency_b1", 0),  # these runs recorded no energy
     ):
@@ -123,23 +169,31 @@ def test_what_no_table_holds():
             asked()
 
 
-def test_one_criterion_beats_another_by_two_standard_errors():
-    runs = [run("none", 0, 0.9, stderr=0.01), run("PPM", 10, 0.5), run("L2", 10, 0.58), run("MAW", 10, 0.65)]
-    e = evidence(*runs)
-    # Errors of 0.03 for each, and of 0.01 for the model that both are compared with.
-    assert e.beats("m", "pocket_facts", "MAW", "PPM", 10) and not e.beats(
-        "m", "pocket_facts", "L2", "PPM", 10
-    )
-    assert not e.beats("m", "pocket_facts", "PPM", "MAW", 10)
-    prose = dict(task="pocket_prose", metric="word_perplexity", stderr=1.0)
-    e = evidence(
-        *(
-            run(name, pct, ppl, **prose)
-            for name, pct, ppl in [("none", 0, 10), ("PPM", 10, 90), ("L2", 10, 20)]
-        )
-    )
-    assert e.beats("m", "pocket_prose", "L2", "PPM", 10)
-    # Three draws that differ more than their items' errors decide less.
-    draws = [run("RANDOM", 10, ppl, seed=seed, **prose) for seed, ppl in enumerate((5.0, 60.0, 120.0))]
-    e = evidence(run("none", 0, 10, **prose), run("PPM", 10, 90, **prose), *draws)
-    assert not e.beats("m", "pocket_prose", "RANDOM", "PPM", 10)
+def test_criteria_are_compared_with_each_other_and_not_by_way_of_the_unpruned_model():
+    runs = [run("none", 0, 0.9, stderr=0.3), run("PPM", 10, 0.5), run("L2", 10, 0.58), run("MAW", 10, 0.65)]
+    working = [run("none", 0, 10.0, **PROSE), run("PPM", 10, 90.0, **PROSE), run("MAW", 10, 20.0, **PROSE)]
+    e = evidence(*runs, *working)
+    effect = e.better("m", "pocket_facts", "MAW", "PPM", 10)
+    assert (effect.change, effect.stderr) == (pytest.approx(0.15), pytest.approx(0.03 * 2**0.5))
+    assert e.better("m", "pocket_facts", "PPM", "MAW", 10).change == pytest.approx(-0.15)
+    assert len(e.rivals("m", "pocket_facts", "L2", "PPM")) == 1
+    # Two broken models are not compared.
+    with pytest.raises(NoEvidence, match="broken under"):
+        evidence(*runs).better("m", "pocket_facts", "MAW", "PPM", 10)
+
+
+def test_other_rules_on_the_same_tables():
+    e = evidence(run("none", 0, 0.8), run("PPM", 10, 0.6))
+    strict = e.vary(sigmas=3.0, holm=False, without="m", floor_kinds=("blind", "reading"))
+    assert (e.rule.sigmas, e.models()) == (2.0, ["m"]) and (strict.rule.sigmas, strict.models()) == (3.0, [])
+    assert strict.floor("ifeval") == e.floor("ifeval", "reading") > e.floor("ifeval")
+    assert strict.floor("mmlu") == e.floor("mmlu")
+
+
+def test_a_control_counts_where_it_shows_the_effect_and_is_not_left_behind():
+    e = evidence()
+    # From 0.1035, a text that never sees the prompt reaches what the model reaches at 40%, not at 30%.
+    assert e.like("1B", "ifeval", 40) and not e.like("1B", "ifeval", 30)
+    assert e.like("1B", "ifeval", 30, "reading")
+    # The fall of MMLU ends at the floor at 60% of 3B, and is above it at 10%.
+    assert e.like("3B", "mmlu", 60) and not e.like("3B", "mmlu", 10)

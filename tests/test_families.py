@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from widthprune import WidthPruneError, prune_model, score_model
 from widthprune.checkpoint import prune_checkpoint
 from widthprune.mlps import find_mlps
-from widthprune.slicing import kept_indices
+from widthprune.scores import kept_indices
 
 # Family to the sizes that its config has after 40%: experts keep a multiple of 8.
 DENSE = {"intermediate_size": 53}

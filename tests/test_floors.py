@@ -10,8 +10,12 @@ import pytest
 from widthprune import WidthPruneError
 from widthprune.__main__ import main
 from widthprune.audit.floors import (
+    CHOSEN_ANSWERS,
+    FLOOR_NAMES,
+    KINDS,
     NULL_RESPONDERS,
     compute_floors,
+    floor_lines,
     headline_floors,
     load_floors,
     score_texts,
@@ -76,7 +80,7 @@ def test_word_frequencies_are_the_entropy_of_the_words(pocket):
 
 def test_null_responders_of_instructions(pocket):
     strict = pocket[pocket["metric"] == "prompt_level_strict_acc"].set_index("responder")["value"]
-    assert set(strict.index) == set(NULL_RESPONDERS)
+    assert set(strict.index) == {*NULL_RESPONDERS, *CHOSEN_ANSWERS}
     assert strict["empty"] == 0
     # Texts that were written without reading anything obey some instructions all the same.
     assert strict.drop("empty").min() > 0
@@ -98,20 +102,48 @@ def test_texts_go_through_the_filters_of_the_task(tmp_path):
     assert 0 < found["inst_level_strict_acc"] < 1 and found["prompt_level_strict_acc"] <= 0.5
 
 
-def test_headline_floors_take_the_best_blind_responder(pocket):
+@pytest.mark.parametrize("chosen", CHOSEN_ANSWERS)
+def test_an_answer_chosen_on_half_says_what_it_scores_on_both(pocket, chosen):
+    strict = "prompt_level_strict_acc"
+    halves = [
+        of(pocket, "pocket_instructions", chosen, f"{strict}_{half}_half") for half in ("chosen", "other")
+    ]
+    assert np.mean(halves) == pytest.approx(of(pocket, "pocket_instructions", chosen, strict))
+
+
+def test_every_responder_is_of_one_kind(pocket):
+    kinds = pocket.groupby("responder")["kind"].unique().map(list).to_dict()
+    assert {kind for (kind,) in kinds.values()} == set(KINDS)
+    assert kinds["uniform"] == kinds["always 1"] == kinds["word frequencies"] == ["blind"]
+    assert kinds["prompt echoed"] == ["reading"] and kinds["longest"] == kinds["shortest"] == ["control"]
+
+
+def test_headline_floors_take_the_best_responder_of_a_kind(pocket):
     floor = headline_floors(pocket)
     assert set(floor.index) == set(SUITES["pocket"]) - set(pocket.attrs["missing"])
     # The right answer stands first in TruthfulQA's data; a model does not see that.
     assert floor["pocket_misconceptions_mc2"] == of(pocket, "pocket_misconceptions_mc2", "uniform") < 1
     assert floor["pocket_prose"] == of(pocket, "pocket_prose", "word frequencies", "word_perplexity")
-    strict = pocket[pocket["metric"] == "prompt_level_strict_acc"]
-    assert floor["pocket_instructions"] == strict["value"].max()
+    strict = pocket[pocket["metric"] == "prompt_level_strict_acc"].groupby("kind")["value"].max()
+    read = headline_floors(pocket, "reading")
+    assert floor["pocket_instructions"] == strict["blind"] < strict["reading"] == read["pocket_instructions"]
+    assert set(read.index) == {"pocket_instructions", "pocket_arithmetic"}
+    # Neither floor is a control, though one answer fitted to the checks beats both.
+    assert strict["control"] > strict["reading"]
+
+
+def test_lines_of_figures_name_both_floors(pocket):
+    lines = floor_lines(pocket)
+    assert list(lines["pocket_instructions"]) == list(FLOOR_NAMES.values())
+    assert lines["pocket_facts"] == {"blind floor": 0.25}
 
 
 @pytest.mark.parametrize(("n", "floor"), [(3270, 0.62), (10, 0.5)])
 def test_a_majority_counts_only_beyond_noise(n, floor):
     rows = [("uniform", 0.5), ("always 1", 0.38), ("always 2", 0.62)]
-    table = pd.DataFrame(rows, columns=["responder", "value"]).assign(task="boolq", metric="acc", n=n)
+    table = pd.DataFrame(rows, columns=["responder", "value"]).assign(
+        task="boolq", metric="acc", n=n, kind="blind"
+    )
     assert headline_floors(table)["boolq"] == floor
 
 
@@ -131,16 +163,6 @@ def test_the_committed_floors_of_the_papers_benchmarks():
     np.testing.assert_allclose(both["value_committed"], both["value"], rtol=1e-5)
 
 
-def test_what_the_front_page_says_of_instructions():
-    strict = "prompt_level_strict_acc"
-    echoed, repeated = (
-        of(load_floors(), "ifeval", name, strict) for name in ("prompt echoed 8 times", "one word repeated")
-    )
-    # Above the best pruned model, and above the better of the unpruned ones.
-    assert (round(echoed, 3), round(repeated, 3)) == (0.277, 0.118)
-    assert echoed > 0.1811 and repeated > 0.1035
-
-
 def test_the_command_writes_what_load_reads(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
     out = tmp_path / "floors.csv"
@@ -153,5 +175,10 @@ def test_bad_files(tmp_path):
     with pytest.raises(WidthPruneError, match="no floors at .* make them with"):
         load_floors(tmp_path / "none.csv")
     (tmp_path / "half.csv").write_text("task,value\nmmlu,0.25\n")
-    with pytest.raises(WidthPruneError, match="has no column responder"):
+    with pytest.raises(WidthPruneError, match="has no column responder, kind"):
         load_floors(tmp_path / "half.csv")
+
+
+def test_a_control_is_no_floor(pocket):
+    with pytest.raises(WidthPruneError, match="kind must be one of blind, reading, got 'control'"):
+        headline_floors(pocket, "control")

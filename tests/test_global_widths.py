@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Gemma3nTextConfig, MixtralConfig
 
 from widthprune import WidthPruneError, prune_model, score_model
-from widthprune.global_widths import global_sizes
 from widthprune.layouts import find_layouts
-from widthprune.mlps import find_mlps, output_module
-from widthprune.slicing import kept_indices
+from widthprune.mlps import find_mlps
+from widthprune.scores import kept_indices
+from widthprune.variants.global_widths import global_sizes
 
 GEMMA3N = dict(
     hidden_size=32,
@@ -49,6 +49,12 @@ def test_every_layer_keeps_a_block():
     assert global_sizes({"flat": flat, "peaked": peaked}, 8) == {"flat": 7, "peaked": 1}
     assert global_sizes({"flat": flat, "peaked": peaked}, 8, multiple_of=4) == {"flat": 4, "peaked": 4}
     assert global_sizes({"zero": torch.zeros(4), "one": torch.ones(4)}, 5) == {"zero": 1, "one": 4}
+
+
+def test_scores_below_zero_are_refused():
+    model = tiny_model()
+    with pytest.raises(WidthPruneError, match="those of PPM-REVERSED are below zero"):
+        prune_model(model, "PPM-REVERSED", pruning_pct=30, global_widths=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,7 +109,7 @@ def masked(model, scores, sizes):
     for mlp in find_mlps(model):
         gone = torch.ones(mlp.size, dtype=torch.bool)
         gone[kept_indices(scores[mlp.name], sizes[mlp.name])] = False
-        output_module(model, mlp).weight.data[:, gone] = 0
+        model.get_submodule(mlp.output.path).weight.data[:, gone] = 0
     return model
 
 
@@ -149,5 +155,5 @@ def test_experts_are_refused():
     sizes = dict(hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4)
     config = MixtralConfig(**sizes, num_key_value_heads=2, vocab_size=97, num_local_experts=4)
     model = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(WidthPruneError, match="global widths need MLPs without experts, and model.layers.0"):
+    with pytest.raises(WidthPruneError, match="is a mixture of experts, .* global widths need MLPs without"):
         prune_model(model, pruning_pct=20, global_widths=True)

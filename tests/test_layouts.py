@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.layouts import LAYOUTS, find_layouts
+from widthprune.layouts import LAYOUTS, Part, find_layouts
 
 H, D = 32, 88  # hidden size, neurons
 OUT = {"down_proj.weight": (H, D)}
@@ -30,8 +30,8 @@ def test_gate_and_up_apart_by_hand():
         "down_proj.bias": (H,),
     }
     (mlp,) = find(tensors)
-    assert (mlp.name, mlp.kind, mlp.size, mlp.hidden_size, mlp.experts, mlp.gated) == (
-        "layers.0.mlp", "dense", D, H, None, True
+    assert (mlp.name, mlp.kind, mlp.size, mlp.hidden_size, mlp.experts, mlp.output) == (
+        "layers.0.mlp", "dense", D, H, None, Part("layers.0.mlp.down_proj.weight", "output", 1)
     )  # fmt: skip
     # The output's bias belongs to no neuron.
     assert summary(mlp) == {
@@ -44,7 +44,7 @@ def test_gate_and_up_apart_by_hand():
 
 def test_gate_and_up_in_one_matrix():
     (mlp,) = find({"gate_up_proj.weight": (2 * D, H), **OUT})
-    assert mlp.gated and summary(mlp) == {
+    assert summary(mlp) == {
         ("gate_up_proj.weight", 0, "halves"),
         ("down_proj.weight", 1, "single"),
     }
@@ -52,7 +52,8 @@ def test_gate_and_up_in_one_matrix():
 
 def test_one_input_is_no_gate():
     (mlp,) = find({"up_proj.weight": (D, H), **OUT})
-    assert not mlp.gated and mlp.size == D
+    assert mlp.size == D and mlp.output.path == "layers.0.mlp.down_proj"
+    assert summary(mlp) == {("up_proj.weight", 0, "single"), ("down_proj.weight", 1, "single")}
 
 
 def test_matrices_stored_in_out():

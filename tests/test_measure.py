@@ -1,9 +1,65 @@
-"""Which items are asked, and how sure a perplexity is."""
+"""Which items are asked, how sure a perplexity is, and that the same answers always get the same scores."""
 
+import json
+import random
+import zlib
+
+import langdetect
 import numpy as np
 import pytest
+import torch
+from lm_eval.api.model import LM
 
-from widthprune.measure import perplexity_stderr, subset
+from widthprune.measure import measure, perplexity_stderr, subset
+from widthprune.pocket import scoring
+from widthprune.suites import SUITES, find_benchmarks
+
+
+class Fixed(LM):
+    """Answers that depend on the question alone."""
+
+    def _value(self, request):
+        return -float(zlib.crc32(repr(request.args[:2]).encode()) % 100)
+
+    def loglikelihood(self, requests):
+        return [(self._value(request), False) for request in requests]
+
+    def loglikelihood_rolling(self, requests):
+        return [self._value(request) for request in requests]
+
+    def generate_until(self, requests):
+        # langdetect takes it for English or for Catalan, as its generator falls.
+        return ["EL ANIMAL IS TOTAL"] * len(requests)
+
+
+def scored_again(benchmark, times):
+    """Scores of the same answers, whatever state the generators are in."""
+    for i in range(times):
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(i)
+        yield measure(Fixed(), benchmark, 4, seed=0)
+
+
+def test_ifeval_scores_the_same_answers_alike_twenty_times(tmp_path, monkeypatch):
+    item = {"instruction_id_list": ["change_case:english_capital"], "kwargs": [{}]}
+    rows = [json.dumps(item | {"key": i, "prompt": f"Shout, {i} times."}) for i in range(2)]
+    (tmp_path / "ifeval").mkdir()
+    (tmp_path / "ifeval/train.jsonl").write_text("\n".join(rows))
+    monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
+    # Sentences are not asked about; imported so, the scoring does not fetch the tables for them.
+    monkeypatch.setattr("widthprune.suites._sentence_tables_missing", lambda task: "")
+    scoring._ifeval()
+    (benchmark,) = find_benchmarks(["ifeval"], tmp_path)
+    first, *others = scored_again(benchmark, 20)
+    assert first[0] and all(other == first for other in others)
+    assert langdetect.DetectorFactory.seed is None
+
+
+@pytest.mark.parametrize("task", SUITES["pocket"])
+def test_every_pocket_task_scores_the_same_answers_alike(task, tmp_path):
+    (benchmark,) = find_benchmarks([task], tmp_path)
+    first, other = scored_again(benchmark, 2)
+    assert first[0] and other == first
 
 
 def test_subsets_are_seeded_and_spread_over_a_group():

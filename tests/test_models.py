@@ -1,12 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
+from hashlib import sha256
 
 import pytest
 import torch
 from conftest import CONFIGS, logits, tiny_model
+from gguf import GGUFReader, dequantize
+from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file
-from transformers import AutoConfig, MambaConfig, MambaForCausalLM
+from transformers import MambaConfig, MambaForCausalLM
 
 from widthprune import WidthPruneError, load_model, models
 from widthprune.architectures import meta_model, paper_config
@@ -43,7 +47,21 @@ def test_the_papers_models_would_be_accepted():
         assert len(check_layout(meta_model(paper_config(name)))) in (16, 28)
 
 
-def test_a_conversion_that_stops_leaves_nothing(tmp_path, monkeypatch):
+def test_a_gguf_file_is_converted_once(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+    model, tokenizer = load_model(str(gguf_file))
+    assert model.dtype == torch.bfloat16 and tokenizer("a b").input_ids
+    written = dict(GGUFReader(gguf_file).tensors[6]._asdict())
+    rows = dequantize(written["data"], written["tensor_type"])
+    gate = model.model.layers[0].mlp.gate_proj.weight
+    assert written["name"] == "blk.0.ffn_gate.weight" and torch.equal(gate, torch.tensor(rows).bfloat16())
+    digest = sha256(gguf_file.read_bytes()).hexdigest()[:16]
+    assert [path.name.startswith(f"tiny-{digest}-bfloat16") for path in tmp_path.iterdir()] == [True]
+    assert models.model_revision(str(gguf_file)) == f"sha256:{digest}"
+    assert models.model_shape(str(gguf_file)) == (64, 32)
+
+
+def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch):
     monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
 
     def stop(*args, **kwargs):
@@ -51,7 +69,7 @@ def test_a_conversion_that_stops_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", stop)
     with pytest.raises(KeyboardInterrupt):
-        load_model("smollm2-135m-instruct")
+        load_model(str(gguf_file))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,29 +86,50 @@ def test_a_missing_package(monkeypatch):
     monkeypatch.setattr(
         models,
         "PACKAGED",
-        {"x": PackagedModel("no-such-package", "pip install no-such-package", None)},
+        {"x": PackagedModel("no-such-package", "pip install no-such-package", (), "", "")},
     )
-    refused("x", "x needs the package no-such-package: pip install no-such-package")
+    refused("x", "the package no-such-package is not installed: pip install no-such-package")
+
+
+def test_parts_are_joined_and_checked_and_never_imported(tmp_path, monkeypatch):
+    parts = [b"one, ", b"two"]
+    for n, part in enumerate(parts, 1):
+        package = tmp_path / f"gguf_part{n}"
+        package.mkdir()
+        (package / "data.bin").write_bytes(part)
+        (package / "__init__.py").write_text("raise SystemExit('this must never run')")
+        info = tmp_path / f"gguf_part{n}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gguf-part{n}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    files = tuple((f"gguf-part{n}", f"gguf_part{n}/data.bin") for n in (1, 2))
+    whole = PackagedModel("gguf-part1", "pip install x", files, sha256(b"one, two").hexdigest(), "Q8_0")
+    assert whole.assemble(tmp_path / "whole").read_bytes() == b"one, two"
+    assert whole.revision == "gguf-part1 1.0"
+    with pytest.raises(WidthPruneError, match="have SHA-256 .*, not 0000: install them again"):
+        replace(whole, sha256="0000").assemble(tmp_path / "whole")
+    (tmp_path / "gguf_part2" / "data.bin").unlink()
+    with pytest.raises(WidthPruneError, match="the package gguf-part2 lacks gguf_part2/data.bin"):
+        whole.assemble(tmp_path / "whole")
+
+
+def test_a_file_of_another_kind(saved):
+    refused(saved / "config.json", "is a file: name the directory that holds it")
 
 
 def test_a_gated_repository(monkeypatch):
     def gated(*args, **kwargs):
         response = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
-        try:
-            raise GatedRepoError("403 Client Error.\nCannot access gated repo", response=response)
-        except GatedRepoError as error:
-            raise OSError("You are trying to access a gated repo.\nMake sure to have access") from error
+        raise GatedRepoError("403 Client Error.\nCannot access gated repo", response=response)
 
-    monkeypatch.setattr(AutoConfig, "from_pretrained", gated)
+    monkeypatch.setattr(models, "snapshot_download", gated)
     refused("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B is gated: accept its licence .*hf auth login")
 
 
-def test_a_name_that_is_nowhere(monkeypatch):
-    def absent(*args, **kwargs):
-        raise OSError("nobody/nothing is not a local folder and is not a valid model identifier\nmore lines")
-
-    monkeypatch.setattr(AutoConfig, "from_pretrained", absent)
-    refused("nobody/nothing", r"no packaged model \(smollm2-135m-instruct, gemma3-270m\), no local directory")
+@pytest.mark.parametrize("name", ["nobody/nothing", "no such name", "a/b/c", "https://example.org/model"])
+def test_a_name_that_is_nowhere(name, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused(name, r"no packaged model \(smollm2-135m-instruct, gemma3-270m, .*\), no local directory")
 
 
 def test_a_model_without_mlp(tmp_path):

@@ -41,7 +41,16 @@ INVALID = {
     options.model_name: ["", " ", "a\nb", "https://example.org/acme/tiny", "FILE", "/dev/null", "FOLDER"],
 }
 # Texts whose meaning the command itself looks up.
-NAMES = {"--dtype", "--device", "--backend", "--criterion", "--suite", "--experiments", "--profile"}
+NAMES = {
+    "--dtype",
+    "--compute-dtype",
+    "--device",
+    "--backend",
+    "--criterion",
+    "--suite",
+    "--experiments",
+    "--profile",
+}
 MORE_NAMES = {
     "--dtype": ["int8", "complex64", "float8_e4m3fn"],
     "--device": ["meta", "cuda:99", "hpu", "cpu:x"],

@@ -63,14 +63,6 @@ def test_same_as_hflm(family, batch_tokens, threads, language_model, monkeypatch
     )
 
 
-def test_other_kinds_of_attention_go_through_hflm(language_model):
-    model = tiny_model(vocab_size=300, max_position_embeddings=1024)
-    model.set_attn_implementation("eager")
-    stock, ours = both(model, language_model, batch_size=3)
-    expected = stock.loglikelihood(requests(), disable_tqdm=True)
-    assert ours.loglikelihood(requests(), disable_tqdm=True) == expected
-
-
 def test_the_models_own_attention_is_back_afterwards(language_model):
     model = tiny_model(vocab_size=300, max_position_embeddings=1024)
     _, ours = both(model, language_model)

@@ -5,12 +5,12 @@ import torch
 
 from widthprune import WidthPruneError, load_model, load_results
 from widthprune.__main__ import main
+from widthprune.architectures import random_model
 from widthprune.efficiency.generation_timing import TimedBatch, time_batch
 from widthprune.efficiency.profiling import (
     _aligned,
     profile_model,
     profile_prompts,
-    random_model,
     time_metrics,
 )
 from widthprune.results import load_profiles
@@ -71,7 +71,7 @@ def test_random_weights_do_the_same_work_as_trained_ones(language_model):
         for parameter in trained.parameters():
             parameter.mul_(3).round_(decimals=1)
     values = []
-    for model in (trained, random_model(language_model, 88)):
+    for model in (trained, random_model(trained.config)):
         metrics, _ = profile_prompts(model, [[1, 2, 3]] * 3, 1, 50, "fixed")
         values.append({row["metric"]: row["value"] for row in metrics})
     assert values[0]["new_tokens"] == values[1]["new_tokens"] == 150
@@ -100,6 +100,8 @@ def test_the_command_line(language_model, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"criterion": "ACT"}, "criterion must be one of PPM, .*, RANDOM, got 'ACT'"),
+        ({"criterion": "SUM"}, "criterion must be one of PPM, .*, RANDOM, got 'SUM'"),
         ({"prompts": 0}, "prompts must be a whole number of at least 1, got 0"),
         ({"workloads": ["poems_b1"]}, "workload must be one of hellaswag_latency_b1"),
         ({"idle_s": 0}, "idle_s must be a number of seconds above 0, got 0"),

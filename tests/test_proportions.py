@@ -20,8 +20,7 @@ def table(values, task="boolq", n=None):
 
 def test_two_proportions_by_hand():
     found = against_unpruned(table({0: 0.5, 10: 0.4}, n=100)).set_index("pruning_pct")
-    # Pooled 0.45: z = -0.1 / sqrt(0.45 * 0.55 * 2 / 100).
-    z = -0.1 / np.sqrt(0.45 * 0.55 * 0.02)
+    z = -0.1 / np.sqrt((0.5 * 0.5 + 0.4 * 0.6) / 100)
     assert found.loc[10, "z"] == pytest.approx(z)
     assert found.loc[10, "p"] == pytest.approx(2 * stats.norm.sf(-z))
     assert found.loc[0, "binomial_se"] == pytest.approx(0.05)

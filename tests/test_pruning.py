@@ -1,4 +1,6 @@
+import ast
 import copy
+import inspect
 
 import pytest
 import torch
@@ -10,9 +12,19 @@ from optipfair.pruning.mlp_glu import IMPORTANCE_FUNCTIONS, prune_neuron_pairs
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, MambaConfig, MambaForCausalLM
 
-from widthprune import CRITERIA, WidthPruneError, load_model, prune_model, score_model, score_neurons
-from widthprune.mlps import find_mlps, input_weights, output_module
-from widthprune.slicing import kept_indices
+from widthprune import (
+    CRITERIA,
+    WidthPruneError,
+    load_model,
+    prune_model,
+    pruning,
+    score_model,
+    score_neurons,
+)
+from widthprune.mlps import find_mlps, input_weights
+from widthprune.pruning import cut_model, target_sizes
+from widthprune.reruns.fingerprint import PACKAGE, imported
+from widthprune.scores import choose_neurons, kept_indices
 
 PAPER_PCTS = (10, 20, 30, 40, 50, 60)
 TOLERANCE = {torch.float32: dict(rtol=1e-5, atol=1e-6), torch.bfloat16: dict(rtol=0.05, atol=0.02)}
@@ -30,7 +42,7 @@ def masked(model, scores, size):
     for mlp in find_mlps(model):
         gone = torch.ones(mlp.size, dtype=torch.bool)
         gone[kept_indices(scores[mlp.name], size)] = False
-        output_module(model, mlp).weight[:, gone] = 0
+        model.get_submodule(mlp.output.path).weight[:, gone] = 0
     return model
 
 
@@ -60,6 +72,13 @@ def test_masking_other_neurons_does_not_pass(llama):
         torch.testing.assert_close(
             logits(prune_model(llama, pruning_pct=50)), logits(wrong), **TOLERANCE[torch.float32]
         )
+
+
+def test_reversed_ppm_keeps_what_ppm_removes_first(llama):
+    kept, removed = (prune_model(llama, name, pruning_pct=50) for name in ("PPM", "PPM-REVERSED"))
+    rows = [model.model.layers[0].mlp.up_proj.weight for model in (llama, kept, removed)]
+    sets = [{tuple(row.tolist()) for row in matrix} for matrix in rows]
+    assert sets[1] | sets[2] == sets[0] and not sets[1] & sets[2]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -192,6 +211,62 @@ def test_tied_embeddings_stay_tied(tmp_path):
     model = tiny_model("llama", tie_word_embeddings=True)
     pruned = prune_model(model, pruning_pct=40)
     assert pruned.lm_head.weight is pruned.model.embed_tokens.weight is model.lm_head.weight
+
+
+# Cutting knows indices only.
+
+
+def test_any_neurons_may_be_kept(llama):
+    kept = {mlp.name: torch.tensor([2, 3, 5, 7, 11 + i]) for i, mlp in enumerate(find_mlps(llama))}
+    cut = cut_model(llama, kept)
+    assert cut.config.intermediate_size == 5 and llama.config.intermediate_size == 88
+    for mlp, own in zip(find_mlps(llama), kept.values(), strict=True):
+        for part in mlp.parts:
+            expected = llama.get_parameter(part.tensor).index_select(part.axis, own)
+            assert torch.equal(cut.get_parameter(part.tensor), expected)
+
+
+def test_what_is_chosen_by_score_is_what_pruning_keeps(any_model):
+    kept = choose_neurons(any_model, score_model(any_model, "L2"), target_sizes(any_model, pruning_pct=40))
+    expected = prune_model(any_model, "L2", pruning_pct=40).state_dict()
+    found = cut_model(any_model, kept, inplace=True).state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_sizes_that_the_config_cannot_tell_are_cut_and_not_saved(llama, tmp_path):
+    kept = {mlp.name: torch.arange(5 + i) for i, mlp in enumerate(find_mlps(llama))}
+    cut = cut_model(llama, kept)
+    assert [mlp.up_proj.out_features for mlp in (layer.mlp for layer in cut.model.layers)] == [5, 6, 7]
+    assert cut.config.intermediate_size == [5, 6, 7] and logits(cut).isfinite().all()
+    with pytest.raises(WidthPruneError, match="LlamaConfig has one intermediate_size for all layers"):
+        cut.save_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize("wrong", [[], [3, 2], [2, 2], [-1, 2], [2, 88], [0.0, 1.0], [[0, 1]], None], ids=str)
+def test_neurons_that_do_not_fit_are_refused(llama, wrong):
+    kept = {mlp.name: torch.arange(5) for mlp in find_mlps(llama)}
+    last = list(kept)[-1]
+    kept.pop(last) if wrong is None else kept.update({last: torch.tensor(wrong)})
+    with pytest.raises(WidthPruneError, match=f"kept must hold, for {last}, ascending numbers .* 88 neurons"):
+        cut_model(llama, kept, inplace=True)
+    assert llama.config.intermediate_size == 88 and llama.model.layers[0].mlp.up_proj.out_features == 88
+
+
+def test_the_core_knows_no_variant(llama):
+    """Neither by an import, nor by pruning without the bias that a criterion promises."""
+    assert not [name for name in imported(PACKAGE, "pruning") if name.startswith("variants")]
+    with pytest.raises(WidthPruneError, match="FLAP-BIAS adds a bias .*: use widthprune.prune_model"):
+        pruning.prune_model(llama, "FLAP-BIAS", pruning_pct=40)
+
+
+def test_the_method_is_short():
+    """A newcomer finds the paper's method in the body of one function."""
+    (function,) = (
+        node
+        for node in ast.parse(inspect.getsource(pruning)).body
+        if isinstance(node, ast.FunctionDef) and node.name == "prune_model"
+    )
+    assert function.end_lineno - function.body[1].lineno < 25
 
 
 # Bad input: one line, and the model as it was.

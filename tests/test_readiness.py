@@ -18,6 +18,7 @@ from transformers import (
 from widthprune import WidthPruneError, load_model
 from widthprune.__main__ import main
 from widthprune.models import model_shape
+from widthprune.readiness import check_results_dir
 
 TEXT = SMALL | {"num_hidden_layers": 1}
 
@@ -146,13 +147,11 @@ def test_a_place_that_cannot_be_written(command, language_model, tmp_path, capsy
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_result_whose_name_would_be_too_long(language_model, tmp_path, capsys, monkeypatch):
-    """The folder of a local model's results is named after its path."""
-    deep = tmp_path / ("a" * 120) / ("b" * 120)
-    shutil.copytree(language_model, deep)
-    monkeypatch.chdir(tmp_path)
-    assert main(["evaluate", str(deep), "--tasks", "pocket_facts", "--pruning-pcts", "--dry-run"]) == 2
-    assert "results" in (error := capsys.readouterr().err) and error.count("\n") == 1
+def test_a_result_whose_name_would_be_too_long(tmp_path):
+    """Also where the folder is not there yet, in which no name is looked for."""
+    for name in ("x" * 250, "y" * 300):
+        with pytest.raises(WidthPruneError, match=r"results_dir .*\(File name too long\)"):
+            check_results_dir(tmp_path / "new", [tmp_path / "new" / "model" / f"{name}.json"])
 
 
 def test_data_that_is_not_there(language_model, tmp_path, capsys, monkeypatch):
@@ -172,10 +171,10 @@ def test_data_that_is_not_there(language_model, tmp_path, capsys, monkeypatch):
 
 def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
     words = ["evaluate", language_model, "--tasks", "pocket_facts", "--pruning-pcts", "--limit", "1"]
-    assert main([*words, "--max-length", "2", "--results-dir", str(tmp_path)]) == 2
+    assert main([*words, "--max-length", "2", "--results-dir", str(tmp_path)]) == 0
     assert (
-        "pocket_facts has an answer of no tokens, or of more than max_length, which is 2"
-        in capsys.readouterr().err
+        "missing: pocket_facts: an answer of it has no tokens, or more than max_length, which is 2"
+        in capsys.readouterr().out
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from widthprune.reruns.records import make_record
+from widthprune.reruns.records import make_record, without_path
 
 PLAN = {
     "request": {"model": "m", "limit": 3},
@@ -51,3 +51,13 @@ def test_no_reading_gives_no_number():
     energy = record({"measured": ["a"], "found": [], "energy_by": "not measured"})["energy"]
     assert energy["energy_by"] == "not measured" and "cost" not in energy and "energy_kwh" not in energy
     assert "cost" not in record({"measured": ["a"], "found": []} | READING, price=None)["energy"]
+
+
+def test_a_record_does_not_tell_where_a_local_model_lay(tmp_path):
+    model = str(tmp_path / "tiny é")
+    plan = PLAN | {"request": {"model": model, "limit": 3}, "notebooks": {"01": {"model": model}}}
+    plan["missing"] = {"gsm8k": f"no tokenizer in {model}"}
+    found = make_record(plan, {}, RUNS)
+    assert str(tmp_path) not in str(found) and found["parameters"]["model"] == "tiny"
+    assert found["notebooks"] == {"01": {"model": "tiny"}} and found["missing"]["gsm8k"].endswith(" in tiny")
+    assert without_path('{"m": "org/name"}', "org/name") == '{"m": "org/name"}'

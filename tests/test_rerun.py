@@ -194,7 +194,7 @@ BAD = {
     "template": (["--ratios", "2", "--chat-template"], "chat-template: the tokenizer of"),
     "too few": (["--ratios", "2", "--experiments", "truthfulness"], "needs at least 2 below the model's own, got 1"),
     "limit": (["--ratios", "2", "--limit", "0"], "--limit must be a whole number of at least 1"),
-    "criterion": (["--ratios", "2", "--criteria", "MOW"], "criterion must be one of MAW"),
+    "criterion": (["--ratios", "2", "--criteria", "MOW"], "criteria: criterion must be one of PPM"),
     "device": (["--ratios", "2", "--device", "abacus"], "device abacus is not to be had"),
     "profile": (["--ratios", "2", "--profile", "moon"], "profile must be one of local, slurm, kubernetes or a folder"),
     "price": (["--ratios", "2", "--price-per-kwh", "-1"], "price-per-kwh must be a price of at least 0, got '-1'"),

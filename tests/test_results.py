@@ -14,7 +14,9 @@ from widthprune.results import (
     COLUMNS,
     find_run,
     one_sweep,
+    public_name,
     read_run,
+    result_files,
     run_key,
     run_path,
     stored_sweeps,
@@ -50,7 +52,9 @@ def test_written_and_read_back(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_not_finite_is_kept(tmp_path, value):
-    path = write_run(tmp_path, SETTINGS, [METRICS[0] | {"value": value}], PROVENANCE)
+    # Where a metric has no range that says more: a perplexity is never -inf, and the schema knows.
+    row = METRICS[0] | {"value": value, "metric": "of_a_later_version"}
+    path = write_run(tmp_path, SETTINGS, [row], PROVENANCE)
     json.loads(path.read_text(), parse_constant=pytest.fail)  # strict JSON: no bare NaN
     [read] = load_results(tmp_path)["value"]
     assert read == value or (math.isnan(read) and math.isnan(value))
@@ -141,12 +145,94 @@ def test_a_file_cut_in_half_then_healed(tmp_path):
         '{"schema": 1}',
         "\x00\xff",
         '{"schema": 1, "settings": 0, "metrics": [], "provenance": {}}',
+        "[" * 100_000,
+        '{"schema": NaN}',
+        "1" + "0" * 5_000,
+        " " * 2_000_000,
     ],
+    ids=lambda text: text[:12],
 )
 def test_a_file_of_something_else(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(WidthPruneError, match="x.json is not a whole results file"):
+    with pytest.raises(WidthPruneError, match="x.json is (not a whole results file|refused)") as error:
         load_results(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "link to a device"])
+def test_what_is_no_file(tmp_path, kind):
+    path = tmp_path / "x.json"
+    {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "broken link": lambda: path.symlink_to(tmp_path / "gone"),
+        "link to a device": lambda: path.symlink_to("/dev/zero"),
+    }[kind]()
+    if "link" in kind:
+        with pytest.raises(WidthPruneError, match="x.json is not a whole results file"):
+            load_results(tmp_path)
+    else:
+        assert load_results(tmp_path).empty
+
+
+STRAY = [
+    "._a.json",
+    ".ipynb_checkpoints/a-checkpoint.json",
+    "__MACOSX/m/._a.json",
+    "m/.DS_Store",
+    "m/.a.json.x.partial",
+]
+
+
+@pytest.mark.parametrize("name", STRAY)
+def test_what_other_programs_leave_is_not_read(tmp_path, name):
+    path = write_run(tmp_path, SETTINGS, METRICS, PROVENANCE)
+    (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+    (tmp_path / name).write_bytes(b"\x00\x05\x16\x07")
+    assert result_files(tmp_path) == [path] and len(load_results(tmp_path)) == 1
+
+
+def test_what_the_schema_refuses_is_not_written(tmp_path):
+    with pytest.raises(WidthPruneError, match="settings: seed: must be .*, got -1"):
+        find_run(tmp_path, SETTINGS | {"seed": -1})
+    with pytest.raises(
+        WidthPruneError, match="metrics.0.value: word_perplexity must be from 1 to inf, got 0"
+    ):
+        write_run(tmp_path, SETTINGS, [METRICS[0] | {"value": 0.0}], PROVENANCE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_local_model_is_known_by_its_name(tmp_path, monkeypatch):
+    model = tmp_path / "somebody" / "of mine (v2)"
+    model.mkdir(parents=True)
+    here = SETTINGS | {"model": str(model), "revision": "sha256:ab"}
+    path = write_run(tmp_path / "results", here, METRICS, PROVENANCE | {"device": "cpu: A™ <B>"})
+    assert path.parent.name == "of-mine-v2" and "somebody" not in path.read_text() + str(
+        path.relative_to(tmp_path)
+    )
+    table = load_results(tmp_path / "results")
+    assert table["model"].tolist() == ["of-mine-v2"] and table["device"].tolist() == ["cpu: A B"]
+    # It is found again by its path, from wherever that is written, and by no other model of that name.
+    monkeypatch.chdir(model)
+    for name in (str(model), f"{model}/", ".", f"../{model.name}"):
+        assert find_run(tmp_path / "results", here | {"model": name})
+        assert len(sweep(table, name)) == len(stored_sweeps(tmp_path / "results", [name], ["prose"])) == 1
+    assert find_run(tmp_path / "results", here | {"revision": "sha256:cd"}) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("org/name", "org/name"),
+        ("org/name@main", "org/name@main"),
+        ("gemma3-270m", "gemma3-270m"),
+        ("/a/gemma3-270m", "gemma3-270m-local"),
+        ("/a/<b>`x`/", "b-x"),
+        ("/", "model"),
+    ],
+)
+def test_public_names(model, name):
+    assert public_name(model) == name
 
 
 def test_settings_edited_by_hand(tmp_path):

@@ -62,6 +62,14 @@ def test_damaged_records_are_named(language_model, tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WidthPruneError, match=f"{path.name} is damaged: delete it"):
         load_samples(tmp_path)
+    for damaged in (
+        b"\x1f\x8b\x08\0\0\0\0\0\0\0\xff\xff",
+        gzip.compress(b"[3]"),
+        gzip.compress(b"[" * 10**5),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(WidthPruneError, match=f"{path.name} is damaged: delete it"):
+            load_samples(tmp_path)
     path.write_bytes(gzip.compress(b"[]"))
     assert load_samples(tmp_path).empty
     path.with_name(path.name.replace(".samples.json.gz", ".json")).unlink()

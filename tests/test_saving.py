@@ -7,7 +7,10 @@ import pytest
 import torch
 from conftest import logits, tiny_model
 from test_global_widths import gemma3n
-from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig, PreTrainedTokenizerFast
 
 from widthprune import CALIBRATED, WidthPruneError, calibrate, load_model, prune_model
 from widthprune.__main__ import main
@@ -78,6 +81,16 @@ def _mixture():
     return AutoModelForCausalLM.from_config(config)
 
 
+class short_model:
+    """Saves a model of 64 positions with a tokenizer."""
+
+    def save_pretrained(self, path):
+        tiny_model(vocab_size=300).save_pretrained(path)
+        tokenizer = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(path)
+
+
 BAD = {
     "global": (
         tiny_model,
@@ -102,6 +115,11 @@ BAD = {
         tiny_model,
         ["--criterion", "ACT", "--calibration-sequences", "0"],
         "calibration sequences must be a whole number of at least 1, got 0",
+    ),
+    "positions": (
+        short_model,
+        ["--criterion", "ACT"],
+        "calibration length must be at most the model's 64 positions, got",
     ),
     "several": (tiny_model, ["--criterion", "ACT", "--pruning-pct", "10", "20"], "write one model at a time"),
     "unknown": (tiny_model, ["--criterion", "ACTS"], "PPM-ACT, got 'ACTS'"),

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +46,21 @@ def test_ratio_out_of_range(ratio):
         kept_size(8192, 2048, expansion_ratio=ratio)
 
 
+@pytest.mark.parametrize("size", [1, np.int64(40), 88])
+def test_a_size_is_kept_as_it_is(size):
+    assert kept_size(88, 32, size=size) == size and type(kept_size(88, 32, size=size)) is int
+    assert kept_size(88, 32, size=size, multiple_of=64) in (64, 88)
+
+
+@pytest.mark.parametrize("size", [0, 89, 2.5, True, "40"])
+def test_size_out_of_range(size):
+    with pytest.raises(WidthPruneError, match="size must be a whole number of neurons from 1 to 88, got"):
+        kept_size(88, 32, size=size)
+
+
 def test_both_or_neither():
+    with pytest.raises(WidthPruneError, match="got a size beside one"):
+        kept_size(8192, 2048, pruning_pct=10, size=4)
     with pytest.raises(WidthPruneError, match="got both"):
         kept_size(8192, 2048, pruning_pct=10, expansion_ratio=2)
     with pytest.raises(WidthPruneError, match="got neither"):

@@ -9,8 +9,10 @@ from widthprune.stats import (
     correlate,
     correlate_tasks,
     correlation_or_reason,
+    difference,
     missing_from_grid,
     movements,
+    paired_stderr,
     relative_change,
     values,
 )
@@ -159,6 +161,37 @@ def test_bad_tables():
         values(pd.concat([table({0: 1}), table({0: 2})]), "mmlu")
     with pytest.raises(WidthPruneError, match="no acc of mmlu"):
         values(table({0: 1}, task="boolq"), "mmlu")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "options", "change", "stderr"),
+    [
+        ((0.5, 0.03), (0.4, 0.04), {}, -0.1, 0.05),
+        ((10.0, 3.0), (30.0, 3.0), {"log": True}, np.log(3), np.hypot(0.3, 0.1)),
+        ((0.5, 0.03), (0.4, 0.04), {"paired": 0.01}, -0.1, 0.01),  # what is paired takes the place of both
+        ((0.5, np.nan), (0.4, 0.04), {}, -0.1, np.nan),
+    ],
+)
+def test_a_difference_by_hand(a, b, options, change, stderr):
+    found = difference(a, b, **options)
+    assert found == pytest.approx((change, stderr), nan_ok=True)
+    assert found.z == pytest.approx(change / stderr, nan_ok=True)
+    back = difference(b, a, **options)  # turned round, it changes its sign and nothing else
+    assert back == pytest.approx((-change, stderr), nan_ok=True)
+
+
+def test_the_paired_error_is_that_of_the_items():
+    before, after = np.array([1, 1, 1, 0, 0, 1, 0, 1]), np.array([1, 0, 0, 0, 1, 1, 0, 0])
+    each = after - before
+    found = paired_stderr(each.mean(), (each != 0).mean(), len(each))
+    assert found == pytest.approx(each.std() / np.sqrt(len(each)))
+    rows = pd.concat(
+        [
+            table({0: before.mean(), 10: after.mean()}, stderr=0.2).assign(n=8),
+            table({10: (each != 0).mean()}, metric="flip_rate"),
+        ]
+    )
+    assert movements(rows, {})["z"].item() == pytest.approx(each.mean() / found)
 
 
 def test_movements_by_hand():

@@ -1,5 +1,8 @@
 """Tables for readers: values, errors, and where they come from."""
 
+import pandas as pd
+import pytest
+
 from widthprune import published
 from widthprune.results import sweep, tidy
 from widthprune.tables import by_ratio, origin, show
@@ -18,14 +21,29 @@ def test_origin_of_published_rows():
 
 
 def test_origin_of_measured_rows():
-    import pandas as pd
-
     row = {"model": "m", "source": "measured", "dtype": "auto", "limit": 50, "seed": 0, "device": "cpu: X"}
     rows = tidy(pd.DataFrame([row | {"commit": "0123456789abcdef"}, row | {"commit": None, "limit": None}]))
     assert origin(rows) == (
-        "Measured: m, dtype auto, limit 50, all items, seed 0, on cpu: X, commit 012345678, none. "
-        "± is one standard error."
+        "Measured: m (the checkpoint&#x27;s dtype), limit 50, all items, seed 0, on cpu: X, commit 012345678, "
+        "none. ± is one standard error."
     )
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"model": "smollm2-135m-instruct"}, "Q4_1, dequantized to bfloat16"),
+        (
+            {"model": "smollm2-135m-instruct", "dtype": "float32"},
+            "Q4_1, dequantized to bfloat16, read as float32",
+        ),
+        ({"weights_format": "bfloat16", "compute_dtype": "float32"}, "bfloat16, computed in float32"),
+        ({"weights_format": "bfloat16", "compute_dtype": "bfloat16"}, "bfloat16"),
+    ],
+)
+def test_origin_says_the_precision_of_weights_and_arithmetic(row, shown):
+    measured = {"model": "m", "source": "measured", "dtype": "auto", "limit": 5, "seed": 0, "device": "cpu"}
+    assert f"({shown}), limit 5" in origin(tidy(pd.DataFrame([measured | row])))
 
 
 def test_the_caption_is_in_the_page():

@@ -1,34 +1,23 @@
-"""Verdicts: graded by named checks, shown in a notebook."""
+"""Verdicts: shown in a notebook, read back from it, and never of an unknown outcome."""
+
+import json
 
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.verdicts import grade, verdict
+from widthprune.verdicts import MIME, OUTCOMES, Verdict, collect
 
 
-def some_verdict(outcome="partly"):
-    return verdict("It holds.", published="1", measured="2", outcome=outcome, because="a: yes")
+def some_verdict(outcome="inconclusive"):
+    return Verdict("a", "It holds.", published="1", measured="2", outcome=outcome, because="a: yes")
 
 
-@pytest.mark.parametrize(
-    ("checks", "outcome"),
-    [
-        ({"a": True, "b": True}, "reproduced"),
-        ({"a": True, "b": False}, "partly"),
-        ({"a": False}, "not reproduced"),
-        ({}, "not testable"),
-    ],
-)
-def test_outcomes(checks, outcome):
-    assert grade(checks)[0] == outcome
-
-
-def test_the_reason_names_every_check():
-    assert grade({"r is negative": True, "p is small": False})[1] == "r is negative: yes; p is small: no"
-
-
-def test_a_notebook_shows_it_as_text():
-    assert "**Verdict: partly.** It holds." in some_verdict()._repr_mimebundle_()["text/markdown"]
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_a_notebook_shows_it_and_it_is_read_back(outcome):
+    shown = some_verdict(outcome)._repr_mimebundle_()
+    assert rf"**Verdict: {outcome}.** It holds\." in shown["text/markdown"]
+    notebook = json.loads(json.dumps({"cells": [{"outputs": [{"data": shown}]}, {}]}))
+    assert collect(notebook) == [some_verdict(outcome)] and MIME in shown
 
 
 def test_an_unknown_outcome():

@@ -90,9 +90,10 @@ def test_no_field():
         find_widths(mlps(dense=88), {}, "m")
 
 
-def test_an_expansion_ratio_for_several_sizes():
+@pytest.mark.parametrize("target", ["expansion_ratio", "size"])
+def test_one_number_for_several_sizes(target):
     config = {"intermediate_size": 88, "moe_intermediate_size": 40}
     with pytest.raises(
-        WidthPruneError, match="expansion_ratio needs a model with one intermediate size.*pruning_pct"
+        WidthPruneError, match=f"{target} needs a model with one intermediate size.*pruning_pct"
     ):
-        pruned(mlps(dense=88, expert=40), config, expansion_ratio=1)
+        pruned(mlps(dense=88, expert=40), config, **{target: 1})

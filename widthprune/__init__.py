@@ -2,6 +2,7 @@
 
 import importlib
 
+from .criteria import CALIBRATED, CRITERIA
 from .errors import WidthPruneError
 from .published import published
 from .results import load_results
@@ -28,15 +29,13 @@ __all__ = [
 
 # Imported when they are first asked for: they need torch, which takes longer to import than a plan to make.
 _LATER = {
-    "CALIBRATED": "activation_criteria",
-    "CRITERIA": "criteria",
     "Calibration": "calibration",
     "calibrate": "calibration",
     "load_model": "models",
     "prune_checkpoint": "checkpoint",
-    "prune_model": "pruning",
-    "score_model": "pruning",
-    "score_neurons": "criteria",
+    "prune_model": "variants.prune",
+    "score_model": "scores",
+    "score_neurons": "weight_criteria",
 }
 
 

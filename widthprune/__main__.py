@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 
+from .criteria import CRITERIA, REGISTRY, find_criterion
 from .errors import WidthPruneError, one_line
 from .interrupts import Interrupted, interruptible
 from .options import (
@@ -101,7 +102,9 @@ def add_prune(commands) -> None:
     command.add_argument(
         "--out", type=folder_to_write, required=True, help="directory to write; must not exist yet"
     )
-    command.add_argument("--criterion", default="PPM", help="default PPM")
+    command.add_argument(
+        "--criterion", type=criterion, default="PPM", help=f"default PPM; of {', '.join(REGISTRY)}"
+    )
     several = "; several values write OUT/NAME for each, in one pass"
     command.add_argument(
         "--pruning-pct",
@@ -151,13 +154,11 @@ def prune(options) -> None:
 
 def _way_to_prune(options):
     """The function that prunes, and its own arguments: tensor by tensor unless the whole model is needed."""
-    if options.global_widths or options.criterion.upper() != "PPM":
-        from .activation_criteria import CALIBRATED
+    if options.global_widths or find_criterion(options.criterion).needs_text:
         from .saving import prune_loaded
 
-        if options.global_widths or options.criterion.upper() in CALIBRATED:
-            looks = {"calibration": _calibration(options), "global_widths": options.global_widths}
-            return prune_loaded, looks
+        looks = {"calibration": _calibration(options), "global_widths": options.global_widths}
+        return prune_loaded, looks
     if options.calibration is not None:
         raise WidthPruneError(f"criterion {options.criterion} looks at no data: leave out --calibration")
     from .checkpoint import prune_checkpoint
@@ -182,7 +183,12 @@ def add_evaluate(commands) -> None:
     )
     command.add_argument("--expansion-ratios", type=RATIO, **ANY, metavar="RATIO", default=())
     command.add_argument(
-        "--criteria", type=criterion, **SEVERAL, metavar="NAME", default=("PPM",), help="default PPM"
+        "--criteria",
+        type=criterion,
+        **SEVERAL,
+        metavar="NAME",
+        default=("PPM",),
+        help=f"default PPM; of {', '.join(REGISTRY)}",
     )
     command.add_argument("--limit", type=COUNT, help="items per task, a seeded random subset; default all")
     command.add_argument(
@@ -202,12 +208,17 @@ def add_evaluate(commands) -> None:
         "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
     )
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    command.add_argument(
+        "--compute-dtype",
+        default="auto",
+        help="of the arithmetic: auto (float32 where the processor emulates the weights' own), weights, or a dtype",
+    )
     command.add_argument("--batch-size", type=COUNT, default=8)
     command.add_argument("--max-length", type=TOKENS, help="longest text in tokens; default the model's own")
     command.add_argument(
         "--chat-template", action="store_true", help="put prompts into the tokenizer's chat template"
     )
-    command.add_argument("--backend", default="hf", help="hf (default) or vllm, where it is installed")
+    command.add_argument("--backend", default="hf", help="hf (default), stock (lm-eval's own class) or vllm")
     _add_calibration(command)
     _add_dry_run(command)
 
@@ -231,6 +242,7 @@ def evaluate(options) -> None:
         save_samples=options.save_samples,
         dtype=options.dtype,
         device=options.device,
+        compute_dtype=options.compute_dtype,
         batch_size=options.batch_size,
         max_length=options.max_length,
         chat_template=options.chat_template,
@@ -247,11 +259,9 @@ def evaluate(options) -> None:
 
 def _check_conflicts(options) -> None:
     """Refuse options of `evaluate` that the others leave without effect."""
-    from .activation_criteria import CALIBRATED
-
     if options.suite and options.tasks:
         raise WidthPruneError("give --suite or --tasks, not both")
-    if options.calibration and not set(options.criteria) & set(CALIBRATED):
+    if options.calibration and not any(find_criterion(name).needs_text for name in options.criteria):
         raise WidthPruneError(
             f"criteria {', '.join(options.criteria)} look at no data: leave out --calibration"
         )
@@ -350,7 +360,9 @@ def add_profile(commands) -> None:
     protocols = ("free", "fixed")
     command.add_argument("--protocols", choices=protocols, **SEVERAL, metavar="NAME", default=protocols)
     command.add_argument("--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT")
-    command.add_argument("--criterion", type=criterion, default="PPM", help="default PPM")
+    command.add_argument(
+        "--criterion", type=criterion, default="PPM", help=f"default PPM; of {', '.join(CRITERIA)}"
+    )
     command.add_argument("--multiples", type=COUNT, **SEVERAL, metavar="N", default=(1,), help="align sizes")
     command.add_argument("--random-weights", action="store_true", help="true shapes, no checkpoint")
     command.add_argument("--prompts", type=COUNT, help="default the workload's own")

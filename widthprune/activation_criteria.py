@@ -6,16 +6,15 @@ All statistics are taken on the unpruned model in one pass over the text; where 
 re-runs pruned layers, or prunes attention too, ours does not. Each docstring says what else differs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .calibration import Activations
-from .criteria import CRITERIA, check_criterion, peak_to_peak
+from .criteria import find_criterion
 from .errors import WidthPruneError
-
-ActivationCriterion = Callable[[Activations, Sequence[Tensor], Tensor], Tensor]
+from .weight_criteria import peak_to_peak
 
 
 def activation_norm(x: Activations, inputs: Sequence[Tensor], down: Tensor) -> Tensor:
@@ -75,8 +74,6 @@ def taylor(x: Activations, inputs: Sequence[Tensor], down: Tensor) -> Tensor:
     gradient of a weight. LLM-Pruner adds the terms of the gate and up rows, and defaults to element-wise
     importance, sum_k |W_kj dL/dW_kj|, which we leave out: it needs gradients as large as the weights.
     """
-    if x.saliency is None:
-        raise WidthPruneError("criterion TAYLOR needs gradients: calibrate(..., gradients=True)")
     return x.saliency.abs()
 
 
@@ -95,19 +92,6 @@ def ppm_times_norm(x: Activations, inputs: Sequence[Tensor], down: Tensor) -> Te
 def _column_norms(weight: Tensor, p: int) -> Tensor:
     # The sums of `calibrate` lie on the CPU, in float64.
     return torch.linalg.vector_norm(weight, p, dim=0, dtype=torch.float32).double().cpu()
-
-
-CALIBRATED: dict[str, ActivationCriterion] = {
-    "ACT": activation_norm,
-    "AMP": amp,
-    "WANDA-SP": wanda_sp,
-    "FLAP": flap,
-    "FLAP-BIAS": flap,
-    "MINITRON": minitron,
-    "TAYLOR": taylor,
-    "PPM-ACT": ppm_times_norm,
-}
-ALL_CRITERIA = (*CRITERIA, *CALIBRATED)
 
 
 def score_activations(
@@ -134,15 +118,17 @@ def score_activations(
     Raises
     ------
     WidthPruneError
-        If the criterion is unknown, the sums are of another MLP or lack the gradients that TAYLOR needs,
+        If the criterion is unknown, the sums are of another MLP or lack gradients that it needs,
         or a score is not finite.
     """
-    name = check_criterion(criterion, CALIBRATED)
+    record = find_criterion(criterion, needs_text=True)
+    if record.needs_gradients and activations.saliency is None:
+        raise WidthPruneError(f"criterion {record.name} needs gradients: calibrate(..., gradients=True)")
     if activations.d_ff != down.shape[1]:
         raise WidthPruneError(
             f"activations must be of the MLP's {down.shape[1]} neurons, got {activations.d_ff}"
         )
-    scores = CALIBRATED[name](activations, inputs, down).float()
+    scores = record.function(activations, inputs, down).float()
     if not bool(scores.isfinite().all()):
-        raise WidthPruneError(f"scores under {name} are not finite: load the model in float32")
+        raise WidthPruneError(f"scores under {record.name} are not finite: load the model in float32")
     return scores

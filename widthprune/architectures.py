@@ -1,4 +1,8 @@
-"""The architectures of the paper, and exact parameter counts without any weights."""
+"""The architectures of the paper, models of any shape without weights or with random ones."""
+
+import copy
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
@@ -41,10 +45,31 @@ def paper_config(name: str, **changes) -> LlamaConfig:
     return LlamaConfig(**(_LLAMA_3_2 | SHAPES[name] | changes))
 
 
-def meta_model(config: PretrainedConfig):
-    """The model of a config with shapes but no storage (device meta): any size, in seconds."""
+def meta_model(config: PretrainedConfig, changes: Mapping = MappingProxyType({}), cls: type | None = None):
+    """The model of a config with shapes but no storage (device meta): any size, in seconds.
+
+    Parameters
+    ----------
+    config : PretrainedConfig
+        Left as it is.
+    changes : mapping
+        Fields of the text config, with other values.
+    cls : type, optional
+        The model's class; default what transformers takes for a causal language model.
+    """
+    config = copy.deepcopy(config)
+    for field, value in changes.items():
+        setattr(config.get_text_config(), field, value)
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        return cls(config) if cls else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def random_model(config: PretrainedConfig, dtype: str = "auto", device: str = "cpu"):
+    """The model of a config with random weights, seed 0, in evaluation mode."""
+    dtype = config.dtype if dtype == "auto" else getattr(torch, dtype)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).to(device).eval()
 
 
 def count_parameters(model: torch.nn.Module) -> int:

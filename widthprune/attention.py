@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from .errors import WidthPruneError
 
 NAME = "widthprune_shared"
+ORDINARY = AttentionInterface()["sdpa"]
 SCORES = 2**23  # attention scores held at once
 # From this many tokens of a text on, a processor reads faster in blocks of them than in torch's kernel.
 LONG = 64
+# What models hand to attention that makes it more than a softmax of scaled dot products.
+CHANGES_SCORES = ("position_bias", "softcap", "s_aux", "sinks", "alibi", "head_mask")
 
 
 class Parts(NamedTuple):
@@ -66,20 +67,14 @@ def shared_cache(past: DynamicCache) -> DynamicCache:
     return cache
 
 
-def takes_parts(model: nn.Module) -> bool:
-    """Whether the model's attention is scaled dot products, by way of transformers' interface."""
-    return model.config._attn_implementation == "sdpa" and model._supports_attention_backend
-
-
 @contextmanager
 def shared_attention(model: nn.Module):
-    """Inside, the model's attention can read a `shared_cache`; it does what it did with any other."""
-    before = model.config._attn_implementation
+    """Inside, the attention of a model of scaled dot products ("sdpa") can read a `shared_cache`, too."""
     model.set_attn_implementation(NAME)
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        model.set_attn_implementation("sdpa")
 
 
 def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, scaling=None, **kwargs):
@@ -100,17 +95,17 @@ def attend(module, query: Tensor, key, value, attention_mask: Tensor | None, sca
     Raises
     ------
     WidthPruneError
-        If the model adds a bias to the scores: what reads keys in parts would leave it out.
+        If the model changes the scores by more than a mask: what reads keys in parts would leave it out.
     """
-    if kwargs.get("position_bias") is not None:
+    if given := [name for name in CHANGES_SCORES if kwargs.get(name) is not None]:
         raise WidthPruneError(
-            "shared_attention is for scaled dot products, and this model adds a position bias"
+            f"shared_attention is for scaled dot products, and this model gives {', '.join(given)}"
         )
     long = query.shape[2] >= LONG and query.device.type == "cpu" and query.dtype == torch.bfloat16
     if isinstance(key, Parts) and attention_mask is None and query.shape[2] > 1 and not long:
         key, value = key.own, value.own  # no mask, so nothing is shared and no slot is empty
     if isinstance(key, Tensor) and not long:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return ORDINARY(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if isinstance(key, Tensor):
         key, value = (Parts(each[:1, :, :0], each, each.shape[2]) for each in (key, value))
     query = query * (query.shape[3] ** -0.5 if scaling is None else scaling)
@@ -212,4 +207,4 @@ def _with_shared(rows: Tensor, shared: Tensor) -> Tensor:
 
 
 AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, AttentionMaskInterface()["sdpa"])

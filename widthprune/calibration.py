@@ -20,11 +20,14 @@ from tqdm.auto import tqdm
 
 from .criteria import CRITERIA
 from .errors import WidthPruneError
-from .layouts import MLP
-from .mlps import find_mlps, output_module
+from .mlps import check_no_experts, find_mlps
 
 # Written for this repository and apart from the prose that the pocket suite measures.
 DEFAULT_TEXT = Path(__file__).parent / "pocket" / "data" / "calibration.jsonl"
+# Why a mixture is refused: its neurons' activations pass through no module of their own.
+UNHEARD = (
+    f"whose neurons cannot be listened to: choose a criterion that needs no data ({', '.join(CRITERIA)})"
+)
 
 
 @dataclass
@@ -212,7 +215,7 @@ def calibrate(
     calibration : Calibration, optional
         The text and how much of it; default the package's own.
     gradients : bool
-        Also run backwards, which the criterion TAYLOR needs: about twice the time, and memory for one
+        Also run backwards, for criteria that need it (TAYLOR): about twice the time, and memory for one
         sequence's activations in all layers. No gradient of a weight is computed.
     progress : bool
         Show a bar on stderr.
@@ -224,11 +227,13 @@ def calibrate(
         tokenizer, the model cannot be pruned, or an activation is NaN or infinite.
     """
     mlps = find_mlps(model)
-    check_dense(mlps)
+    check_no_experts(mlps, UNHEARD)
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
-    _check_length(model, max(map(len, sequences)))
+    check_length(model, max(map(len, sequences)))
     found = {mlp.name: Activations.zeros(mlp.size, gradients) for mlp in mlps}
-    with _listening(model, [(output_module(model, mlp), found[mlp.name]) for mlp in mlps], gradients):
+    with _listening(
+        model, [(model.get_submodule(mlp.output.path), found[mlp.name]) for mlp in mlps], gradients
+    ):
         for tokens in tqdm(sequences, desc="calibrating", unit="sequence", disable=not progress):
             with torch.set_grad_enabled(gradients):
                 _run(model, tokens[None].to(model.get_input_embeddings().weight.device), gradients)
@@ -241,16 +246,8 @@ def calibrate(
     return found
 
 
-def check_dense(mlps: Sequence[MLP]) -> None:
-    """Refuse mixtures of experts: their neurons' activations pass through no module of their own."""
-    if mixed := [mlp.name for mlp in mlps if mlp.experts is not None]:
-        raise WidthPruneError(
-            f"{mixed[0]} is a mixture of experts, whose neurons cannot be listened to: "
-            f"choose a criterion that needs no data ({', '.join(CRITERIA)})"
-        )
-
-
-def _check_length(model: nn.Module, longest: int) -> None:
+def check_length(model: nn.Module, longest: int) -> None:
+    """Refuse sequences that are longer than the model's positions."""
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest
     if longest > positions:
         raise WidthPruneError(

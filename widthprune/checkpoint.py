@@ -4,23 +4,22 @@ The result is the one that `prune_model` and ``save_pretrained`` give; a test co
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cards import model_card
+from .criteria import find_criterion
+from .destination import check_destination, existing_parent, moved_into_place, sweep
 from .errors import WidthPruneError, first_line
 from .layouts import MLP, Part
+from .model_files import INDEX, copy_beside
 from .packaged import PACKAGED
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
-from .shards import INDEX, Stored, copy_bytes, create_file, read_into, write_from
+from .shards import Stored, copy_bytes, create_file, read_into, write_from
 
-# Weights in other formats, code, and the card that is written anew; all else beside the weights is copied.
-NOT_COPIED = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".py", ".md")
 WORKERS = 2  # one computes while the other waits for the disk; each holds one MLP or expert
 
 
@@ -52,7 +51,7 @@ def prune_checkpoint(
     MLPs are read, scored, sliced and written one after another, each tensor once, however many ratios
     are asked for. The shards of the result have the names of the source's. Everything is written beside
     ``dst`` and moved into place at the end: interrupted at any moment, ``dst`` is absent, and another
-    run starts over.
+    run starts over, after it has removed what a killed one left. Of two runs at once one is refused.
 
     Parameters
     ----------
@@ -66,9 +65,10 @@ def prune_checkpoint(
     pruning_pct, expansion_ratio
         As for `prune_model`, or a sequence of such values.
     dry_run : bool
-        Only check and plan; nothing is read but config and headers, and nothing is written.
+        Only check and plan, all that a run would; nothing is read but config and headers, and nothing is
+        written.
     progress : bool
-        Show a bar on stderr.
+        Show a bar on stderr, if that is a terminal.
 
     Returns
     -------
@@ -78,35 +78,31 @@ def prune_checkpoint(
     Raises
     ------
     WidthPruneError
-        If an argument is out of range, ``dst`` exists or lies inside ``src``, the disk is too small, or
-        the checkpoint is damaged, quantized, in pickle format, or of a layout that is not known.
+        If an argument is out of range, ``dst`` exists, lies inside ``src``, cannot be written or is just
+        being written by another process; if the disk is too small; or if the checkpoint is damaged,
+        quantized, in pickle format, of a layout that is not known, or names files outside itself.
         Nothing is left behind and the source is never written to.
     """
-    if criterion.upper() != "PPM":  # the default needs no check, and torch takes a second to import
-        from .activation_criteria import ALL_CRITERIA, CALIBRATED
-        from .criteria import check_criterion
-
-        criterion = check_criterion(criterion, ALL_CRITERIA)
-        if criterion in CALIBRATED:
-            raise WidthPruneError(
-                f"criterion {criterion} looks at data, and passing over the weights shows none: use "
-                "saving.prune_loaded or `widthprune prune`, which load the model"
-            )
+    record = find_criterion(criterion)
+    criterion = record.name
+    if record.needs_text:
+        raise WidthPruneError(
+            f"criterion {criterion} looks at data, and passing over the weights shows none: use "
+            "saving.prune_loaded or `widthprune prune`, which load the model"
+        )
     dst, source = Path(dst), _local(src)
-    if dst.exists():
-        raise WidthPruneError(f"destination {dst} exists already: name a new directory")
-    if source.resolve() in dst.resolve().parents:
-        raise WidthPruneError(f"destination {dst} lies inside the source {source}: name one elsewhere")
+    check_destination(dst, source)
+    sweep(dst)
     checkpoint = open_checkpoint(source)
     values = {"pruning_pct": pruning_pct, "expansion_ratio": expansion_ratio}
     wanted, several = _targets(values)
-    free = shutil.disk_usage(_existing(dst)).free
+    free = shutil.disk_usage(existing_parent(dst)).free
     options = dict(bytes_free=free, multiple_of=multiple_of, seed=seed)
-    planned = [make_plan(checkpoint, criterion.upper(), **options, **target) for target in wanted]
+    planned = [make_plan(checkpoint, criterion, **options, **target) for target in wanted]
     plans = [plan for plan, _, _ in planned]
+    check_disk(dst, plans)
+    _check_config(checkpoint, planned)
     if not dry_run:
-        check_disk(dst, plans)
-        _check_config(checkpoint, planned)
         with moved_into_place(dst) as partial:
             directories = [partial / _name(target) if several else partial for target in wanted]
             targets = [
@@ -119,27 +115,12 @@ def prune_checkpoint(
     return plans if several else plans[0]
 
 
-@contextmanager
-def moved_into_place(dst: Path):
-    """Give a directory beside ``dst`` to write into, and rename it to ``dst`` if the block ends well."""
-    # The dot and the missing config keep loaders away from what is not whole yet.
-    partial = dst.parent / f".{dst.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.rename(partial, dst)
-    except OSError as error:
-        raise WidthPruneError(
-            f"{dst} cannot be written ({error.strerror or error}): nothing is left of it"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def _local(src: str | Path) -> Path:
-    if str(src) not in PACKAGED and Path(src).is_dir():
-        return Path(src)
+    try:
+        if str(src) not in PACKAGED and Path(src).is_dir():
+            return Path(src)
+    except OSError as error:
+        raise WidthPruneError(f"{str(src)[:80]!r} cannot be read ({error.strerror})") from None
     from .models import local_directory
 
     return Path(local_directory(str(src)))
@@ -190,7 +171,7 @@ def _start(checkpoint: Checkpoint, directory: Path, plan: Plan, sizes, changes) 
     places = {}
     for file in dict.fromkeys(stored.file for stored in checkpoint.tensors.values()):
         own = [stored for stored in checkpoint.tensors.values() if stored.file == file]
-        places |= create_file(directory / file.name, own, shapes)
+        places |= create_file(directory / file.relative_to(checkpoint.directory), own, shapes)
     return Target(directory, plan, sizes, changes, places)
 
 
@@ -200,7 +181,9 @@ def _write_weights(checkpoint: Checkpoint, targets: list[Target], criterion, see
     work = _work(checkpoint, targets, criterion, seed)
     total = sum(stored.nbytes for stored in checkpoint.tensors.values())
     with (
-        tqdm(total=total, unit="B", unit_scale=True, desc="pruning", disable=not progress) as bar,
+        tqdm(
+            total=total, unit="B", unit_scale=True, desc="pruning", disable=None if progress else True
+        ) as bar,
         ThreadPoolExecutor(WORKERS) as pool,
     ):
         futures = [pool.submit(*task) for task in work]
@@ -241,8 +224,8 @@ def _prune(checkpoint: Checkpoint, mlp: MLP, expert, targets: list[Target], crit
     """Read, score, slice and write one MLP or expert; the number of bytes read."""
     import torch
 
-    from .pruning import check_output, mlp_seed, score_mlp
-    from .slicing import kept_indices, neuron_rows, slice_part
+    from .scores import check_output, kept_indices, mlp_seed, score_mlp
+    from .slicing import neuron_rows, slice_part
 
     parts = mlp.of_expert(expert)
     tensors = {part: _read(_slab(checkpoint.tensors[part.tensor], part, expert)) for part in parts}
@@ -279,9 +262,14 @@ def _write_rest(checkpoint: Checkpoint, target: Target, name: str) -> None:
     source, directory = checkpoint.directory, target.directory
     copy_beside(source, directory)
     if (source / INDEX).exists():
-        index = json.loads((source / INDEX).read_text(encoding="utf-8"))
         plan = target.plan
-        index["metadata"] = {"total_parameters": plan.parameters_after, "total_size": plan.bytes_after}
+        index = {
+            "metadata": {"total_parameters": plan.parameters_after, "total_size": plan.bytes_after},
+            "weight_map": {
+                name: place.file.relative_to(directory).as_posix()
+                for name, place in sorted(target.places.items())
+            },
+        }
         _write_json(directory / INDEX, index)
     (directory / "README.md").write_text(model_card(target.plan, name), encoding="utf-8")
     config = json.loads(json.dumps(checkpoint.config))
@@ -289,28 +277,14 @@ def _write_rest(checkpoint: Checkpoint, target: Target, name: str) -> None:
     _write_json(directory / "config.json", config)
 
 
-def copy_beside(source: Path, directory: Path) -> None:
-    """Copy what lies beside a model's weights and config: tokenizer, generation config and the like."""
-    for file in sorted(source.iterdir()):
-        written = (
-            file.name in (INDEX, "config.json") or file.suffix in NOT_COPIED or file.name.startswith(".")
-        )
-        if file.is_file() and not written:
-            shutil.copyfile(file, directory / file.name)
-
-
 def _write_json(file: Path, content: dict) -> None:
     file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _existing(dst: Path) -> Path:
-    return next(parent for parent in dst.resolve().parents if parent.exists())
 
 
 def check_disk(dst: Path, plans: list[Plan]) -> None:
     free, needed = plans[0].bytes_free, sum(plan.bytes_after for plan in plans)
     if free < needed:
         raise WidthPruneError(
-            f"{_existing(dst)} has {free / 1e9:.2f} GB free and the result needs {needed / 1e9:.2f} GB: "
+            f"{existing_parent(dst)} has {free / 1e9:.2f} GB free and the result needs {needed / 1e9:.2f} GB: "
             "make room or write elsewhere"
         )

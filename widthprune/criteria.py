@@ -1,167 +1,99 @@
-"""Importance criteria: pure functions from the weights of one MLP to one score per neuron.
+"""The criteria: one record each, read by all that names, offers, draws or applies one. No torch.
 
-Neuron j of a GLU MLP is row j of ``gate_proj`` and row j of ``up_proj`` together with column j of
-``down_proj``. Every criterion here reads the two rows, each of shape (d_model,), and gives neuron j
-one number; the lowest numbers are pruned first. None needs data. An MLP without a gate has one row
-per neuron, and a criterion's sum or product over the rows then has one term.
+To add a criterion, write its score function in `weight_criteria` (it sees the rows of gate and up) or in
+`activation_criteria` (it sees sums over a text, and all three matrices), and give it a record here.
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-
-import numpy as np
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 
 from .errors import WidthPruneError
 
-Criterion = Callable[..., Tensor]
-BLOCK = 128  # rows reduced at a time: half a megabyte at d_model 2048
+# Written behind the criterion's name where neurons competed across layers.
+GLOBAL = "-GLOBAL"
 
 
-def maw(*inputs: Tensor) -> Tensor:
-    """Maximum Absolute Weight: max|w| of the gate row plus max|w| of the up row.
+@dataclass(frozen=True)
+class Criterion:
+    """A way to score neurons, and what it needs."""
 
-    The definition in the text of the paper's v1 (section 3.2). It is not what the paper's code ran:
-    see `ppm`.
-    """
-    return sum(_peak(weight) for weight in inputs)
+    name: str  # in capitals, as in results
+    label: str  # what the score of a neuron is, in a line
+    score: str  # the function's name, in `activation_criteria` if it needs text, else in `weight_criteria`
+    needs_text: bool = False  # the model is run over a text first
+    needs_gradients: bool = False  # and backwards, too
+    adds_bias: bool = False  # what the removed neurons added on average becomes a bias
+    seeded: bool = False  # drawn: another seed gives other neurons
+    across_layers: bool = True  # never below zero, so that layers may be compared by shares of their mean
 
-
-def _peak(weight: Tensor) -> Tensor:
-    largest, smallest = _extremes(weight)
-    return torch.maximum(largest, -smallest)
-
-
-def _extremes(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest and smallest entry of every row, float32; no float32 copy of the matrix."""
-    if weight.dtype not in (torch.bfloat16, torch.float16) or weight.device.type != "cpu":
-        # Two reductions: torch's aminmax over rows was measured to take seven times as long.
-        return weight.amax(dim=1).float(), weight.amin(dim=1).float()
-    # A 16-bit float is a sign bit and a magnitude that orders like an integer: as int16 the largest entry
-    # is the largest number, as uint16 the negative one farthest from zero. Integers reduce twice as fast,
-    # and blocks that fit in the cache are read from memory once.
-    bits = weight.detach().view(torch.int16).numpy()
-    signed, unsigned = np.empty(len(bits), np.int16), np.empty(len(bits), np.uint16)
-    for start in range(0, len(bits), BLOCK):
-        rows = slice(start, start + BLOCK)
-        bits[rows].max(axis=1, out=signed[rows])
-        bits[rows].view(np.uint16).max(axis=1, out=unsigned[rows])
-    largest = torch.from_numpy(signed).view(weight.dtype).float()
-    smallest = torch.from_numpy(unsigned.view(np.int16)).view(weight.dtype).float()
-    # Not so in a row whose entries all have one sign.
-    one_sign = torch.from_numpy((signed < 0) | (unsigned < 2**15)).nonzero().flatten()
-    if len(one_sign):
-        largest[one_sign] = weight[one_sign].amax(dim=1).float()
-        smallest[one_sign] = weight[one_sign].amin(dim=1).float()
-    return largest, smallest
+    @property
+    def function(self) -> Callable:
+        """The score function, imported when it is first needed: it needs torch, and names do not."""
+        home = "activation_criteria" if self.needs_text else "weight_criteria"
+        return getattr(import_module(f".{home}", __package__), self.score)
 
 
-def ppm(*inputs: Tensor) -> Tensor:
-    """Peak-to-Peak Magnitude: (max w + |min w|) of the gate row plus the same of the up row.
-
-    This is the paper's method, and the default. The code behind every published number computed
-    this score and called it MAW; v1 of the paper described it as the maximum absolute weight, which
-    is `maw`; v3 keeps the code, renames it Peak-to-Peak Magnitude and corrects the text. The two rank
-    neurons differently: a row with one large positive weight, and a row with one large positive and
-    one large negative weight, tie under MAW and differ under PPM.
-    """
-    return sum(peak_to_peak(weight) for weight in inputs)
-
-
-def peak_to_peak(weight: Tensor) -> Tensor:
-    """max w + |min w| of every row: (n, m) in any floating dtype to (n,) float32."""
-    # The extremes of a 16-bit row are exact, so only their sum needs float32.
-    largest, smallest = _extremes(weight)
-    return largest + smallest.abs()
-
-
-def vow(*inputs: Tensor) -> Tensor:
-    """Variance Of Weights: unbiased variance of the gate row plus that of the up row."""
-    return sum(weight.float().var(dim=1) for weight in inputs)
-
-
-def pon(*inputs: Tensor) -> Tensor:
-    """Product Of Norms: L1 norm of the gate row times L1 norm of the up row."""
-    return math.prod(weight.float().norm(p=1, dim=1) for weight in inputs)
-
-
-def l2(*inputs: Tensor) -> Tensor:
-    """L2 norm of the gate row plus L2 norm of the up row (added in the paper's v3)."""
-    return sum(weight.float().norm(p=2, dim=1) for weight in inputs)
+# In the order of figures.
+REGISTRY = {
+    criterion.name: criterion
+    for criterion in (
+        Criterion("PPM", "Peak-to-Peak Magnitude: max + |min| of the gate row and of the up row", "ppm"),
+        Criterion("MAW", "Maximum Absolute Weight of the gate row and of the up row", "maw"),
+        Criterion("L2", "L2 norms of the gate row and of the up row", "l2"),
+        Criterion("VOW", "Variance Of Weights of the gate row and of the up row", "vow"),
+        Criterion("PON", "Product Of the L1 Norms of the gate row and the up row", "pon"),
+        Criterion("PPM-REVERSED", "minus PPM", "ppm_reversed", across_layers=False),
+        Criterion("PPM-GATE", "PPM of the gate row alone", "ppm_gate"),
+        Criterion("PPM-UP", "PPM of the up row alone", "ppm_up"),
+        Criterion("RANDOM", "a seeded permutation", "random_order", seeded=True),
+        Criterion("ACT", "L2 norm of the activations", "activation_norm", needs_text=True),
+        Criterion("AMP", "mean absolute activation", "amp", needs_text=True),
+        Criterion("WANDA-SP", "L1 norm of the down column times ACT", "wanda_sp", needs_text=True),
+        Criterion("FLAP", "variance of what the neuron adds to the output", "flap", needs_text=True),
+        Criterion("FLAP-BIAS", "FLAP, and a bias", "flap", needs_text=True, adds_bias=True),
+        Criterion("MINITRON", "L2 norm over sequences of a sequence's AMP", "minitron", needs_text=True),
+        Criterion(
+            "TAYLOR", "change of the loss, first order", "taylor", needs_text=True, needs_gradients=True
+        ),
+        Criterion(
+            "PPM-ACT", "relative PPM of all three matrices times ACT", "ppm_times_norm", needs_text=True
+        ),
+    )
+}
+CRITERIA = tuple(name for name, criterion in REGISTRY.items() if not criterion.needs_text)
+CALIBRATED = tuple(name for name, criterion in REGISTRY.items() if criterion.needs_text)
 
 
-def random_scores(d_ff: int, seed: int | Sequence[int] = 0) -> Tensor:
-    """A seeded random permutation of 0 .. d_ff - 1: the control that every criterion must beat."""
-    return torch.from_numpy(np.random.default_rng(seed).permutation(d_ff)).float()
-
-
-WEIGHT_CRITERIA: dict[str, Criterion] = {"MAW": maw, "PPM": ppm, "VOW": vow, "PON": pon, "L2": l2}
-CRITERIA = (*WEIGHT_CRITERIA, "RANDOM")
-
-
-def check_criterion(criterion: str, known: Iterable[str] = CRITERIA) -> str:
-    """The criterion's name in capitals, or a `WidthPruneError` that lists the known ones."""
-    name = str(criterion).upper()
-    if name not in known:
-        raise WidthPruneError(f"criterion must be one of {', '.join(known)}, got {criterion!r}")
-    return name
-
-
-def score_neurons(
-    gate: Tensor, up: Tensor | None, criterion: str = "PPM", *, seed: int | Sequence[int] = 0
-) -> Tensor:
-    """Importance of every neuron of one MLP.
+def find_criterion(name: str, *, needs_text: bool | None = None) -> Criterion:
+    """The record of a criterion, by its name in any case.
 
     Parameters
     ----------
-    gate, up : Tensor, shape (d_ff, d_model)
-        Weights of ``gate_proj`` and ``up_proj``, any floating dtype; computed in float32. Of an MLP
-        without a gate, its one input projection and None.
-    criterion : str
-        One of ``CRITERIA``.
-    seed : int or sequence of int
-        Only for ``RANDOM``; a sequence such as (seed, layer) gives each layer its own permutation.
-
-    Returns
-    -------
-    Tensor, shape (d_ff,), float32
-        The higher, the more important.
+    name : str
+    needs_text : bool, optional
+        Accept only criteria that look at data, or only those that do not.
 
     Raises
     ------
     WidthPruneError
-        If the criterion is unknown, the shapes differ or are not two-dimensional, or a weight is
-        NaN or infinite.
-
-    Examples
-    --------
-    >>> gate = torch.tensor([[1.0, -3.0], [2.0, 2.0]])
-    >>> score_neurons(gate, gate, "PPM").tolist()
-    [8.0, 8.0]
-    >>> score_neurons(gate, gate, "MAW").tolist()
-    [6.0, 4.0]
-    >>> score_neurons(gate, None, "MAW").tolist()
-    [3.0, 2.0]
+        With the names that are accepted.
     """
-    name = check_criterion(criterion)
-    inputs = (gate,) if up is None else (gate, up)
-    if gate.ndim != 2 or any(weight.shape != gate.shape for weight in inputs):
+    known = {key: found for key, found in REGISTRY.items() if needs_text in (None, found.needs_text)}
+    if str(name).upper() not in known:
+        raise WidthPruneError(f"criterion must be one of {', '.join(known)}, got {name!r}")
+    return known[str(name).upper()]
+
+
+def criterion_of(label: str) -> Criterion | None:
+    """The record behind a criterion as results write it, such as PPM-GLOBAL; None for "none" and unknown ones."""
+    return REGISTRY.get(label.removesuffix(GLOBAL))
+
+
+def check_across_layers(criterion: Criterion) -> None:
+    """Refuse a criterion whose scores say nothing across layers, where neurons would compete across them."""
+    if not criterion.across_layers:
         raise WidthPruneError(
-            f"gate and up must both have shape (d_ff, d_model), got "
-            f"{' and '.join(str(tuple(weight.shape)) for weight in inputs)}: neurons are pruned in pairs"
+            f"global widths compare scores with their layer's mean, and those of {criterion.name} are below zero: "
+            "choose another criterion"
         )
-    if not all(weight.is_floating_point() for weight in inputs):
-        raise WidthPruneError(
-            f"gate and up must hold floating-point weights, got "
-            f"{' and '.join(str(weight.dtype) for weight in inputs)}: prune the unquantized model"
-        )
-    if name == "RANDOM":
-        # The order ignores the weights; the sums only carry a NaN or an infinity into the check below.
-        order = random_scores(len(gate), seed).to(gate.device)
-        scores = order + 0 * sum(weight.sum().float() for weight in inputs)
-    else:
-        scores = WEIGHT_CRITERIA[name](*inputs)
-    if not bool(scores.isfinite().all()):
-        raise WidthPruneError("gate and up must be finite, got NaN or infinity: reload the checkpoint")
-    return scores

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, GenerationConfig
 
-from .attention import SharedLayer, shared_attention, takes_parts
+from .attention import SharedLayer, shared_attention
 from .threads import side_by_side
 
 CACHE_BYTES = 3e9  # keys and values of one batch
@@ -36,17 +36,6 @@ CHANGES_GREEDY = (
     "guidance_scale",
     "num_beams",
 )
-
-
-def plain_cache(model: nn.Module) -> bool:
-    """Whether a cache of keys and values, one slot a token, is all that the model remembers and attends to.
-
-    It is not where layers carry a state (Mamba, linear attention), attend in fixed chunks, or weigh
-    keys by more than a scaled dot product.
-    """
-    text = model.config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    return not kinds and not getattr(model, "_is_stateful", False) and takes_parts(model)
 
 
 def sliding_window(model: nn.Module) -> int | None:
@@ -102,7 +91,7 @@ def generate(
     Parameters
     ----------
     model : PreTrainedModel
-        One for which `plain_cache` holds.
+        One to which `widthprune.engines.objection` has none.
     prompts : sequence of token sequences
         Each begins with ``prefix`` and has at least one token after it.
     max_new_tokens : int

@@ -11,21 +11,19 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .activation_criteria import CALIBRATED
-from .calibration import Calibration, calibrate
-from .criteria import CRITERIA
+from .arithmetic import check_compute_dtype
+from .calibration import Calibration
+from .criteria import GLOBAL, check_across_layers, criterion_of, find_criterion
 from .errors import WidthPruneError
-from .grid import GLOBAL, PAPER_PCTS, Point, grid
+from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
-from .mlps import find_mlps
-from .models import check_chat_template, load_model, model_revision, model_shape
+from .models import check_chat_template, model_revision, model_shape
 from .options import check_model_name
 from .provenance import record
-from .pruning import prune_model, score_model
+from .pruned_models import PrunedModels
 from .readiness import check_data, check_evaluation, check_ready, check_results_dir
 from .results import find_run, run_path, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
-from .slicing import kept_indices
 from .suites import Benchmark, find_benchmarks
 
 
@@ -44,6 +42,7 @@ def evaluate(
     save_samples: bool = False,
     dtype: str = "auto",
     device: str = "cpu",
+    compute_dtype: str = "auto",
     batch_size: int = 8,
     max_length: int | None = None,
     chat_template: bool = False,
@@ -81,6 +80,9 @@ def evaluate(
         result that lacks it is measured again.
     dtype, device
         As for `load_model`. Log-probabilities are taken in float32 whatever the dtype.
+    compute_dtype : str
+        The dtype of the arithmetic: see `widthprune.arithmetic.compute_in`. Part of a result's
+        provenance, not of its settings: a result is found again whichever arithmetic made it.
     batch_size : int
         Rows at once where lm-eval's own code runs; the numbers do not depend on it beyond rounding.
     max_length : int, optional
@@ -89,8 +91,10 @@ def evaluate(
         Put each prompt as a user's turn into the tokenizer's chat template, and each example before it
         as a turn and its answer. The code released with the paper does not.
     backend : str
-        "hf", or "vllm" on a machine that has it: each pruned model is then saved to a temporary
-        directory and read by lm-eval's vLLM class.
+        "hf" reads each prefix once, or by lm-eval's own class what cannot be read so (`widthprune.engines`
+        says so in a line; the provenance names the engine). "stock" is lm-eval's own class for all.
+        "vllm" on a machine that has it: each pruned model is then saved to a temporary directory and
+        read by lm-eval's vLLM class.
     calibration : Calibration, optional
         What the criteria that look at data look at; default the package's own text, drawn from
         with ``seed``. Part of a result's settings under those criteria, and of no other's.
@@ -122,6 +126,7 @@ def evaluate(
     )
     _check_backend(backend)
     check_model_name(model)
+    check_compute_dtype(compute_dtype)
     size, hidden = model_shape(model)
     if chat_template:
         check_chat_template(model)
@@ -136,6 +141,8 @@ def evaluate(
             neuron_seeds=[None if s == seed else s for s in dict.fromkeys(neuron_seeds)] or [None],
         )
     if global_widths:
+        for criterion in {p.criterion for p in points} - {"none"}:
+            check_across_layers(find_criterion(criterion))
         points = [p if p.criterion == "none" else replace(p, criterion=p.criterion + GLOBAL) for p in points]
     calibration = calibration or Calibration(seed=seed)
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
@@ -169,7 +176,17 @@ def evaluate(
             check_data(benchmarks)
             todo = []
         final = asked[todo[-1]][0] if todo else None
-        pruned = _Pruned(model, dtype, device, seed, backend, scratch, calibration, final)
+        pruned = PrunedModels(
+            model,
+            dtype=dtype,
+            device=device,
+            # vLLM reads the pruned weights from disk, and chooses for itself.
+            compute_dtype="weights" if backend == "vllm" else compute_dtype,
+            seed=seed,
+            calibration=calibration,
+            final=final,
+        )
+        readers = _Readers(pruned, dtype, backend, scratch)
         bar = tqdm(todo, desc=f"evaluating {model}", unit="run", disable=not todo)
         for i in bar:
             point, benchmark = asked[i]
@@ -181,9 +198,15 @@ def evaluate(
                 missing[benchmark.task] = str(error)
                 continue
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
-            lm = pruned.at(point, batch_size, max_length)
-            with record(device) as provenance:
-                metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
+            lm = readers.at(point, batch_size, max_length)
+            try:
+                with record(device) as provenance:
+                    metrics, answered = measure(lm, benchmark, limit, seed, chat_template)
+            except WidthPruneError as error:
+                missing[benchmark.task] = str(error)
+                continue
+            provenance |= pruned.precision()
+            provenance["engine"] = "vllm" if backend == "vllm" else lm.engine
             if metrics:
                 # Before the result, which says that all is there.
                 if save_samples:
@@ -197,8 +220,8 @@ def evaluate(
 
 
 def _check_backend(backend: str) -> None:
-    if backend not in ("hf", "vllm"):
-        raise WidthPruneError(f"backend must be hf or vllm, got {backend!r}")
+    if backend not in ("hf", "stock", "vllm"):
+        raise WidthPruneError(f"backend must be hf, stock or vllm, got {backend!r}")
     if backend == "vllm" and find_spec("vllm") is None:
         raise WidthPruneError("backend vllm needs the package vllm: pip install vllm, or use backend hf")
 
@@ -227,7 +250,7 @@ def run_settings(
     found = []
     for point, benchmark in asked:
         looked_at = {}
-        if _name(point) in CALIBRATED:
+        if (criterion := criterion_of(point.criterion)) and criterion.needs_text:
             text = text or (calibration or Calibration(seed=seed)).identity()
             looked_at = text
         found.append(shared | _point_settings(point) | _task_settings(benchmark) | looked_at)
@@ -247,96 +270,41 @@ def _task_settings(benchmark: Benchmark) -> dict:
     }
 
 
-def _draw(point: Point) -> tuple[str, int | None]:
-    return point.criterion, point.neuron_seed
+class _Readers:
+    """lm-eval's models of a sweep, each made when it is first needed."""
 
-
-def _name(point: Point) -> str:
-    return point.criterion.removesuffix(GLOBAL)
-
-
-class _Pruned:
-    """The models of a sweep, each made when it is first needed, from one copy of the weights.
-
-    Points come criterion by criterion, the widest first. Under the criterion of ``final``, the last
-    point, that copy itself is narrowed: each width keeps some of the neurons of the one before, and
-    nothing later needs the rest. A sweep under one criterion so needs the memory of one model.
-    """
-
-    def __init__(self, name, dtype, device, seed, backend, scratch, calibration, final):
-        self._load = lambda: load_model(name, dtype=dtype, device=device)
-        self._dtype, self._seed, self._backend, self._scratch = dtype, seed, backend, Path(scratch)
-        self._model, self._scores, self._last = None, {}, (None, None)
-        self._calibration, self._activations, self._final = calibration, {}, final
+    def __init__(self, pruned: PrunedModels, dtype: str, backend: str, scratch: str):
+        self._pruned, self._dtype, self._backend, self._scratch = pruned, dtype, backend, Path(scratch)
+        self._last, self._engine = (None, None), None
 
     def at(self, point: Point, batch_size: int, max_length: int | None):
         """The lm-eval model of one point of the grid."""
         if self._last[0] != point:
             # The last one goes first, or two pruned models would be in memory.
             self._last = (None, None)
-            wrap = self._vllm if self._backend == "vllm" else self._prefix_lm
-            self._last = (point, wrap(self._pruned(point), batch_size, max_length))
+            wrap = self._vllm if self._backend == "vllm" else self._hf
+            model, tokenizer = self._pruned.at(point)
+            if tokenizer is None:
+                raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
+            self._last = (point, wrap(model, tokenizer, batch_size, max_length))
         return self._last[1]
 
-    def _pruned(self, point: Point):
-        if self._model is None:
-            self._model, self._tokenizer = self._load()
-            if self._tokenizer is None:
-                raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
-        if point.criterion == "none":
-            return self._model
-        seed = self._seed if point.neuron_seed is None else point.neuron_seed
-        name = _name(point)
-        looks = {"activations": self._look(name == "TAYLOR")} if name in CALIBRATED else {}
-        if (name, seed) not in self._scores:
-            self._scores = {(name, seed): score_model(self._model, name, seed=seed, **looks)}
-        scores = self._scores[name, seed]
-        narrow = point.criterion in CRITERIA and _draw(point) == _draw(self._final)
-        model = prune_model(
-            self._model,
-            name,
-            # By size, not by percentage: the size is what the settings name.
-            expansion_ratio=point.intermediate_size / self._model.config.get_text_config().hidden_size,
-            scores=scores,
-            global_widths=point.criterion.endswith(GLOBAL),
-            inplace=narrow,
-            **looks,
-        )
-        if narrow:
-            self._scores = {
-                (name, seed): {
-                    mlp.name: scores[mlp.name].gather(-1, kept_indices(scores[mlp.name], mlp.size))
-                    for mlp in find_mlps(model)
-                }
-            }
-        return model
+    def _hf(self, model, tokenizer, batch_size, max_length):
+        from .engines import StockLM, choose
 
-    def _look(self, gradients: bool):
-        """The activations on the calibration text, run once for all criteria and widths."""
-        if gradients not in self._activations:
-            self._activations[gradients] = calibrate(
-                self._model, self._tokenizer, self._calibration, gradients=gradients
-            )
-        return self._activations[gradients]
+        options = dict(batch_size=batch_size, max_length=max_length, softmax_dtype="float32")
+        if self._engine is None:
+            stock = self._backend == "stock"
+            self._engine = StockLM if stock else choose(model, tokenizer, **options)
+        return self._engine(pretrained=model, tokenizer=tokenizer, **options)
 
-    def _prefix_lm(self, model, batch_size, max_length):
-        from .prefix_lm import PrefixLM
-
-        return PrefixLM(
-            pretrained=model,
-            tokenizer=self._tokenizer,
-            batch_size=batch_size,
-            max_length=max_length,
-            softmax_dtype="float32",
-        )
-
-    def _vllm(self, model, batch_size, max_length):
+    def _vllm(self, model, tokenizer, batch_size, max_length):
         from lm_eval.api.registry import get_model
 
         saved = self._scratch / "model"
         shutil.rmtree(saved, ignore_errors=True)
         model.save_pretrained(saved)
-        self._tokenizer.save_pretrained(saved)
+        tokenizer.save_pretrained(saved)
         return get_model("vllm")(
             pretrained=str(saved), dtype=self._dtype, batch_size="auto", max_model_len=max_length
         )

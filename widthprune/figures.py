@@ -12,14 +12,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from .criteria import REGISTRY
 from .errors import WidthPruneError
+from .floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline
 
 # Safe for colour-blind readers; the marker repeats what the colour says.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vP*Xph<>"
-Floors = Mapping[str, float]  # task -> score of a responder that knows nothing
 SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
@@ -30,8 +31,9 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
     ----------
     table : DataFrame
         Results of one model under one criterion (see `widthprune.results.sweep`), 0% included.
-    floors : mapping of task to value, optional
-        From `widthprune.audit.floors.headline_floors`: a dotted line of the benchmark's colour each.
+    floors : mapping of task to named values, optional
+        From `widthprune.audit.floors.floor_lines`: lines of the benchmark's colour that end in its marker,
+        dotted for the blind floor and dash-dotted for the prompt-reading one.
     axes : two Axes, optional
 
     Returns
@@ -55,18 +57,21 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
                 kept, error = 1e4 / kept, error * 1e4 / kept**2
             label = task.label if task.higher_is_better else f"1 / {task.label}"
             _line(ax, line["pruning_pct"], kept, error, i, label)
-            if floors is not None and name in floors:
-                whole = line.loc[line["pruning_pct"] == 0, "value"].iloc[0]
-                floor = floors[name] / whole if task.higher_is_better else whole / floors[name]
-                draw_floor(ax, 100 * floor, PALETTE[i % len(PALETTE)])
+            whole = line.loc[line["pruning_pct"] == 0, "value"].iloc[0]
+            for kind, floor in (floors or {}).get(name, {}).items():
+                mark_floor(
+                    ax,
+                    100 * (floor / whole if task.higher_is_better else whole / floor),
+                    kind,
+                    PALETTE[i % len(PALETTE)],
+                    MARKERS[i % len(MARKERS)],
+                )
         ax.axhline(100, color="0.5", linewidth=0.8, zorder=0)
         ax.set(title=title, ylabel="kept, % of the unpruned model")
         _ratio_ticks(ax, rows)
         if names:
             # Below the panel: lines fill it. Wider than the panel, it would take the panel's width.
-            ax.legend(
-                fontsize="small", frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.24)
-            )
+            legend_with_floors(ax, names, floors, ncols=2, bbox_to_anchor=(0.5, -0.24))
     return np.asarray(axes)
 
 
@@ -81,7 +86,7 @@ def plot_paradox(
     """One benchmark against another, a point per ratio, with the least-squares line and Pearson's r.
 
     ``table`` holds one model under one criterion. The title states r, p and n, or that there is none. Bars are one standard
-    error where it is known; dotted lines are the ``floors`` of the two benchmarks.
+    error where it is known; the ``floors`` of the two benchmarks are named lines.
     """
     x, y = values(table, knowledge), values(table, behaviour)
     error_x, error_y = (values(table, task, column="stderr") for task in (knowledge, behaviour))
@@ -97,9 +102,8 @@ def plot_paradox(
     ax.errorbar(
         both["x"], both["y"], both["error_y"], both["error_x"], fmt="none", color=PALETTE[0], linewidth=0.8
     )
-    for task, along in ((knowledge, ax.axvline), (behaviour, ax.axhline)):
-        if floors is not None and task in floors:
-            along(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+    draw_floors(ax, floors, knowledge, upright=True)
+    draw_floors(ax, floors, behaviour)
     ax.margins(0.12)
     for pct, point in both[["x", "y"]].iterrows():
         ax.annotate(f"{pct:g}%", point, xytext=(5, 4), textcoords="offset points", fontsize="small")
@@ -122,7 +126,8 @@ def plot_criteria(
     rows = table[(table["task"] == task) & (table["metric"] == TASKS[task].metric)]
     if rows.empty:
         raise WidthPruneError(f"the table has no {TASKS[task].metric} of {task}: evaluate it first")
-    order = ["none", "PPM", "MAW", "L2", "VOW", "PON", "RANDOM"]
+    # Variants such as PPM-GLOBAL, and names of others' making, come after the criteria of this package.
+    order = dict.fromkeys(["none", *REGISTRY, *rows["criterion"]])
     order = [name for name in order if name in set(rows["criterion"])]
     ax = ax or plt.gca()
     finite = rows["value"][np.isfinite(rows["value"])]
@@ -146,8 +151,7 @@ def plot_criteria(
                     f"{value:g} (overflow)", (edge, at), xytext=(-6, 5), textcoords="offset points",
                     ha="right", fontsize="small",
                 )  # fmt: skip
-    if floors is not None and task in floors:
-        ax.axvline(floors[task], color="0.5", linestyle=":", linewidth=1.2, zorder=0)
+    draw_floors(ax, floors, task, upright=True)
     if not TASKS[task].higher_is_better:
         ax.set_xscale("log")
     ax.set_yticks(range(len(order)), ["unpruned" if name == "none" else name for name in order])
@@ -192,7 +196,7 @@ def plot_sweep(
     styles: Mapping[str, int] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """One benchmark over the ratios, a line per model; bars are one standard error, dots the floor.
+    """One benchmark over the ratios, a line per model; bars are one standard error, floors are named.
 
     ``styles`` gives each model's place in the palette, default its place among the models of the table.
     Published values are dashed.
@@ -204,8 +208,7 @@ def plot_sweep(
         line = line.sort_values("pruning_pct")
         dashes = "--" if (line["source"] == "published").all() else "-"
         _line(ax, line["pruning_pct"], line["value"], line["stderr"], styles[model], model, linestyle=dashes)
-    if floors is not None and task in floors:
-        draw_floor(ax, floors[task])
+    draw_floors(ax, floors, task)
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     _ratio_ticks(ax, rows)
@@ -235,11 +238,6 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def _line(ax, x, y, error, i, label, **more):
     style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5)
     ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style, **more)
-
-
-def draw_floor(ax: Axes, value: float, color: str = "0.5") -> None:
-    """The score of an uninformed responder, as every figure shows it: a dotted line behind the others."""
-    ax.axhline(value, color=color, linestyle=":", linewidth=1.2, zorder=0)
 
 
 def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:

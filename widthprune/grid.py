@@ -3,14 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .activation_criteria import ALL_CRITERIA
-from .criteria import check_criterion
+from .criteria import GLOBAL, find_criterion
 from .options import PERCENTAGE, RATIO, check_list
 from .sizes import expansion_ratio, kept_size
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
-# Written behind the criterion's name where neurons competed across layers.
-GLOBAL = "-GLOBAL"
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,12 @@ class Point:
     pruning_pct: float
     intermediate_size: int
     expansion_ratio: float
-    neuron_seed: int | None = None  # for RANDOM, where it is not the seed of the whole sweep
+    neuron_seed: int | None = None  # of a criterion that is drawn, where it is not the whole sweep's
+
+    @property
+    def global_widths(self) -> bool:
+        """Whether neurons compete across layers; the intermediate size is then the mean over layers."""
+        return self.criterion.endswith(GLOBAL)
 
 
 def grid(
@@ -35,6 +37,29 @@ def grid(
 ) -> list[Point]:
     """The models of a sweep, the unpruned one first and once, then by criterion, draw and width.
 
+    Parameters
+    ----------
+    intermediate_size, hidden_size : int
+        d_ff and d_model of the unpruned model.
+    pruning_pcts, expansion_ratios : iterable of float
+        Both may be given; of two that leave the same neurons the percentage names the point.
+    criteria : iterable of str
+        Names as in `criteria.REGISTRY`, in any case.
+    neuron_seeds : iterable of int or None
+        Draws of the criteria that are drawn; None is the seed of the whole sweep.
+
+    Returns
+    -------
+    list of Point
+        The widest first under each criterion.
+
+    Raises
+    ------
+    WidthPruneError
+        If a criterion is unknown, or a percentage or ratio out of range.
+
+    Examples
+    --------
     >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
     [('none', 8192), ('PPM', 4916)]
     """
@@ -53,9 +78,9 @@ def grid(
     points = [
         Point("none", 0.0, intermediate_size, round(expansion_ratio(intermediate_size, hidden_size), 4))
     ]
-    for criterion in dict.fromkeys(check_criterion(name, ALL_CRITERIA) for name in criteria):
-        for neuron_seed in neuron_seeds if criterion == "RANDOM" else (None,):
+    for criterion in dict.fromkeys(find_criterion(name) for name in criteria):
+        for neuron_seed in neuron_seeds if criterion.seeded else (None,):
             for size in sorted(sizes, reverse=True):
                 ratio = round(expansion_ratio(size, hidden_size), 4)
-                points.append(Point(criterion, sizes[size], size, ratio, neuron_seed))
+                points.append(Point(criterion.name, sizes[size], size, ratio, neuron_seed))
     return points

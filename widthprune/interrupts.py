@@ -31,9 +31,9 @@ def interruptible():
         raise Interrupted(number)
 
     def unraisable(lost):
-        # In a destructor or a callback an exception is only printed: send the signal again.
+        # In a destructor or a callback an exception is only printed: send the signal again, when that is over.
         if isinstance(lost.exc_value, Interrupted):
-            signal.raise_signal(lost.exc_value.number)
+            threading.Timer(0.01, _send, [lost.exc_value.number]).start()
         else:
             hook(lost)
 
@@ -73,6 +73,13 @@ def _handled_by(handler):
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _send(number: int) -> None:
+    if hasattr(signal, "pthread_kill"):  # which also wakes the main thread from a wait
+        signal.pthread_kill(threading.main_thread().ident, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _number(name: str) -> int | None:

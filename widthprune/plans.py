@@ -4,17 +4,20 @@ A plan for a model of any size answers at once: the weights are not read, and to
 are imported only if the config leaves a field to its default.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .criteria import find_criterion
 from .errors import WidthPruneError, remote_code_remedy
 from .layouts import MLP, check_family, find_layouts
+from .model_files import TOKENIZER, names_beside, read_object
 from .shards import Stored, read_headers
-from .widths import config_changes, find_widths, hidden_size, kept_sizes, kept_units
+from .widths import FIELDS, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
+NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"
 DTYPES = ("F64", "F32", "BF16", "F16")  # as safetensors names what can be pruned
 
 
@@ -43,6 +46,7 @@ class Plan:
     bytes_before: int
     bytes_after: int
     bytes_free: int  # on the disk of the destination
+    notes: tuple[str, ...] = ()  # what the result will lack
 
     @property
     def size_before(self) -> int:
@@ -71,7 +75,8 @@ class Plan:
             ("free on disk, GB", "", f"{self.bytes_free / 1e9:.2f}"),
         ]
         width = max(len(row[0]) for row in rows) + 1
-        return "\n".join(f"{a:{width}}{b:>18}{c:>18}" for a, b, c in [("", "before", "after"), *rows])
+        lines = [f"{a:{width}}{b:>18}{c:>18}" for a, b, c in [("", "before", "after"), *rows]]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 def open_checkpoint(source: Path) -> Checkpoint:
@@ -87,6 +92,11 @@ def open_checkpoint(source: Path) -> Checkpoint:
     text = text_section(config)
     check_family({**text, "is_encoder_decoder": config.get("is_encoder_decoder")}, str(source))
     tensors = read_headers(source)
+    # Else transformers would build them all before it is found that they are too many.
+    if many := [name for name in LAYERS if (text.get(name) or 0) > len(tensors)]:
+        raise WidthPruneError(
+            f"{source / 'config.json'} says {many[0]} {text[many[0]]}, more than there are tensors: copy it again"
+        )
     shapes = {name: stored.shape for name, stored in tensors.items()}
     model_type = text.get("model_type", config.get("model_type", ""))
     mlps = find_layouts(shapes, model_type, hidden_size(text), str(source))
@@ -113,28 +123,46 @@ def text_section(config: dict) -> dict:
 
 
 def _read_config(source: Path) -> dict:
-    try:
-        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise WidthPruneError(
-            f"{source} has no config.json: name a directory that save_pretrained wrote"
-        ) from None
-    except ValueError:
-        config = None
-    if not isinstance(config, dict):
-        raise WidthPruneError(f"{source / 'config.json'} is damaged: copy it again")
-    quantization = config.get("quantization_config") or text_section(config).get("quantization_config")
+    if not (source / "config.json").exists():
+        raise WidthPruneError(f"{source} has no config.json: name a directory that save_pretrained wrote")
+    config = read_object(source, "config.json")
+    text = text_section(config)
+    quantization = config.get("quantization_config") or text.get("quantization_config")
     if quantization:
-        method = quantization.get("quant_method", "an unknown method")
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        method = method if isinstance(method, str) and method.isprintable() else "an unknown method"
         raise WidthPruneError(
-            f"{source} is quantized ({method}): prune the unquantized model, then quantize the result"
+            f"{source} is quantized ({method:.40}): prune the unquantized model, then quantize the result"
         )
+    _check_fields(source, config)
+    _check_fields(source, text)
     if "auto_map" in config:
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
         if config.get("model_type") not in CONFIG_MAPPING_NAMES:
             raise WidthPruneError(remote_code_remedy(str(source)))
     return config
+
+
+def _check_fields(source: Path, section: dict) -> None:
+    """Refuse fields that are read here and hold what no config holds: a list for a name, text for a size."""
+    kinds = {
+        "model_type": lambda value: isinstance(value, str) and value.isprintable(),
+        "activation_sparsity_pattern": lambda value: isinstance(value, list),
+        **dict.fromkeys(LAYERS, _is_size),
+        **dict.fromkeys((field for fields in FIELDS.values() for field in fields), _are_sizes),
+    }
+    for field, fits in kinds.items():
+        if (value := section.get(field)) is not None and not fits(value):
+            raise WidthPruneError(f"{source / 'config.json'} says {field} {value!r:.60}: copy it again")
+
+
+def _is_size(value) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def _are_sizes(value) -> bool:
+    return bool(value) and all(map(_is_size, value)) if isinstance(value, list) else _is_size(value)
 
 
 def _defaults(source: Path) -> dict:
@@ -157,7 +185,7 @@ def make_plan(
     shapes = pruned_shapes(checkpoint, sizes)
     options = [f"--{name.replace('_', '-')} {value:g}" for name, value in target.items() if value is not None]
     options += [f"--multiple-of {multiple_of}"] * (multiple_of != 1)
-    options += [f"--seed {seed}"] * (criterion == "RANDOM")
+    options += [f"--seed {seed}"] * find_criterion(criterion).seeded
     plan = Plan(
         criterion,
         " ".join(options),
@@ -168,6 +196,7 @@ def make_plan(
         sum(stored.nbytes for stored in tensors.values()),
         sum(tensors[name].nbytes_of(shape) for name, shape in shapes.items()),
         bytes_free,
+        () if names_beside(checkpoint.directory, TOKENIZER) else (NO_TOKENIZER,),
     )
     return plan, sizes, config_changes(checkpoint.fields, units)
 

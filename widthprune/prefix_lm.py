@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from itertools import chain
 
 import torch
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import (
     handle_stop_sequences,
     normalize_gen_kwargs,
@@ -29,7 +28,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from .attention import shared_attention, shared_cache
-from .decoding import generate, likeliest, plain_cache, plain_greedy, read, sliding_window
+from .decoding import generate, likeliest, plain_greedy, read, sliding_window
+from .stock import StockLM
 from .threads import readers, side_by_side
 
 MIN_SHARED = 32  # tokens; below this a cache of its own costs more than it saves
@@ -39,16 +39,20 @@ LOGITS = 2**28  # logits held at once, tokens times vocabulary
 CACHED = 2**21  # of these, how many are turned into probabilities at once
 
 
-class PrefixLM(HFLM):
+class PrefixLM(StockLM):
     """`HFLM` with prefix sharing for log-likelihoods and greedy generation, and perplexity in chunks.
 
-    A model that remembers more than a cache of keys and values (Mamba, linear or chunked attention),
-    and generation that samples, go through `HFLM` unchanged.
+    For models that `widthprune.engines` lets it read. Generation that samples goes through `HFLM` unchanged.
     """
 
+    engine = "prefix"
+    min_shared = MIN_SHARED
+
     def _loglikelihood_tokens(self, requests, disable_tqdm=False, override_bs=None):
-        if not plain_cache(self.model):
-            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        if any(not answer for _, _, answer in requests):
+            return super()._loglikelihood_tokens(
+                requests, disable_tqdm, override_bs
+            )  # which says what is wrong
         most = self._tokens_at_once()
         # override_bs is lm-eval's sign for the windows of a perplexity, which share nothing.
         if override_bs is not None:
@@ -66,7 +70,7 @@ class PrefixLM(HFLM):
             else:
                 questions.setdefault(tuple(context), []).append(i)
         with shared_attention(self.model), _head_reads(self.model) as places:
-            for prefix, group in _by_prefix(list(questions)):
+            for prefix, group in _by_prefix(list(questions), self.min_shared):
                 past = read(self.model, prefix)[1] if prefix else DynamicCache()
                 batches = [
                     [i for context in batch for i in questions[context]]
@@ -90,8 +94,6 @@ class PrefixLM(HFLM):
         return answers
 
     def loglikelihood_rolling(self, requests, disable_tqdm=False):
-        if not plain_cache(self.model):
-            return super().loglikelihood_rolling(requests, disable_tqdm)
         # lm-eval hands over a batch of windows at a time, and here no batch is made of them.
         before, self.batch_size_per_gpu = self.batch_size_per_gpu, sys.maxsize
         try:
@@ -121,7 +123,7 @@ class PrefixLM(HFLM):
         known = {"until", "max_gen_toks", "do_sample", "temperature"}
         greedy = not options.get("do_sample") and not options.get("temperature")
         room = self.max_length > options["max_gen_toks"]  # else HFLM says what is wrong
-        ours = plain_cache(self.model) and plain_greedy(self.model) and self.think_end_token is None
+        ours = plain_greedy(self.model) and self.think_end_token is None
         return greedy and room and ours and set(options) <= known
 
     def _generate(self, contexts: list[str], options: dict) -> list[str]:
@@ -134,7 +136,7 @@ class PrefixLM(HFLM):
             return any(term in text for term in stop)
 
         texts: dict[tuple[int, ...], str] = {}
-        for prefix, group in _by_prefix(list(dict.fromkeys(prompts))):
+        for prefix, group in _by_prefix(list(dict.fromkeys(prompts)), self.min_shared):
             found = generate(
                 self.model,
                 group,
@@ -334,17 +336,17 @@ def _like_lengths(rows: list[tuple[tuple, tuple[int, ...]]], most: int):
         yield part
 
 
-def _by_prefix(contexts: list[tuple[int, ...]]):
-    """Yield (prefix, contexts that begin with it); contexts with no prefix worth a cache come last."""
+def _by_prefix(contexts: list[tuple[int, ...]], least: int = MIN_SHARED):
+    """Yield (prefix, contexts that begin with it); those with no prefix of ``least`` tokens or so come last."""
     starts: dict[tuple[int, ...], list] = {}
     for context in contexts:
-        starts.setdefault(context[:MIN_SHARED], []).append(context)
+        starts.setdefault(context[:least], []).append(context)
     alone = []
     for group in starts.values():
         # At least one token stays with each question, since its logits start the answers.
         limit = min(map(len, group)) - 1
         prefix = os.path.commonprefix(group)[:limit]
-        if len(group) > 1 and len(prefix) >= MIN_SHARED - 1:
+        if len(group) > 1 and len(prefix) >= least - 1:
             yield tuple(prefix), group
         else:
             alone += group

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def record(device: str | torch.device = "cpu"):
     ['commit', 'device', 'duration_s', 'packages', 'python', 'started', 'threads']
     """
     provenance = {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
         "device": device_name(device),
         "threads": torch.get_num_threads(),

@@ -1,108 +1,19 @@
-"""Prune a model: score every neuron, keep the highest, slice the rest away."""
+"""Prune a model: score every neuron, choose the highest, cut the rest away, write the size down."""
 
 import copy
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
 
-from .activation_criteria import ALL_CRITERIA, CALIBRATED, score_activations
 from .calibration import Activations
-from .compensation import add_biases, bias_changes, check_biases, contributions, output_columns
-from .criteria import check_criterion, score_neurons
+from .criteria import find_criterion
 from .errors import WidthPruneError
-from .global_widths import check_no_experts, forbid_saving, global_sizes, listed_units
 from .layouts import MLP
-from .mlps import find_mlps, input_weights, part_of, text_config, text_fields, twin
-from .slicing import kept_indices, slice_part, slice_stacked
-from .widths import config_changes, find_widths, kept_sizes, kept_units
-
-
-def score_model(
-    model: nn.Module,
-    criterion: str = "PPM",
-    *,
-    seed: int = 0,
-    activations: Mapping[str, Activations] | None = None,
-) -> dict[str, Tensor]:
-    """Scores of every MLP of a model, by module name: ``(d_ff,)``, of experts ``(experts, d_ff)``, float32.
-
-    Computed once, they serve a whole sweep of ratios through ``prune_model(..., scores=scores)``.
-    Under ``RANDOM`` each layer, and each expert, has a permutation of its own, drawn from (seed, layer).
-    The criteria of `CALIBRATED` look at data: they need ``activations`` from `calibrate` on this model.
-    """
-    criterion = check_criterion(criterion, ALL_CRITERIA)
-    mlps = find_mlps(model)
-    if criterion in CALIBRATED:
-        return _score_calibrated(model, mlps, criterion, activations)
-
-    def score(layer: int, mlp: MLP) -> Tensor:
-        own = []
-        for expert in mlp_experts(mlp):
-            for part in mlp.of_expert(expert):
-                if part.role == "output":
-                    check_output(part.tensor, part_of(model, part, expert))
-            gate, up = input_weights(model, mlp, expert)
-            own.append(score_mlp(mlp.name, gate, up, criterion, seed=mlp_seed(seed, layer, expert)))
-        return own[0] if mlp.experts is None else torch.stack(own)
-
-    with _threads() as pool:
-        return dict(zip((mlp.name for mlp in mlps), pool.map(score, range(len(mlps)), mlps), strict=True))
-
-
-def _threads(count: int | None = None) -> ThreadPoolExecutor:
-    # numpy and much of torch's indexing use one thread each: several MLPs at a time use the others.
-    return ThreadPoolExecutor(count or torch.get_num_threads())
-
-
-def _score_calibrated(model, mlps, criterion, activations) -> dict[str, Tensor]:
-    check_activations(mlps, criterion, activations)
-    scores = {}
-    for mlp in mlps:
-        columns = output_columns(model, mlp)
-        check_output(f"{mlp.name}.{mlp.layout.output}", columns)
-        inputs = [weight for weight in input_weights(model, mlp) if weight is not None]
-        scores[mlp.name] = score_activations(activations[mlp.name], inputs, columns.T, criterion)
-    return scores
-
-
-def check_activations(mlps: Sequence[MLP], criterion: str, activations) -> None:
-    """Refuse a criterion that looks at data without this model's activations."""
-    if activations is None:
-        raise WidthPruneError(
-            f"criterion {criterion} looks at data: give activations=calibrate(model, tokenizer)"
-        )
-    if wrong := [m.name for m in mlps if m.name not in activations or activations[m.name].d_ff != m.size]:
-        raise WidthPruneError(
-            f"activations must come from calibrate on this model, got none that fit {wrong[0]}"
-        )
-
-
-def mlp_experts(mlp: MLP) -> Sequence[int | None]:
-    """The numbers of an MLP's experts; (None,) if it has none."""
-    return (None,) if mlp.experts is None else range(mlp.experts)
-
-
-def mlp_seed(seed: int, layer: int, expert: int | None) -> tuple[int, ...]:
-    """The seed of one MLP's or expert's permutation; ``layer`` is its place among `find_mlps`."""
-    return (seed, layer) if expert is None else (seed, layer, expert)
-
-
-def score_mlp(name: str, gate: Tensor, up: Tensor | None, criterion: str, *, seed: Sequence[int]) -> Tensor:
-    """`score_neurons`, with the MLP's name in front of what it refuses."""
-    try:
-        return score_neurons(gate, up, criterion, seed=seed)
-    except WidthPruneError as error:
-        raise WidthPruneError(f"{name}: {error}") from None
-
-
-def check_output(name: str, weight: Tensor) -> None:
-    """Refuse NaN and infinity in an output projection, which no criterion reads."""
-    if not all(bool(extreme.isfinite()) for extreme in weight.aminmax()):
-        raise WidthPruneError(
-            f"{name.removesuffix('.weight')} must be finite, got NaN or infinity: reload the checkpoint"
-        )
+from .mlps import find_mlps, text_config, text_fields, threads, twin
+from .scores import choose_neurons, score_model
+from .slicing import slice_part, slice_stacked
+from .widths import Width, common_units, config_changes, find_widths, kept_sizes, kept_units
 
 
 def prune_model(
@@ -111,17 +22,17 @@ def prune_model(
     *,
     pruning_pct: float | None = None,
     expansion_ratio: float | None = None,
+    size: int | None = None,
     multiple_of: int = 1,
     inplace: bool = False,
     seed: int = 0,
     scores: Mapping[str, Tensor] | None = None,
     activations: Mapping[str, Activations] | None = None,
-    global_widths: bool = False,
 ) -> nn.Module:
     """Remove the least important neurons of every MLP (paper, section 3.2).
 
     Every expert of a mixture keeps the same number of neurons, each its own; routers stay whole. An MLP
-    without a gate is scored by its one input projection.
+    without a gate is scored by its one input projection. `widthprune.prune_model` adds variants to this.
 
     Parameters
     ----------
@@ -129,26 +40,20 @@ def prune_model(
         Any transformers model whose MLPs have one of `layouts.LAYOUTS`.
     criterion : str
         One of `CRITERIA`, or of `CALIBRATED` with ``activations``; ``PPM`` is the paper's.
-    pruning_pct, expansion_ratio, multiple_of
-        The size to reach: see `kept_size`. Exactly one of the first two. Where dense layers, experts
+    pruning_pct, expansion_ratio, size, multiple_of
+        The size to reach: see `kept_size`. Exactly one of the first three. Where dense layers, experts
         and shared experts have sizes of their own, ``pruning_pct`` applies to each, and
-        ``expansion_ratio`` is refused. Experts keep a multiple of 8 neurons at least, rounded up, as
+        the other two are refused. Experts keep a multiple of 8 neurons at least, rounded up, as
         transformers' grouped matrix multiplication needs.
     inplace : bool
         If False, the model is left as it is, and the result shares with it every tensor that pruning
         does not touch: embeddings, attention and norms exist once, so do not train one of the two.
     seed : int
-        For ``RANDOM`` only.
+        For criteria that are drawn, such as ``RANDOM``.
     scores : mapping of str to Tensor, optional
         Scores from `score_model` on this model; ``criterion`` and ``seed`` then score nothing.
     activations : mapping of str to Activations, optional
-        From `calibrate` on this model, for the criteria that look at data. Under ``FLAP-BIAS`` their
-        means also become a bias of the output projections; where the model has none, the config's
-        ``mlp_bias`` is set, and a family without that field is refused.
-    global_widths : bool
-        Let neurons compete across layers (`global_sizes`): as many are kept in all as otherwise, but
-        each layer keeps a number of its own. Unless the config lists a size for every layer (Gemma-3n),
-        transformers cannot load such a model, so ``save_pretrained`` of the result refuses.
+        From `calibrate` on this model, for the criteria that look at data.
 
     Returns
     -------
@@ -161,63 +66,87 @@ def prune_model(
         Before anything is changed, if an argument or the model cannot be pruned, or if transformers
         would build another model from the pruned config.
     """
-    criterion = check_criterion(criterion, ALL_CRITERIA)
-    compensate = criterion == "FLAP-BIAS"
-    mlps = find_mlps(model)
-    widths = find_widths(mlps, text_fields(model), type(model).__name__)
-    units = kept_units(
-        mlps, widths, pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, multiple_of=multiple_of
-    )
-    sizes = kept_sizes(mlps, widths, units)
-    changes, expected = _declared(model, mlps, units, sizes)
-    if global_widths:
-        check_no_experts(mlps)
-    if compensate:
-        check_activations(mlps, criterion, activations)
-        changes |= bias_changes(model, mlps)
+    if find_criterion(criterion).adds_bias:
+        raise WidthPruneError(
+            f"criterion {criterion} adds a bias to what it cuts: use widthprune.prune_model"
+        )
+    target = dict(pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, size=size)
+    sizes = target_sizes(model, **target, multiple_of=multiple_of)
     if scores is None:
         scores = score_model(model, criterion, seed=seed, activations=activations)
-    elif wrong := [m.name for m in mlps if m.name not in scores or scores[m.name].shape[-1] != m.size]:
-        raise WidthPruneError(
-            f"scores must come from score_model on this model, got none that fit {wrong[0]}"
-        )
-    listed = None
-    if global_widths:
-        sizes = global_sizes({m.name: scores[m.name] for m in mlps}, sum(sizes.values()), multiple_of)
-        listed = listed_units(widths, sizes)
-        if listed:
-            own, expected = _declared(model, mlps, listed, sizes)
-            changes |= own
-    if compensate:
-        expected = twin(model, changes)
-        check_biases(model, mlps, expected)
+    kept = choose_neurons(model, scores, sizes)
+    return cut_model(model, kept, inplace=inplace)
 
+
+def target_sizes(model: nn.Module, **target) -> dict[str, int]:
+    """Neurons that each MLP, or each of its experts, is to keep, by its name.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    target
+        ``pruning_pct``, ``expansion_ratio`` or ``size``, and ``multiple_of``: see `kept_units`, also for
+        what is refused.
+    """
+    mlps = find_mlps(model)
+    widths = find_widths(mlps, text_fields(model), type(model).__name__)
+    return kept_sizes(mlps, widths, kept_units(mlps, widths, **target))
+
+
+def cut_model(model: nn.Module, kept: Mapping[str, Tensor], *, inplace: bool = False) -> nn.Module:
+    """Keep some neurons of every MLP, cut the others away, and let the config tell the new sizes.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+    kept : mapping of str to Tensor, shape (size,) or (experts, size), int64
+        For every MLP, by the name that `find_mlps` gives it, the neurons to keep, in ascending order.
+        The size may differ from layer to layer. Unless the config has a field for each (Gemma-3n's list),
+        transformers cannot load such a model, so ``save_pretrained`` of the result refuses.
+    inplace : bool
+        As for `prune_model`.
+
+    Returns
+    -------
+    PreTrainedModel
+
+    Raises
+    ------
+    WidthPruneError
+        Before anything is changed: if ``kept`` does not fit the model, or if transformers would build
+        another model from the pruned config.
+    """
+    mlps = find_mlps(model)
+    check_kept(mlps, kept)
+    widths = find_widths(mlps, text_fields(model), type(model).__name__)
+    sizes = {mlp.name: kept[mlp.name].shape[-1] for mlp in mlps}
+    units = common_units(mlps, widths, sizes)
+    uniform = kept_sizes(mlps, widths, units)
+    changes = config_changes(text_fields(model), units)
+    expected = twin(model, changes)
+    check_twin(model, mlps, uniform, expected)
     if not inplace:
         model = _shallow_model(model)
-    kept = {mlp.name: kept_indices(scores[mlp.name], sizes[mlp.name]) for mlp in mlps}
-    added = contributions(model, mlps, activations, kept) if compensate else {}
-
-    def cut(mlp: MLP) -> None:
-        cut_mlp(model, mlp, kept[mlp.name], expected)
-
     # In place, one after another: never more than one MLP is in memory twice.
-    with _threads(1 if inplace else None) as pool:
-        list(pool.map(cut, mlps))
-    if compensate:
-        add_biases(model, expected, added)
+    with threads(1 if inplace else None) as pool:
+        list(pool.map(lambda mlp: cut_mlp(model, mlp, kept[mlp.name], expected), mlps))
     for field, value in changes.items():
         setattr(text_config(model), field, value)
-    if global_widths and not listed:
+    if sizes != uniform:
         forbid_saving(model, widths, sizes)
     return model
 
 
-def _declared(model, mlps, units, sizes) -> tuple[dict, nn.Module]:
-    """What the config will say, and the model that transformers would build from it; checked."""
-    changes = config_changes(text_fields(model), units)
-    expected = twin(model, changes)
-    check_twin(model, mlps, sizes, expected)
-    return changes, expected
+def check_kept(mlps: Sequence[MLP], kept: Mapping[str, Tensor]) -> None:
+    """Refuse neurons that an MLP does not have, or that are not named once and in order."""
+    for mlp in mlps:
+        own = kept.get(mlp.name, torch.empty(0))
+        experts = () if mlp.experts is None else (mlp.experts,)
+        fits = own.dtype == torch.int64 and own.shape[:-1] == experts and own.numel() > 0
+        if not fits or own.min() < 0 or own.max() >= mlp.size or not bool((own.diff() > 0).all()):
+            raise WidthPruneError(
+                f"kept must hold, for {mlp.name}, ascending numbers (int64) of some of its {mlp.size} neurons"
+            )
 
 
 def check_twin(model: nn.Module, mlps: Sequence[MLP], sizes: Mapping[str, int], expected: nn.Module) -> None:
@@ -248,16 +177,17 @@ def cut_mlp(model: nn.Module, mlp: MLP, kept: Tensor, expected: nn.Module) -> No
     """
     size = kept.shape[-1]
     for part in mlp.parts:
-        path, _, attribute = part.tensor.rpartition(".")
-        module = model.get_submodule(path)
-        old = getattr(module, attribute)
+        old = model.get_parameter(part.tensor)
         if part.stacked:
             data = slice_stacked(old.detach(), part, kept)
         else:
             data = slice_part(old.detach(), part, kept if part.expert is None else kept[part.expert])
         # A new Parameter: the old one may be shared with the unpruned model and stays as it is.
-        setattr(module, attribute, nn.Parameter(data, requires_grad=old.requires_grad))
-    paths = {part.tensor.rpartition(".")[0] for part in mlp.parts} | {mlp.name}
+        attribute = part.tensor.rpartition(".")[2]
+        setattr(
+            model.get_submodule(part.path), attribute, nn.Parameter(data, requires_grad=old.requires_grad)
+        )
+    paths = {part.path for part in mlp.parts} | {mlp.name}
     for path in paths | {path.rpartition(".")[0] for path in paths}:
         mine, other = model.get_submodule(path), expected.get_submodule(path)
         for name, value in vars(mine).items():
@@ -269,3 +199,25 @@ def _shallow_model(model: nn.Module) -> nn.Module:
     """A copy of the modules and the config around the very same parameters and buffers."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})
+
+
+def unsaveable(model: nn.Module, widths: Mapping[str, Width]) -> str:
+    """One line for a model whose config has one size for all layers."""
+    fields = ", ".join(dict.fromkeys(width.field for width in widths.values()))
+    return (
+        f"{type(model).__name__} with a width of its own in each layer cannot be saved: "
+        f"{type(text_config(model)).__name__} has one {fields} for all layers, and transformers could not "
+        "load it again; prune it without global widths"
+    )
+
+
+def forbid_saving(model: nn.Module, widths: Mapping[str, Width], sizes: Mapping[str, int]) -> None:
+    """Let the config tell the true sizes, and ``save_pretrained`` refuse a model that would not reload."""
+    # Not by setattr, which newer transformers check against the field's type: the list is the truth.
+    vars(text_config(model))[next(iter(widths.values())).field] = list(sizes.values())
+    reason = unsaveable(model, widths)
+
+    def refuse(*args, **options):
+        raise WidthPruneError(reason)
+
+    model.save_pretrained = refuse

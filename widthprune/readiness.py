@@ -61,7 +61,7 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
         transformers does not load as a language model, such as a classifier or some multimodal ones.
     """
     check_model_name(name)
-    source = local_directory(name) if name in PACKAGED or Path(name).exists() else name
+    source = local_directory(name, weights=False)
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     loaded = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     own = config.architectures or [loaded.__name__ if loaded else config.model_type]
@@ -71,8 +71,8 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
             f"{name} holds a {own[0]}, which transformers does not load as a language model: "
             "name a checkpoint of the language model alone"
         )
-    if Path(source).is_dir():
-        _check_weights(name, config, Path(source))
+    if name in PACKAGED or Path(name).exists():
+        _check_weights(name, config, source)
     elif not any(Path(file).suffix == ".safetensors" for file in _hub_files(name)):
         raise WidthPruneError(
             f"{name} has no safetensors weights on the hub or in its cache: name another model"

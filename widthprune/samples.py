@@ -6,13 +6,14 @@ them again, and what the book needs of them is computed into results files.
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from .errors import WidthPruneError
-from .results import SETTINGS, read_run, run_path, write_atomically
+from .results import SETTINGS, public_name, read_run, result_files, run_path, write_atomically
 
 SUFFIX = ".samples.json.gz"
 
@@ -56,20 +57,28 @@ def load_samples(root: str | Path = "results", **chosen) -> pd.DataFrame:
         If records are damaged, or lie there without their run.
     """
     tables = []
-    for path in sorted(Path(root).rglob(f"*{SUFFIX}")):
+    if "model" in chosen:
+        chosen["model"] = public_name(chosen["model"])
+    for path in result_files(root, SUFFIX):
         run = path.with_name(path.name.removesuffix(SUFFIX) + ".json")
         if not run.exists():
             raise WidthPruneError(f"{path} has no {run.name} beside it: delete it or restore the run")
         settings = read_run(run)["settings"]
         if any(settings.get(name) != value for name, value in chosen.items()):
             continue
-        try:
-            records = json.loads(gzip.decompress(path.read_bytes()))
-        except (OSError, EOFError, ValueError):
-            raise WidthPruneError(f"{path} is damaged: delete it and run that experiment again") from None
         named = {name: settings.get(name) for name in (*SETTINGS, "neuron_seed")}
-        tables.append(pd.DataFrame(records).assign(**named))
+        tables.append(pd.DataFrame(_read_records(path)).assign(**named))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def _read_records(path: Path) -> list[dict]:
+    try:
+        found = json.loads(gzip.decompress(path.read_bytes()))
+        if not (isinstance(found, list) and all(isinstance(record, dict) for record in found)):
+            raise ValueError("no list of records")
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error):
+        raise WidthPruneError(f"{path} is damaged: delete it and run that experiment again") from None
+    return found
 
 
 def records(samples: Mapping[str, Iterable[Mapping]]) -> list[dict]:

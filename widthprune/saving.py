@@ -7,18 +7,20 @@ the first cut. Everything else goes through `prune_checkpoint`, in a few layers'
 from dataclasses import replace
 from pathlib import Path
 
-from .activation_criteria import ALL_CRITERIA, CALIBRATED
-from .calibration import Calibration, calibrate, check_dense
+from .calibration import UNHEARD, Calibration, calibrate, check_length
 from .cards import model_card
-from .checkpoint import check_disk, copy_beside, moved_into_place, prune_checkpoint
-from .compensation import bias_changes
-from .criteria import check_criterion
+from .checkpoint import check_disk, prune_checkpoint
+from .criteria import Criterion, check_across_layers, find_criterion
+from .destination import moved_into_place
 from .errors import WidthPruneError
-from .global_widths import check_no_experts, listed_units, unsaveable
-from .mlps import check_layout, find_mlps, text_fields
+from .mlps import check_layout, check_no_experts, find_mlps, text_fields
+from .model_files import copy_beside
 from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
-from .pruning import prune_model
+from .pruning import unsaveable
+from .variants.compensation import bias_changes
+from .variants.global_widths import STACKED
+from .variants.prune import prune_model
 from .widths import find_widths
 
 
@@ -58,7 +60,8 @@ def prune_loaded(
         As `prune_checkpoint`; if the model would not load again (a bias or widths that its config cannot
         declare); if the text or the tokenizer is at fault. Nothing is left behind.
     """
-    criterion, calibration = check_criterion(criterion, ALL_CRITERIA), calibration or Calibration()
+    record, calibration = find_criterion(criterion), calibration or Calibration()
+    criterion = record.name
     options = dict(pruning_pct=pruning_pct, expansion_ratio=expansion_ratio, multiple_of=multiple_of)
     # Every check of the other way holds for this one; its criterion is not looked at.
     plan = prune_checkpoint(src, dst, "PPM", **options, seed=seed, dry_run=True)
@@ -67,26 +70,29 @@ def prune_loaded(
             f"criterion {criterion} or global widths write one model at a time: give one pruning_pct or ratio"
         )
     source = Path(local_directory(str(src)))
-    _check_saveable(meta_model_of(source), criterion, global_widths)
-    if criterion in CALIBRATED:
-        calibration.token_sequences(load_tokenizer(source))
-    extra = (calibration.options() if criterion in CALIBRATED else []) + ["--global"] * global_widths
+    described = meta_model_of(source)
+    _check_saveable(described, record, global_widths)
+    if record.needs_text:
+        check_length(described, max(map(len, calibration.token_sequences(load_tokenizer(source)))))
+    extra = (calibration.options() if record.needs_text else []) + ["--global"] * global_widths
     plan = replace(plan, criterion=criterion, target=" ".join([plan.target, *extra]))
-    if criterion == "FLAP-BIAS":
+    if record.adds_bias:
         plan = _with_biases(plan, source)
+    check_disk(Path(dst), [plan])
     if dry_run:
         return plan
-    check_disk(Path(dst), [plan])
-    model, tokenizer = load_model(str(src))
-    looks = {}
-    if criterion in CALIBRATED:
-        gradients = criterion == "TAYLOR"
-        looks["activations"] = calibrate(
-            model, tokenizer, calibration, gradients=gradients, progress=progress
-        )
-    prune_model(model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks)
-    plan = _measured(plan, model, global_widths)
+    # From before the work: of two processes that write one destination, one need not begin.
     with moved_into_place(Path(dst)) as partial:
+        model, tokenizer = load_model(str(src))
+        looks = {}
+        if record.needs_text:
+            looks["activations"] = calibrate(
+                model, tokenizer, calibration, gradients=record.needs_gradients, progress=progress
+            )
+        prune_model(
+            model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks
+        )
+        plan = _measured(plan, model, global_widths)
         model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
@@ -118,15 +124,17 @@ def _measured(plan: Plan, model, global_widths: bool) -> Plan:
     )
 
 
-def _check_saveable(model, criterion: str, global_widths: bool) -> None:
+def _check_saveable(model, criterion: Criterion, global_widths: bool) -> None:
     """Refuse, before any weight is read, what could not be loaded again."""
     mlps = check_layout(model)
-    if criterion in CALIBRATED:
-        check_dense(mlps)
-    if criterion == "FLAP-BIAS":
+    if criterion.needs_text:
+        check_no_experts(mlps, UNHEARD)
+    if criterion.adds_bias:
         bias_changes(model, mlps)
     if global_widths:
-        check_no_experts(mlps)
+        check_across_layers(criterion)
+        check_no_experts(mlps, STACKED)
         widths = find_widths(mlps, text_fields(model), type(model).__name__)
-        if listed_units(widths, {mlp.name: mlp.size for mlp in mlps}) is None:
+        # Each MLP needs a field, or an entry of a list, of its own.
+        if len(set(widths.values())) < len(widths):
             raise WidthPruneError(unsaveable(model, widths))

@@ -1,7 +1,7 @@
 """safetensors files on disk: headers first, tensors one at a time, read and written at their places.
 
-Done here and not by safetensors, whose memory map would count the whole file as resident, and which
-cannot write a file that does not fit in memory.
+safetensors judges the headers. Reading and writing is done here: its memory map would count the whole file
+as resident, and it cannot write a file that does not fit in memory.
 """
 
 import json
@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import WidthPruneError, pickle_remedy
+from safetensors import SafetensorError, safe_open
 
-INDEX = "model.safetensors.index.json"
+from .errors import WidthPruneError, first_line, pickle_remedy
+from .model_files import INDEX, own_file, read_object
+
 CHUNK = 16 * 2**20  # bytes copied at a time
 
 
@@ -48,19 +50,13 @@ def read_headers(source: Path) -> dict[str, Stored]:
     Raises
     ------
     WidthPruneError
-        If there are no safetensors weights, or a file is missing or damaged.
+        If there are no safetensors weights, if a file is missing, damaged or outside the directory, or if
+        two files hold a tensor of one name.
     """
-    index = source / INDEX
-    if index.exists():
-        try:
-            weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            files = [source / name for name in dict.fromkeys(weight_map.values())]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise WidthPruneError(f"{index} is damaged: copy it again") from None
-    else:
-        # A file of that name is the model; others may hold the same weights in another layout.
-        single = source / "model.safetensors"
-        weight_map, files = None, [single] if single.exists() else sorted(source.glob("*.safetensors"))
+    weight_map = read_object(source, INDEX).get("weight_map") if (source / INDEX).exists() else None
+    if (source / INDEX).exists() and not _is_map(weight_map):
+        raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
+    files = dict.fromkeys(own_file(source, name) for name in _file_names(source, weight_map))
     if not files:
         if any(source.glob("*.bin")):
             raise WidthPruneError(pickle_remedy(str(source)))
@@ -69,35 +65,61 @@ def read_headers(source: Path) -> dict[str, Stored]:
         )
     tensors = {}
     for file in files:
-        if not file.exists():
+        if not file.is_file():
             raise WidthPruneError(f"{file} is missing, though {INDEX} names it: copy it again")
         for stored in _read_header(file):
+            if stored.name in tensors:
+                raise WidthPruneError(
+                    f"{stored.name} is in {tensors[stored.name].file} and in {file}: copy the checkpoint again"
+                )
             tensors[stored.name] = stored
     if weight_map and (absent := [name for name in weight_map if name not in tensors]):
-        raise WidthPruneError(f"{index} names {absent[0]}, which no file holds: copy the checkpoint again")
+        raise WidthPruneError(
+            f"{source / INDEX} names {absent[0]}, which no file holds: copy the checkpoint again"
+        )
     return tensors
 
 
+def _is_map(weight_map) -> bool:
+    return isinstance(weight_map, dict) and all(
+        isinstance(name, str) and name.endswith(".safetensors") for name in weight_map.values()
+    )
+
+
+def _file_names(source: Path, weight_map: dict | None) -> list[str]:
+    if weight_map is not None:
+        return list(dict.fromkeys(weight_map.values()))
+    # A file of that name is the model; others may hold the same weights in another layout.
+    single = "model.safetensors"
+    return (
+        [single] if (source / single).exists() else sorted(path.name for path in source.glob("*.safetensors"))
+    )
+
+
 def _read_header(file: Path) -> Iterator[Stored]:
-    damaged = WidthPruneError(f"{file} is a damaged safetensors file: download or copy it again")
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 0 < length <= size - 8:
-            raise damaged
-        try:
+    try:
+        # The library is the judge of a header: shapes, dtypes, offsets without gaps, the file's length.
+        # It maps the file, of which only the header becomes resident.
+        with safe_open(file, framework="np"):
+            pass
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(length))
-            header.pop("__metadata__", None)
-            entries = sorted(header.items(), key=lambda item: item[1]["data_offsets"])
-            for name, entry in entries:
-                start, end = entry["data_offsets"]
-                if not 0 <= start <= end <= size - 8 - length:
-                    raise damaged
-                yield Stored(
-                    name, file, entry["dtype"], tuple(entry["shape"]), 8 + length + start, end - start
-                )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise damaged from None
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WidthPruneError(
+            f"{file} is a damaged safetensors file ({first_line(error):.200}): download or copy it again"
+        ) from None
+    header.pop("__metadata__", None)
+    for name, entry in sorted(header.items(), key=lambda item: _entry(item[1])[2]):
+        dtype, shape, (start, end) = _entry(entry)
+        yield Stored(name, file, dtype, tuple(shape), 8 + length + start, end - start)
+
+
+def _entry(entry: dict | list) -> tuple[str, list[int], list[int]]:
+    """dtype, shape and offsets, which the library reads from a list as well."""
+    return (
+        tuple(entry) if isinstance(entry, list) else (entry["dtype"], entry["shape"], entry["data_offsets"])
+    )
 
 
 def create_file(path: Path, own: list[Stored], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Stored]:
@@ -117,6 +139,7 @@ def create_file(path: Path, own: list[Stored], shapes: Mapping[str, tuple[int, .
     text = json.dumps(header, separators=(",", ":")).encode()
     # Padded so that the data starts at a multiple of 8, as the format asks.
     text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
         out.truncate(8 + len(text) + offset)

@@ -1,32 +1,10 @@
 """Slicing: kept indices in, smaller layers out. Knows nothing about scores."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from .layouts import Part
-from .sizes import kept_size
-
-
-def kept_indices(scores: Tensor, size: int) -> Tensor:
-    """Indices of the ``size`` highest scores, in ascending order.
-
-    Parameters
-    ----------
-    scores : Tensor, shape (d_ff,) or (experts, d_ff)
-    size : int
-        How many neurons to keep, 1 to d_ff.
-
-    Returns
-    -------
-    Tensor, shape (size,) or (experts, size), int64
-        Sorted, so the kept neurons stand in their original order. Of equal scores the one with the
-        lower index is kept: the same weights always give the same neurons.
-    """
-    order = torch.argsort(scores, dim=-1, descending=True, stable=True)
-    return order[..., :size].sort(dim=-1).values
 
 
 def neuron_rows(matrix: Tensor, part: Part) -> list[Tensor]:
@@ -72,37 +50,3 @@ def slice_stacked(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
     for expert, own in enumerate(kept):
         sliced[expert] = slice_part(tensor[expert], part, own)
     return sliced
-
-
-def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pruning_pct: float) -> dict:
-    """How far two criteria agree on what to remove from one model.
-
-    Parameters
-    ----------
-    scores, others : mapping of str to Tensor, shape (d_ff,)
-        Scores of every MLP under two criteria, from `widthprune.score_model`.
-    pruning_pct : float, in [0, 100)
-
-    Returns
-    -------
-    dict
-        ``shared``: part of the neurons removed by the first that the second removes too, over all
-        layers; ``by_chance``: what independent choices would share; ``ties``: layers in which the
-        first criterion's scores tie across the cut, so that the index decides; ``layers``.
-    """
-    removed = shared = neurons = ties = 0
-    for name, first in scores.items():
-        size = kept_size(len(first), 1, pruning_pct=pruning_pct)
-        ones, twos = (torch.ones(len(first), dtype=torch.bool) for _ in range(2))
-        ones[kept_indices(first, size)] = False
-        twos[kept_indices(others[name], size)] = False
-        neurons, removed = neurons + len(first), removed + int(ones.sum())
-        shared += int((ones & twos).sum())
-        ties += bool(ones.any()) and bool(first[ones].max() == first[~ones].min())
-    return {
-        "pruning_pct": pruning_pct,
-        "shared": shared / removed if removed else 1.0,
-        "by_chance": removed / neurons,
-        "ties": ties,
-        "layers": len(scores),
-    }

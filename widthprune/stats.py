@@ -6,6 +6,7 @@ interval, and what one point more or less would change: seven ratios are few.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def correlate(x, y) -> Correlation:
     if len(x) > 3:
         low, high = result.confidence_interval()
         loo = [
-            stats.pearsonr(np.delete(x, i), np.delete(y, i)).statistic
+            np.corrcoef(np.delete(x, i), np.delete(y, i))[0, 1]
             for i in range(len(x))
             if np.ptp(np.delete(x, i)) > 0 and np.ptp(np.delete(y, i)) > 0
         ]
@@ -110,6 +111,51 @@ def correlation_or_reason(table: pd.DataFrame, knowledge: str, behaviour: str) -
         return str(error)
 
 
+class Difference(NamedTuple):
+    """How far apart two numbers are, and the standard error of that; numbers or arrays."""
+
+    change: float
+    stderr: float
+
+    @property
+    def z(self):
+        """The change in standard errors; NaN where the error is not known or nothing."""
+        stderr = np.where(np.greater(self.stderr, 0), self.stderr, np.nan)
+        return np.asarray(self.change, float) / stderr
+
+
+def difference(a, b, *, log=False, paired=np.nan) -> Difference:
+    """b less a, with both errors counted: the one arithmetic of every comparison in this package.
+
+    Parameters
+    ----------
+    a, b : pairs (value, standard error)
+        Numbers or arrays of one shape.
+    log : bool or array of bool
+        Compare logarithms, as perplexities are: they change by orders of magnitude, and a relative error is
+        what their logarithm has.
+    paired : number or array
+        The standard error of the mean difference item by item, where both saw the same items and the answers
+        were kept; else NaN. It takes the place of the two errors, which are too wide for shared items.
+    """
+    (x, dx), (y, dy) = ([np.asarray(part, float) for part in pair] for pair in (a, b))
+    log = np.asarray(log, bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        dx, dy = np.where(log, dx / x, dx), np.where(log, dy / y, dy)
+        change = np.where(log, np.log(y) - np.log(x), y - x)
+    paired = np.asarray(paired, float)
+    stderr = np.where(np.isnan(paired), np.hypot(dx, dy), paired)
+    return Difference(change, stderr) if change.ndim else Difference(float(change), float(stderr))
+
+
+def paired_stderr(change, flip_rate, n):
+    """Standard error of a change in accuracy over the same n items, of which the share ``flip_rate`` flipped.
+
+    An item's difference is 1, 0 or -1, so the mean of its square is the share that flipped.
+    """
+    return np.sqrt(np.maximum(flip_rate - np.square(change), 0) / n)
+
+
 def relative_change(table: pd.DataFrame) -> pd.DataFrame:
     """The table with ``change_pct`` and ``change_se``: each value against the unpruned model's.
 
@@ -146,35 +192,43 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        Sweeps of one criterion, 0% included; any number of models and benchmarks.
+        Sweeps of one criterion, 0% included; any number of models and benchmarks. Where it holds ``flip_rate``,
+        errors are paired.
     floors : mapping of task to value
         Scores of a responder that knows nothing.
 
     Returns
     -------
     DataFrame
-        The pruned models' rows with ``z``, the difference from the unpruned score over its standard error,
+        The pruned models' rows with ``z``, the `difference` from the unpruned score over its standard error,
         positive where the model got better; and ``above_floor``, whether the unpruned score is better than
-        the floor by two standard errors, so that there is something to lose. Perplexities, which change
-        by orders of magnitude, are compared by their logarithms. Both are missing where an error is not known.
+        the floor by two standard errors, so that there is something to lose. Both are missing where an error
+        is not known.
     """
     rows = headline(table)
-    # Without rows, too, these are columns of their own types.
-    better_high = rows["task"].map(lambda task: TASKS[task].higher_is_better).astype(bool)
-    rows["sign"] = np.where(better_high, 1.0, -1.0)
-    # Of a logarithm, the error is the relative one.
-    rows["error"] = rows["stderr"].where(better_high, rows["stderr"] / rows["value"])
-    floor = rows["task"].map(floors).astype(float)
-    with np.errstate(divide="ignore"):  # the logarithm of an accuracy of nothing, which is not taken
-        rows["at"], floor = (x.where(better_high, np.log(x)) for x in (rows["value"], floor))
-    whole = rows["pruning_pct"] == 0
-    over = rows["sign"] * (rows["at"] - floor) / rows["error"]
-    rows["above_floor"] = (over > 2).astype("boolean").where(over.notna())
-    before = rows.loc[whole, ["model", "task", "at", "error", "above_floor"]]
-    found = rows[~whole].drop(columns="above_floor")
+    floor = (rows["task"].map(floors).astype(float), 0.0)
+    over = _better(
+        rows["task"], difference(floor, (rows["value"], rows["stderr"]), log=_is_log(rows["task"]))
+    )
+    rows["above_floor"] = pd.Series(over > 2, rows.index, "boolean").where(~np.isnan(over))
+    before = rows.loc[rows["pruning_pct"] == 0, ["model", "task", "value", "stderr", "above_floor"]]
+    found = rows[rows["pruning_pct"] > 0].drop(columns="above_floor")
     found = found.merge(before, on=["model", "task"], suffixes=("", "_0"), validate="many_to_one")
-    found["z"] = found["sign"] * (found["at"] - found["at_0"]) / np.hypot(found["error"], found["error_0"])
-    return found.drop(columns=["sign", "at", "error", "at_0", "error_0"])
+    flips = table[table["metric"] == "flip_rate"].set_index(["model", "task", "pruning_pct"])["value"]
+    flips = flips[~flips.index.duplicated()].reindex(pd.MultiIndex.from_frame(found[flips.index.names]))
+    paired = paired_stderr(found["value"] - found["value_0"], flips.to_numpy(), found["n"].astype(float))
+    pairs = ((found[f"value{end}"], found[f"stderr{end}"]) for end in ("_0", ""))
+    found["z"] = _better(found["task"], difference(*pairs, log=_is_log(found["task"]), paired=paired))
+    return found.drop(columns=["value_0", "stderr_0"])
+
+
+def _is_log(tasks: pd.Series) -> np.ndarray:
+    return np.array([not TASKS[task].higher_is_better for task in tasks], bool)
+
+
+def _better(tasks: pd.Series, found: Difference) -> np.ndarray:
+    """A difference in standard errors, positive for better."""
+    return np.where(_is_log(tasks), -1.0, 1.0) * found.z
 
 
 def missing_from_grid(table: pd.DataFrame, pruning_pcts, tasks) -> list[str]:

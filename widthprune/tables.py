@@ -1,7 +1,11 @@
 """Tables as a reader wants them: a row per benchmark, a column per ratio, uncertainty beside the value."""
 
+from collections.abc import Callable, Mapping
+
 import pandas as pd
 
+from .escaping import as_html
+from .packaged import weights_format
 from .tasks import TASKS, headline
 
 
@@ -9,31 +13,44 @@ def show(table: pd.DataFrame):
     """`by_ratio` with a caption that says where the numbers come from, styled for a notebook."""
     # The error stands below its value, or seven ratios would not fit a page.
     rows = by_ratio(table).replace(" ± ", "\n± ", regex=True)
-    styled = rows.style.hide(axis="index").set_caption(origin(table))
+    styled = rows.style.format(escape="html").hide(axis="index").set_caption(origin(table))
     return styled.set_table_styles([{"selector": "td, th", "props": "white-space: pre; font-size: 85%"}])
 
 
-def origin(table: pd.DataFrame) -> str:
+def origin(table: pd.DataFrame, escape: Callable[[str], str] = as_html) -> str:
     """One line on where a table's numbers come from: the paper's version, or who measured what on what.
 
-    Measured rows name model, dtype, limit, seed, device and the commit of this repository.
+    Measured rows name model, its weights' precision, limit, seed, device and the commit. These are strings
+    of results files; ``escape`` makes them text where the line is put: HTML, such as a table's caption.
     """
+
+    def every(column: pd.Series) -> str:
+        return escape(", ".join(str(value) for value in column.dropna().unique()))
+
     if (table["source"] == "published").all():
         versions = " and ".join(sorted(table["paper_version"].unique()))
-        return f"Published: arXiv 2512.22671 {versions}, {_all(table['model'])}."
+        return f"Published: arXiv 2512.22671 {versions}, {every(table['model'])}."
     limits = ["all items" if pd.isna(limit) else f"limit {limit}" for limit in table["limit"].unique()]
-    commits = {"none" if pd.isna(commit) or not commit else commit[:9] for commit in table["commit"]}
-    by = f" by {_all(table['contributor'])}" if table["contributor"].notna().any() else ""
+    commits = {"none" if pd.isna(commit) or not commit else escape(commit[:9]) for commit in table["commit"]}
+    by = f" by {every(table['contributor'])}" if table["contributor"].notna().any() else ""
     chat = table["chat_template"]
     chat = "" if not chat.any() else ", chat template" if chat.all() else ", with and without chat template"
+    models = escape("; ".join(dict.fromkeys(map(_with_weights, table.to_dict("records")))))
     return (
-        f"Measured{by}: {_all(table['model'])}, dtype {_all(table['dtype'])}{chat}, {', '.join(limits)}, seed "
-        f"{_all(table['seed'])}, on {_all(table['device'])}, commit {', '.join(sorted(commits))}. ± is one standard error."
+        f"Measured{by}: {models}{chat}, {', '.join(limits)}, seed "
+        f"{every(table['seed'])}, on {every(table['device'])}, commit {', '.join(sorted(commits))}. ± is one standard error."
     )
 
 
-def _all(column: pd.Series) -> str:
-    return ", ".join(str(value) for value in column.dropna().unique())
+def _with_weights(row: Mapping) -> str:
+    """A measured model with the precision of its weights, and that of the arithmetic where it is another."""
+    stored = row["weights_format"]
+    if pd.isna(stored):  # results from before it was recorded
+        stored = weights_format(row["model"]) or ("the checkpoint's dtype" if row["dtype"] == "auto" else "")
+    cast = "" if row["dtype"] == "auto" else f"read as {row['dtype']}"
+    computed = row["compute_dtype"]
+    other = "" if pd.isna(computed) or stored.endswith(computed) else f"computed in {computed}"
+    return f"{row['model']} ({', '.join(filter(None, [stored, cast, other]))})"
 
 
 def by_ratio(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,62 +1,52 @@
-"""Verdicts of a chapter: how a claim fared on the notebook's own model. The front page's are `widthprune.audit.ledger`'s."""
+"""Verdicts: the outcomes that a claim can have, and how a notebook shows one. `widthprune.audit.ledger` reaches them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from .errors import WidthPruneError
+from .escaping import as_myst
 
-OUTCOMES = ("reproduced", "partly", "not reproduced", "not testable")
+# In this order wherever they are counted. Chapters and ledger share them.
+OUTCOMES = (
+    "reproduced",
+    "reproduced, cannot be told apart from a control",
+    "inconclusive",
+    "not reproduced",
+    "does not transfer to the models measured here",
+    "not testable here",
+)
 MIME = "application/vnd.widthprune.verdict+json"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One claim and what became of it. In a notebook it shows itself as a box with the four facts."""
+    """One claim and what became of it. In a notebook it shows itself as a box with the facts.
 
+    ``id`` names the claim in the ledger; ``published`` and ``measured`` are what the paper prints and what was
+    computed from it or measured here, as text; ``because`` is what decided.
+    """
+
+    id: str
     claim: str
     published: str
     measured: str
     outcome: str
     because: str
 
+    def __post_init__(self):
+        if self.outcome not in OUTCOMES:
+            raise WidthPruneError(f"outcome must be one of {', '.join(OUTCOMES)}, got {self.outcome!r}")
+
     def _repr_mimebundle_(self, include=None, exclude=None):
+        # They name models and other strings of results files.
+        claim, published, measured, because = map(
+            as_myst, (self.claim, self.published, self.measured, self.because)
+        )
         text = (
-            f"**Verdict: {self.outcome}.** {self.claim}\n\n"
-            f"- Published: {self.published}\n- Measured: {self.measured}\n- Why: {self.because}"
+            f"**Verdict: {self.outcome}.** {claim}\n\n"
+            f"- Published: {published}\n- Found: {measured}\n- Why: {because}"
         )
         return {MIME: asdict(self), "text/markdown": text, "text/plain": text}
-
-
-def verdict(claim: str, *, published: str, measured: str, outcome: str, because: str) -> Verdict:
-    """A verdict, checked.
-
-    Parameters
-    ----------
-    claim : str
-        The claim in one sentence, in our words.
-    published, measured : str
-        The paper's numbers, and the ones computed here, both already formatted.
-    outcome : str
-        One of ``OUTCOMES``. It must follow from the numbers: compute it, never type it.
-    because : str
-        The rule that gave the outcome, with the numbers that decided.
-    """
-    if outcome not in OUTCOMES:
-        raise WidthPruneError(f"outcome must be one of {', '.join(OUTCOMES)}, got {outcome!r}")
-    return Verdict(claim, published, measured, outcome, because)
-
-
-def grade(checks: Mapping[str, bool]) -> tuple[str, str]:
-    """(outcome, because) of named checks: reproduced if all hold, not if none does, else partly.
-
-    >>> grade({"MMLU falls": True, "IFEval rises": False})
-    ('partly', 'MMLU falls: yes; IFEval rises: no')
-    """
-    if not checks:
-        return "not testable", "nothing was measured"
-    held = [bool(check) for check in checks.values()]
-    outcome = "reproduced" if all(held) else "partly" if any(held) else "not reproduced"
-    return outcome, "; ".join(f"{name}: {'yes' if check else 'no'}" for name, check in checks.items())
 
 
 def collect(notebook: Mapping) -> list[Verdict]:

@@ -118,6 +118,7 @@ def kept_units(
     *,
     pruning_pct: float | None = None,
     expansion_ratio: float | None = None,
+    size: int | None = None,
     multiple_of: int = 1,
 ) -> dict[Width, int]:
     """What every width becomes: see `kept_size`. An expert's is a multiple of `EXPERT_MULTIPLE` too.
@@ -125,23 +126,39 @@ def kept_units(
     Raises
     ------
     WidthPruneError
-        As `kept_size`; and if an expansion ratio is given for a model with several widths.
+        As `kept_size`; and if an expansion ratio or a size is given for a model with several widths.
     """
     hidden = {widths[mlp.name]: mlp.hidden_size for mlp in mlps}
-    sizes = {width.unit for width in hidden}
-    if expansion_ratio is not None and pruning_pct is None and len(sizes) > 1:
+    single = {"expansion_ratio": expansion_ratio, "size": size}
+    given = [name for name, value in single.items() if value is not None]
+    if given and pruning_pct is None and len({width.unit for width in hidden}) > 1:
         named = ", ".join(f"{width} {width.unit}" for width in hidden)
         raise WidthPruneError(
-            f"expansion_ratio needs a model with one intermediate size, and this one has {named}: give pruning_pct"
+            f"{given[0]} needs a model with one intermediate size, and this one has {named}: give pruning_pct"
         )
-    target = dict(pruning_pct=pruning_pct, expansion_ratio=expansion_ratio)
+    target = single | {"pruning_pct": pruning_pct, "multiple_of": multiple_of}
     units = {}
-    for width, size in hidden.items():
-        units[width] = kept_size(width.unit, size, multiple_of=multiple_of, **target)
+    for width, hidden_size in hidden.items():
+        units[width] = kept_size(width.unit, hidden_size, **target)
         multiple = math.lcm(multiple_of, EXPERT_MULTIPLE)
         kinds = {mlp.kind for mlp in mlps if widths[mlp.name] == width}
         if "expert" in kinds and width.unit % EXPERT_MULTIPLE == 0:
             units[width] = min(-(-units[width] // multiple) * multiple, width.unit)
+    return units
+
+
+def common_units(
+    mlps: Sequence[MLP], widths: Mapping[str, Width], sizes: Mapping[str, int]
+) -> dict[Width, int]:
+    """What every width becomes when the MLPs keep ``sizes`` neurons: of those that share one, the least.
+
+    The config tells those sizes if `kept_sizes` of the result gives them back.
+    """
+    units = {}
+    for mlp in mlps:
+        width = widths[mlp.name]
+        unit = max(sizes[mlp.name] * width.unit // mlp.size, 1)
+        units[width] = min(units.get(width, unit), unit)
     return units
 
 
@@ -153,7 +170,25 @@ def kept_sizes(
 
 
 def config_changes(config: Mapping, units: Mapping[Width, int]) -> dict:
-    """Fields of the (text) config that the new widths change, with their values."""
+    """Fields of the (text) config that the new widths change, with their values.
+
+    Parameters
+    ----------
+    config : mapping
+        The text config's fields before pruning.
+    units : mapping of Width to int
+        From `kept_units`.
+
+    Returns
+    -------
+    dict
+        Field to value; a list is whole, with the entries of all layers.
+
+    Examples
+    --------
+    >>> config_changes({"intermediate_size": 8192}, {Width("intermediate_size", None, 8192): 4916})
+    {'intermediate_size': 4916}
+    """
     changes = dict(SETTINGS.get(config.get("model_type"), {}))
     adjusted = any(config.get(field, value) != value for field, value in changes.items())
     for width, unit in units.items():

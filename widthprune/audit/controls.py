@@ -1,17 +1,22 @@
 """Controls: models that should know nothing, and comparisons at equal damage rather than equal width."""
 
+import contextlib
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from ..errors import WidthPruneError
 from ..models import load_model
-from ..pruning import score_model
 from ..results import one_sweep
-from ..slicing import same_neurons
+from ..scores import kept_indices, score_model
+from ..sizes import kept_size
 from ..tasks import TASKS
+from .evidence import Evidence, NoEvidence
 
 
 def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> Path:
@@ -35,11 +40,45 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
 
 
 def different_neurons(model: str, pruning_pcts, first: str = "PPM", second: str = "MAW") -> pd.DataFrame:
-    """`widthprune.slicing.same_neurons` of two criteria at several percentages, from the weights alone."""
+    """`same_neurons` of two criteria at several percentages, from the weights alone."""
     network, _ = load_model(model)
     scores, others = score_model(network, first), score_model(network, second)
     rows = [same_neurons(scores, others, pct) for pct in pruning_pcts]
     return pd.DataFrame(rows).assign(model=model, first=first, second=second)
+
+
+def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pruning_pct: float) -> dict:
+    """How far two criteria agree on what to remove from one model.
+
+    Parameters
+    ----------
+    scores, others : mapping of str to Tensor, shape (d_ff,)
+        Scores of every MLP under two criteria, from `widthprune.score_model`.
+    pruning_pct : float, in [0, 100)
+
+    Returns
+    -------
+    dict
+        ``shared``: part of the neurons removed by the first that the second removes too, over all
+        layers; ``by_chance``: what independent choices would share; ``ties``: layers in which the
+        first criterion's scores tie across the cut, so that the index decides; ``layers``.
+    """
+    removed = shared = neurons = ties = 0
+    for name, first in scores.items():
+        size = kept_size(len(first), 1, pruning_pct=pruning_pct)
+        ones, twos = (torch.ones(len(first), dtype=torch.bool) for _ in range(2))
+        ones[kept_indices(first, size)] = False
+        twos[kept_indices(others[name], size)] = False
+        neurons, removed = neurons + len(first), removed + int(ones.sum())
+        shared += int((ones & twos).sum())
+        ties += bool(ones.any()) and bool(first[ones].max() == first[~ones].min())
+    return {
+        "pruning_pct": pruning_pct,
+        "shared": shared / removed if removed else 1.0,
+        "by_chance": removed / neurons,
+        "ties": ties,
+        "layers": len(scores),
+    }
 
 
 def same_damage(
@@ -96,6 +135,27 @@ def same_damage(
             for p, v in zip(perplexities, value, strict=True)
         ]
     return pd.DataFrame(found)
+
+
+def rival_table(
+    evidence: Evidence, tasks: Sequence[str], others: Sequence[str], one: str = "PPM"
+) -> pd.DataFrame:
+    """Criteria against ``one``, over the same items and with both errors, wherever one of the two leaves a working model.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``benchmark``, ``criterion``, ``pruned`` (%), and ``z``, by how many standard errors the criterion is
+        better than ``one``.
+    """
+    rows = []
+    for model in evidence.models():
+        for task, other in itertools.product(tasks, others):
+            for pct in sorted({*evidence.widths(model, one), *evidence.widths(model, other)}):
+                with contextlib.suppress(NoEvidence):
+                    effect = evidence.better(model, task, other, one, pct)
+                    rows.append((model, TASKS[task].label, other, pct, effect.z))
+    return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
 
 
 def _curve(rows: pd.DataFrame, task: str, damage: str) -> pd.DataFrame:

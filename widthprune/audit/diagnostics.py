@@ -140,9 +140,11 @@ def run_diagnostics(items: pd.DataFrame, unpruned: pd.DataFrame | None = None) -
         both = items.merge(unpruned, on=["leaf", "doc_id", "filter"], suffixes=("", "_0"))
         if scored:
             found |= divergence(both["loglikelihoods"], both["loglikelihoods_0"])
-        # A paired test is of items that are right or wrong, which MC2's are not.
+        # A paired test is of items that are right or wrong, which MC2's are not: of those, the error of the change.
         if metric in items and both[metric].isin([0, 1]).all() and both[f"{metric}_0"].isin([0, 1]).all():
             found |= paired(both[metric], both[f"{metric}_0"])
+        elif metric in items and len(both) > 1:
+            found["change_stderr"] = float((both[metric] - both[f"{metric}_0"]).sem())
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

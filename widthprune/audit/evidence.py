@@ -1,35 +1,44 @@
 """Evidence: what the rules of the claim ledger may ask, each a named function over the tables.
 
 A rule is an expression such as ``change("1B", "ifeval", 40)``; `widthprune.audit.ledger` evaluates it. Published
-numbers answer to short model names, measured ones to the names of `widthprune.load_model`.
+numbers answer to short model names, measured ones to the names of `widthprune.load_model`. What has an error is an
+`widthprune.audit.effects.Effect`, and is judged by `widthprune.audit.effects.Rule`.
 """
 
+import copy
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
-from ..efficiency.analysis import change_pct, decompose, summarize
 from ..errors import WidthPruneError
 from ..published import published
-from ..results import one_sweep
 from ..sizes import kept_size
+from ..stats import correlate
 from ..tasks import TASKS, headline
 from .association import associations
+from .effects import Effect, Rule, both, inverse
+from .evidence_efficiency import EfficiencyEvidence
+from .evidence_measured import MeasuredEvidence
 from .floors import headline_floors
+from .lookup import LLAMA, NoEvidence, only, where
 from .proportions import against_unpruned
 
-LLAMA = {"1B": "Llama-3.2-1B", "3B": "Llama-3.2-3B", "1B-Instruct": "Llama-3.2-1B-Instruct"}
+__all__ = ["Evidence", "NoEvidence"]
 PLAIN = {
     f.__name__: f for f in (abs, all, any, len, max, min, range, round, sorted, sum, zip, bool, float, set)
 }
+PCTS = range(10, 70, 10)
 
 
-class NoEvidence(WidthPruneError):
-    """A rule asks for a number that no table holds."""
+def _as_effect(r: float, p: float, n: float) -> Effect:
+    """A correlation as an effect with the p given."""
+    z = float(norm.isf(max(p, 1e-300) / 2))  # a straight line has a p of nothing
+    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label="points of a correlation")
 
 
-class Evidence:
+class Evidence(EfficiencyEvidence, MeasuredEvidence):
     """The tables that verdicts are computed from.
 
     Parameters
@@ -48,56 +57,46 @@ class Evidence:
         self.criteria_table = published("criteria") if criteria is None else criteria
         self.runs = published("efficiency_runs") if runs is None else runs
         self.shapes = published("architectures") if shapes is None else shapes
+        self.rule, self.without, self.floor_kinds = Rule(), None, ("blind",)
+        self.seen = []
+
+    def vary(self, *, sigmas=2.0, holm=True, without=None, floor_kinds=("blind",)) -> "Evidence":
+        """The same tables under other rules: another threshold, no correction, a model left out, other floors."""
+        # What does not depend on these was computed once, and goes along.
+        self._pairs, self._tested, self._values, self._summary, self._kinds, self._working, self._runs  # noqa: B018
+        other = copy.copy(self)
+        other.rule, other.without, other.floor_kinds = Rule(sigmas, holm), without, floor_kinds
+        other.seen = []
+        return other
 
     def names(self) -> dict:
-        """What an expression may use: the methods below, and Python's own arithmetic of collections."""
-        own = (
-            "value",
-            "change",
-            "kept",
-            "floor",
-            "p_change",
-            "error",
-            "pair",
-            "criterion",
-            "criteria",
-            "gap",
-        )
-        own += (
-            "energy",
-            "tokens",
-            "ttlt",
-            "per_token",
-            "throughput",
-            "throughput_sd",
-            "joules",
-            "joules_true",
-        )
-        own += (
-            "workloads",
-            "parameters_follow",
-            "neurons",
-            "measured",
-            "measured_change",
-            "falls",
-            "rises",
-            "beats",
-            "step",
-        )
-        return (
-            {name: getattr(self, name) for name in own} | PLAIN | {"log": np.log, "PCTS": range(10, 70, 10)}
-        )
+        """What an expression may use: the methods of this class, `Rule`'s, and Python's arithmetic of collections."""
+        own = {
+            name: getattr(self, name)
+            for cls in (Evidence, EfficiencyEvidence, MeasuredEvidence)
+            for name, method in vars(cls).items()
+            if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
+        }
+        rule = self.rule
+        verbs = {f.__name__: f for f in (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse)}
+        return own | verbs | PLAIN | {"both": both, "inverse": inverse, "log": np.log, "PCTS": PCTS}
 
     # Published benchmarks.
 
     def value(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
         """A published score."""
-        rows = _where(self.capabilities, model=LLAMA[model], task=task, pruning_pct=pct)
-        return _only(rows[rows["metric"] == (metric or TASKS[task].metric)], f"{task} of {model} at {pct}%")
+        key = (LLAMA[model], task, metric or TASKS[task].metric, pct)
+        if pd.isna(self._values.get(key)):
+            raise NoEvidence(f"no single value for {task} of {model} at {pct}%")
+        return float(self._values[key])
 
-    def change(self, model: str, task: str, pct: float) -> float:
+    def change(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
         """Change of a published score from the unpruned model's, in %."""
-        return 100 * (self.value(model, task, pct) / self.value(model, task, 0) - 1)
+        return 100 * (self.value(model, task, pct, metric) / self.value(model, task, 0, metric) - 1)
+
+    def points(self, model: str, task: str, pct: float) -> float:
+        """The same in percentage points."""
+        return 100 * (self.value(model, task, pct) - self.value(model, task, 0))
 
     def kept(self, model: str, task: str, pct: float) -> float:
         """What is left, in %, of the unpruned model's distance from the floor."""
@@ -108,45 +107,113 @@ class Evidence:
         """Published score of 1B-Instruct less that of 1B."""
         return self.value("1B-Instruct", task, pct) - self.value("1B", task, pct)
 
-    def floor(self, task: str, responder: str | None = None) -> float:
-        """Score of an uninformed responder: the headline floor, or a named one."""
-        if responder is None:
-            if task not in self._headline_floors:
-                raise NoEvidence(f"no floor of {task}")
-            return self._headline_floors[task]
-        rows = _where(self.floor_table, task=task, responder=responder)
-        return _only(rows[rows["metric"] == TASKS[task].metric], f"{task} of {responder}")
+    def ratio(self, model: str, pct: float) -> float:
+        """The expansion ratio at a percentage."""
+        rows = where(self.capabilities, model=LLAMA[model], pruning_pct=pct)
+        return float(rows["expansion_ratio"].iloc[0])
 
-    def p_change(self, model: str, task: str, pct: float) -> float:
-        """p of two proportions, the published score against the unpruned one, for the official number of items."""
-        rows = _where(self._tested, model=LLAMA[model], task=task, pruning_pct=pct)
-        return _only(rows, f"{task} of {model} at {pct}%", "p")
+    def peak(self, model: str, task: str) -> float:
+        """The percentage of neurons removed at which a published score is highest."""
+        return max((0, *PCTS), key=lambda pct: self.value(model, task, pct))
+
+    def floor(self, task: str, responder: str | None = None) -> float:
+        """Score of an uninformed responder: the blind floor, the "reading" one, or a named responder's."""
+        if responder in (None, "reading"):
+            kinds = self.floor_kinds if responder is None else (responder,)
+            known = [self._floors[kind][task] for kind in kinds if task in self._floors[kind]]
+            if not known:
+                raise NoEvidence(f"no floor of {task}")
+            return max(known) if TASKS[task].higher_is_better else min(known)
+        rows = where(self.floor_table, task=task, responder=responder)
+        return only(rows[rows["metric"] == TASKS[task].metric], f"{task} of {responder}")
+
+    def moved(self, model: str, task: str, pct: float, start: float = 0) -> Effect:
+        """The published effect of pruning, from the unpruned model or from ``start``, with binomial errors."""
+        (x, dx, _), (y, dy, n) = (self._point(model, task, at) for at in (start, pct))
+        return Effect(
+            y - x, float(np.hypot(dx, dy)), x, n, f"{TASKS[task].label} of {model}, {start:g} to {pct:g}%"
+        )
 
     def error(self, model: str, task: str, pct: float) -> float:
         """Binomial standard error of a published score, for the official number of items."""
-        rows = _where(self._tested, model=LLAMA[model], task=task, pruning_pct=pct)
-        return _only(rows, f"{task} of {model} at {pct}%", "binomial_se")
+        return self._point(model, task, pct)[1]
+
+    def above(self, model: str, task: str, pct: float, responder: str | None = None) -> bool:
+        """Whether a published score is better than a responder that knows nothing, by two standard errors."""
+        value, error, _ = self._point(model, task, pct)
+        return value > self.floor(task, responder) + self.rule.sigmas * error
+
+    def like(self, model: str, task: str, pct: float, *responders: str) -> bool:
+        """Whether a responder that knows nothing would show what pruning did: the control of every score.
+
+        Its score differs from the unpruned model's, in the direction in which pruning moved it and by two
+        standard errors, and the pruned model's score is not above it by two. For a fall, the pruned model is at
+        the floor; for a rise, a text that ignores the prompt is as high. Default is the floor.
+        """
+        before, error, _ = self._point(model, task, 0)
+        after = self._point(model, task, pct)[0]
+        for responder in responders or (None,):
+            way = self.floor(task, responder) - before
+            shows = abs(way) > self.rule.sigmas * error and (way > 0) == (after > before)
+            if shows and not self.above(model, task, pct, responder):
+                return True
+        return False
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table."""
-        rows = _where(self._pairs, model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
-        return _only(rows, f"{knowledge} and {behaviour} of {model}", column)
+        asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
+        rows = where(self._pairs, **asked)
+        if column not in rows:  # what takes long is computed for the pair alone
+            table = where(self.capabilities, model=LLAMA[model])
+            rows = associations(table[table["task"].isin([knowledge, behaviour])])
+        return only(rows, f"{knowledge} and {behaviour} of {model}", column)
+
+    def follows_dose(self, model: str, knowledge: str, behaviour: str) -> bool:
+        """Whether r is what the ratio alone gives: of one sign with it, and it within the 95% interval of r."""
+        r, dose, low, high = (
+            self.pair(model, knowledge, behaviour, name) for name in ("r", "dose_r", "low", "high")
+        )
+        return bool(r * dose > 0 and low <= dose <= high)
+
+    def correlated(self, model: str, knowledge: str, behaviour: str) -> Effect:
+        """How strongly two benchmarks go together, whichever way: an effect whose p is `p_holm` of all pairs."""
+        p = self.pair(model, knowledge, behaviour, "p_holm" if self.rule.holm else "p")
+        return _as_effect(
+            abs(self.pair(model, knowledge, behaviour)), p, self.pair(model, knowledge, behaviour, "n")
+        )
+
+    def inverse_pair(self, model: str) -> Effect:
+        """How strongly knowledge and truthfulness of a measured model go opposite ways while it works: an effect."""
+        effects = [self.path(model, task) for task in (self.knowledge(model), self.truthfulness(model))]
+        levels = [[0, *(e.change for e in path)] for path in effects]
+        if len({len(path) for path in levels}) > 1 or len(levels[0]) < 4:
+            raise NoEvidence(f"{model} works at fewer than four widths, too few for a correlation")
+        try:
+            found = correlate(*levels)
+        except WidthPruneError as error:
+            raise NoEvidence(f"{model}: {error}") from None
+        return _as_effect(-found.r, found.p, found.n)
 
     # Published criteria and shapes.
 
     def criterion(self, version: str, name: str, task: str) -> float:
         """A published score of Llama-3.2-1B at 10% under a criterion; "none" is the unpruned model."""
-        rows = _where(self.criteria_table, paper_version=version, criterion=name, task=task)
-        return _only(rows, f"{task} under {name} in {version}")
+        if (version, name, task) not in self._criteria:
+            raise NoEvidence(f"no single value for {task} under {name} in {version}")
+        return float(self._criteria[version, name, task])
+
+    def rise(self, name: str, task: str) -> float:
+        """Rise of a perplexity under a criterion in v1's comparison, in %."""
+        return 100 * (self.criterion("v1", name, task) / self.criterion("v1", "none", task) - 1)
 
     def criteria(self, version: str) -> set:
         """Names of the criteria in a version's table."""
-        return set(_where(self.criteria_table, paper_version=version)["criterion"])
+        return set(where(self.criteria_table, paper_version=version)["criterion"])
 
     def neurons(self, model: str, pct: float) -> int:
         """Neurons left in each layer."""
-        rows = _where(self.shapes, model=LLAMA[model], pruning_pct=pct)
-        return int(_only(rows, f"{model} at {pct}%", "intermediate_size_after"))
+        rows = where(self.shapes, model=LLAMA[model], pruning_pct=pct)
+        return int(only(rows, f"{model} at {pct}%", "intermediate_size_after"))
 
     def parameters_follow(self) -> int:
         """How many published parameter counts differ from 3 x hidden size x layers fewer a neuron removed."""
@@ -161,169 +228,35 @@ class Evidence:
         expected = s["total_parameters_before"] - 3 * s["hidden_size"] * s["num_hidden_layers"] * removed
         return int((expected != s["total_parameters_after"]).sum())
 
-    # Published energy and latency: changes in %, by workload such as "mmlu_latency_b1".
-
-    def energy(self, model: str, workload: str, pct: float) -> float:
-        """Change of energy per token."""
-        return self._efficiency(model, workload, pct, "energy")
-
-    def ttlt(self, model: str, workload: str, pct: float) -> float:
-        """Change of the time to the last token."""
-        return self._efficiency(model, workload, pct, "ttlt")
-
-    def tokens(self, model: str, workload: str, pct: float) -> float:
-        """Change of the number of tokens generated."""
-        return self._efficiency(model, workload, pct, "tokens")
-
-    def throughput(self, model: str, workload: str, pct: float) -> float:
-        """Change of tokens per second."""
-        return self._efficiency(model, workload, pct, "throughput")
-
-    def throughput_sd(self, model: str, workload: str, pct: float) -> float:
-        """Standard deviation of that over seeds, in % of the unpruned value, both runs' taken together."""
-        rows = _where(self._summary, model=LLAMA[model], workload=workload)
-        rows = rows[rows["pruning_pct"].isin([0, pct])]
-        whole = rows.loc[rows["pruning_pct"] == 0, "throughput_tok_s"].iloc[0]
-        return float(100 * np.hypot.reduce(rows["throughput_tok_s_sd"]) / whole)
-
-    def per_token(self, model: str, workload: str, pct: float) -> float:
-        """Change of the time to the last token divided by tokens generated; single requests only."""
-        rows = _where(decompose(self._summary), model=LLAMA[model], workload=workload, pruning_pct=pct)
-        return 100 * (_only(rows, f"{workload} of {model} at {pct}%", "time_per_token_factor") - 1)
-
-    def joules(self, model: str, workload: str, pct: float) -> float:
-        """Joules per token as printed."""
-        return self._efficiency(model, workload, pct, "j_per_token_printed")
-
-    def joules_true(self, model: str, workload: str, pct: float) -> float:
-        """Joules per token from the energy that the same runs recorded."""
-        return self._efficiency(model, workload, pct, "j_per_token")
-
-    def workloads(self, batch_size: int) -> list[str]:
-        """Names of the published workloads with this batch size."""
-        return sorted(_where(self._summary, batch_size=batch_size)["workload"].unique())
-
-    # Measured here, with ``chat_template=True`` from prompts in the chat template.
-
-    def measured(
-        self,
-        model: str,
-        task: str,
-        criterion: str,
-        pct: float,
-        metric: str | None = None,
-        *,
-        chat_template: bool = False,
-    ) -> float:
-        """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
-        rows = self._one_kind(model, task, [criterion], pct, chat_template)
-        return float(_measured(rows, model, task, criterion, pct, metric)["value"].mean())
-
-    def measured_change(
-        self,
-        model: str,
-        task: str,
-        criterion: str,
-        pct: float,
-        metric: str | None = None,
-        *,
-        beside=(),
-        chat_template: bool = False,
-    ) -> tuple[float, float]:
-        """Measured difference from the unpruned model on the same items, and its standard error.
-
-        With further criteria in ``beside``, on the items on which these were measured too.
-        """
-        rows = self._one_kind(model, task, [criterion, *beside], pct, chat_template)
-        after = _measured(rows, model, task, criterion, pct, metric)
-        before = _measured(rows, model, task, "none", 0, metric).iloc[0]
-        spread = np.sqrt((after["stderr"] ** 2).mean() / len(after) + before["stderr"] ** 2)
-        if len(after) > 1:
-            # Draws of random neurons differ by more than their items' error.
-            spread = np.hypot(spread, after["value"].std() / np.sqrt(len(after)))
-        return float(after["value"].mean() - before["value"]), float(spread)
-
-    def falls(self, model: str, task: str, criterion: str, pct: float, **prompts) -> bool:
-        """Whether a measured score is worse than the unpruned one by two standard errors."""
-        return self._moved(model, task, criterion, pct, **prompts) < -2
-
-    def rises(self, model: str, task: str, criterion: str, pct: float, **prompts) -> bool:
-        """Whether a measured score is better than the unpruned one by two standard errors."""
-        return self._moved(model, task, criterion, pct, **prompts) > 2
-
-    def beats(self, model: str, task: str, criterion: str, other: str, pct: float) -> bool:
-        """Whether one criterion's measured score is better than another's by two standard errors."""
-        one = self.measured_change(model, task, criterion, pct, beside=[other])
-        return _better_by(task, one, self.measured_change(model, task, other, pct, beside=[criterion])) > 2
-
-    def step(self, model: str, task: str, criterion: str, pct: float) -> float:
-        """Standard errors by which a measured score is better than that at ten percentage points less."""
-        if pct == 10:
-            return self._moved(model, task, criterion, pct)
-        after = self.measured_change(model, task, criterion, pct)
-        return _better_by(task, after, self.measured_change(model, task, criterion, pct - 10))
-
-    def _moved(self, model, task, criterion, pct, **prompts):
-        return _better_by(task, self.measured_change(model, task, criterion, pct, **prompts), (0.0, 0.0))
-
-    def _one_kind(self, model, task, criteria, pct, chat_template):
-        """Runs on the same items, of those that measured the most of one criterion, or of several at ``pct``."""
-        rows = _where(self.measured_table, model=model, task=task)
-        rows = rows[rows["chat_template"] == chat_template]
-        rows = rows[rows["criterion"].isin(["none", *criteria])]
-        if len(criteria) > 1:
-            rows = rows[rows["pruning_pct"].isin([0, pct])]
-        return one_sweep(rows)
-
     # Computed once.
 
     @cached_property
-    def _headline_floors(self) -> pd.Series:
-        return headline_floors(self.floor_table)
+    def _floors(self) -> dict[str, pd.Series]:
+        return {kind: headline_floors(self.floor_table, kind) for kind in ("blind", "reading")}
 
     @cached_property
     def _pairs(self) -> pd.DataFrame:
-        return associations(self.capabilities, self._headline_floors)
+        return associations(self.capabilities, self._floors["blind"], resampled=False)
 
     @cached_property
-    def _tested(self) -> pd.DataFrame:
-        return against_unpruned(headline(self.capabilities))
+    def _tested(self) -> dict:
+        rows = against_unpruned(headline(self.capabilities))
+        points = rows[["value", "binomial_se", "items"]].astype(float).itertuples(index=False, name=None)
+        return dict(
+            zip(zip(rows["model"], rows["task"], rows["pruning_pct"], strict=True), points, strict=True)
+        )
 
     @cached_property
-    def _summary(self) -> pd.DataFrame:
-        table = summarize(self.runs)
-        table["energy"] = change_pct(table, "j_per_token_printed")
-        table["ttlt"] = change_pct(table, "ttlt_ms")
-        table["tokens"] = change_pct(table, "new_tokens")
-        table["throughput"] = change_pct(table, "throughput_tok_s")
-        return table
+    def _criteria(self) -> dict:
+        return self.criteria_table.set_index(["paper_version", "criterion", "task"])["value"].to_dict()
 
-    def _efficiency(self, model, workload, pct, column):
-        rows = _where(self._summary, model=LLAMA[model], workload=workload)
-        return _only(_where(rows, pruning_pct=pct), f"{workload} of {model} at {pct}%", column)
+    @cached_property
+    def _values(self) -> dict:
+        return self.capabilities.set_index(["model", "task", "metric", "pruning_pct"])["value"].to_dict()
 
-
-def _measured(rows: pd.DataFrame, model, task, criterion, pct, metric) -> pd.DataFrame:
-    metric = metric or TASKS[task].metric
-    found = _where(rows, criterion=criterion, pruning_pct=pct, metric=metric)
-    if found.empty:
-        raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
-    return found
-
-
-def _better_by(task: str, one: tuple[float, float], other: tuple[float, float]) -> float:
-    """Standard errors by which one (change, its error) is better than another."""
-    difference = (one[0] - other[0]) * (1 if TASKS[task].higher_is_better else -1)
-    return difference / float(np.hypot(one[1], other[1]))
-
-
-def _where(rows: pd.DataFrame, **equal) -> pd.DataFrame:
-    for column, wanted in equal.items():
-        rows = rows[rows[column] == wanted]
-    return rows
-
-
-def _only(rows: pd.DataFrame, what: str, column: str = "value") -> float:
-    if len(rows) != 1 or pd.isna(rows[column].iloc[0]):
-        raise NoEvidence(f"no single {column} for {what}")
-    return float(rows[column].iloc[0])
+    def _point(self, model, task, pct) -> tuple[float, float, float]:
+        """A published score, its binomial standard error, and the official number of items."""
+        try:
+            return self._tested[LLAMA[model], task, pct]
+        except KeyError:
+            raise NoEvidence(f"no single value for {task} of {model} at {pct}%") from None

@@ -12,29 +12,34 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from ..errors import WidthPruneError
-from ..figures import MARKERS, PALETTE, SIDES, Floors, draw_floor
+from ..figures import MARKERS, PALETTE, SIDES
+from ..floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
 from ..tasks import TASKS, headline
-from .floors import headline_floors
+from .floors import FLOOR_NAMES, floor_lines
+
+BLIND = FLOOR_NAMES["blind"]
 
 
 def above_floor(table: pd.DataFrame, floors: Floors) -> pd.DataFrame:
-    """Headline accuracies with ``above``, their distance from the floor; tasks without a floor are left out."""
+    """Headline accuracies with ``above``, their distance from the blind floor; tasks without one are left out."""
     rows = headline(table)
-    rows = rows[[TASKS[task].higher_is_better and task in floors for task in rows["task"]]]
-    return rows.assign(above=rows["value"] - rows["task"].map(dict(floors)))
+    blind = {task: lines[BLIND] for task, lines in floors.items() if BLIND in lines}
+    rows = rows[[TASKS[task].higher_is_better and task in blind for task in rows["task"]]]
+    return rows.assign(above=rows["value"] - rows["task"].map(blind))
 
 
-def explained_by_floor(
+def rise_below_floors(
     table: pd.DataFrame, floors: Floors, tasks=("ifeval", "truthfulqa_mc2")
 ) -> pd.DataFrame:
-    """How much of a benchmark's largest rise lies below its floor, model by model.
+    """How much of a benchmark's largest rise lies below its floors, model by model.
 
     Returns
     -------
     DataFrame
-        ``unpruned``, ``best`` (the highest score of a pruned model), ``at`` (its pruning percentage),
-        ``floor``, and ``explained_pct``: the part of the rise, in %, that a responder who knows nothing
-        would show as well. Models that do not rise are left out.
+        A row a model, task and floor: ``unpruned``, ``best`` (the highest score of a pruned model), ``at`` (its
+        pruning percentage), ``floor`` (its name), ``floor_value``, and ``below_pct``: the part of the rise, in %,
+        in which the score cannot be told apart from that responder's. That does not explain the rise: the
+        responder's own score does not rise with pruning. Models that do not rise are left out.
     """
     rows = headline(table[table["task"].isin(tasks)])
     found = []
@@ -42,18 +47,18 @@ def explained_by_floor(
         line = line.set_index("pruning_pct")["value"]
         pruned = line.drop(0)
         start, best = line[0], pruned.max()
-        if best > start and task in floors:
-            part = (np.clip(floors[task], start, best) - start) / (best - start)
-            row = (model, task, start, best, pruned.idxmax(), floors[task], 100 * part)
-            found.append(row)
-    columns = ["model", "task", "unpruned", "best", "at", "floor", "explained_pct"]
+        for name, floor in floors.get(task, {}).items() if best > start else ():
+            part = (np.clip(floor, start, best) - start) / (best - start)
+            found.append((model, task, start, best, pruned.idxmax(), name, floor, 100 * part))
+    columns = ["model", "task", "unpruned", "best", "at", "floor", "floor_value", "below_pct"]
     return pd.DataFrame(found, columns=columns)
 
 
 def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.ndarray:
-    """The two panels of the dichotomy again, as distance from the floor instead of change in %.
+    """The two panels of the dichotomy again, as distance from the blind floor instead of change in %.
 
-    ``table`` holds one model under one criterion. At zero a benchmark says nothing.
+    ``table`` holds one model under one criterion. At zero a benchmark says nothing. A prompt-reading floor is a
+    line of its benchmark's colour that ends in its marker.
     """
     rows = above_floor(table, floors)
     if rows["model"].nunique() != 1:
@@ -69,56 +74,46 @@ def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.nd
             )
             ax.errorbar(line["pruning_pct"], line["above"], yerr=line["stderr"].astype(float),
                         label=TASKS[name].label, linewidth=1.4, **style)  # fmt: skip
+            for kind, floor in floors[name].items():
+                if kind != BLIND:
+                    mark_floor(ax, floor - floors[name][BLIND], kind, style["color"], style["marker"])
         ax.axhline(0, color="0.3", linestyle=":", linewidth=1.2, zorder=0)
-        ax.set(title=title, xlabel="neurons pruned, %", ylabel="score less its floor")
-        ax.legend(fontsize="small", frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.18))
+        ax.set(title=title, xlabel="neurons pruned, %", ylabel="score less its blind floor")
+        legend_with_floors(ax, names, floors, ncols=3, bbox_to_anchor=(0.5, -0.18))
     return np.asarray(axes)
 
 
-def plot_explained(
+def plot_rises(
     table: pd.DataFrame, floors: pd.DataFrame, *, tasks=("ifeval", "truthfulqa_mc2"), axes=None
 ) -> np.ndarray:
     """What rises, and what responders that know nothing score: one panel a benchmark, a line a model.
 
-    ``floors`` is the whole table of `widthprune.audit.floors.compute_floors`; each null responder, or the fair
-    die in multiple choice, is a named dotted line. The legend says how much of a model's largest rise lies
-    below the floor, as `explained_by_floor` computes it.
+    ``floors`` is the whole table of `widthprune.audit.floors.compute_floors`. Both floors are named lines, and so, dashed,
+    is each control. The legend says how much of a model's largest rise lies below each floor, as
+    `rise_below_floors` computes it.
     """
     if axes is None:
-        _, axes = plt.subplots(1, len(tasks), figsize=(5.6 * len(tasks), 4.4), layout="constrained")
+        _, axes = plt.subplots(1, len(tasks), figsize=(5.6 * len(tasks), 4.8), layout="constrained")
+    lines = floor_lines(floors)
     rows = headline(table[table["task"].isin(tasks)])
-    explained = explained_by_floor(table, headline_floors(floors), tasks).set_index(["model", "task"])
+    below = rise_below_floors(table, lines, tasks)
     for ax, task in zip(np.atleast_1d(axes), tasks, strict=True):
         for i, (model, line) in enumerate(rows[rows["task"] == task].groupby("model")):
-            line, label = line.sort_values("pruning_pct"), model
-            if (model, task) in explained.index:
-                label += (
-                    f": {explained.loc[(model, task), 'explained_pct']:.0f}% of the rise is below the floor"
-                )
+            line = line.sort_values("pruning_pct")
+            of_rise = below[(below["model"] == model) & (below["task"] == task)]
+            parts = [f"{row.below_pct:.0f}% below the {row.floor}" for row in of_rise.itertuples()]
+            label = f"{model}: of the rise\n{', '.join(parts)}" if parts else model
             ax.errorbar(line["pruning_pct"], line["value"], yerr=line["stderr"].astype(float), label=label,
                         color=PALETTE[i], marker=MARKERS[i % len(MARKERS)], markersize=5, capsize=2)  # fmt: skip
-        known = floors[(floors["task"] == task) & (floors["metric"] == TASKS[task].metric)]
-        known = known.set_index("responder")["value"].sort_values()
-        _name_lines(ax, {"equal probabilities": known["uniform"]} if "uniform" in known else known.to_dict())
+        draw_floors(ax, lines, task)
+        controls = floors[(floors["task"] == task) & (floors["metric"] == TASKS[task].metric)]
+        for row in controls[controls["kind"] == "control"].itertuples():
+            ax.axhline(row.value, color="0.6", linestyle=(0, (4, 4)), linewidth=1, zorder=0)
+            ax.annotate(f"control: {row.responder}", (1, row.value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
+                        textcoords="offset points", ha="right", fontsize="x-small", color="0.35")  # fmt: skip
         ax.set(title=TASKS[task].label, xlabel="neurons pruned, %", ylabel=TASKS[task].metric)
         ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return np.atleast_1d(axes)
-
-
-def _name_lines(ax, values):
-    """Dotted lines with their names; lines too close for two names share one."""
-    for value in values.values():
-        ax.axhline(value, color="0.5", linestyle=":", linewidth=1)
-    apart = 0.04 * np.ptp(ax.get_ylim())
-    groups = []
-    for name, value in sorted(values.items(), key=lambda pair: pair[1]):
-        if groups and value - groups[-1][1] < apart:
-            groups[-1] = (f"{groups[-1][0]}, {name}", value)
-        else:
-            groups.append((name, value))
-    for name, value in groups:
-        ax.annotate(name, (1, value), xycoords=("axes fraction", "data"), fontsize="x-small",
-                    xytext=(-3, 2), textcoords="offset points", ha="right", color="0.35")  # fmt: skip
 
 
 def plot_pairs(
@@ -155,8 +150,7 @@ def plot_same_damage(
             label = criterion if j == 0 else None
             ax.plot(draw["perplexity"], draw["value"], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)],
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
-    if floors is not None and task in floors:
-        draw_floor(ax, floors[task])
+    draw_floors(ax, floors, task)
     ax.set_xscale("log")
     ax.set(xlabel="perplexity: equal damage", ylabel=TASKS[task].metric, title=TASKS[task].label)
     ax.legend(fontsize="small", frameon=False)
@@ -187,8 +181,7 @@ def plot_draws(
         dashes=False,
         ax=ax,
     )
-    if floors is not None and task in floors:
-        draw_floor(ax, floors[task])
+    draw_floors(ax, floors, task)
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     ax.set(xlabel="neurons pruned, %", ylabel=TASKS[task].label)

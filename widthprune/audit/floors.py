@@ -1,7 +1,12 @@
 """Floors: what a responder that knows nothing scores, found by running lm-eval's own scorers.
 
-A responder answers every item of a task without looking at what it asks; lm-eval's filters, scorers and
-aggregation do the rest. A score is only worth what it has above the best of them.
+A responder gives every item of a task an answer; lm-eval's filters, scorers and aggregation do the rest. There
+are two floors, by what the responder sees. A *blind* one sees nothing of an item: a die, always the same answer,
+a word repeated. A *prompt-reading* one has the prompt and nothing else: an echo. A score above neither is no
+evidence that an item was understood; one between them is none of more than the words of the prompt.
+
+*Controls* are no floors: they see what no floor may see, the answers to choose from (the longest, the shortest)
+or the kinds of checks that the benchmark makes. They stand beside a score to ask what else would explain it.
 """
 
 import contextlib
@@ -23,8 +28,20 @@ from ..provenance import git_commit
 from ..results import write_atomically
 from ..suites import find_benchmarks
 from ..tasks import TASKS
+from .fixed_answers import fitted_answer, ifeval_items, repeated_answer, score_halves
 
-COLUMNS = ["task", "responder", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
+COLUMNS = ["task", "responder", "kind", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
+KINDS = ("blind", "reading", "control")
+# What is not named here is blind.
+_KINDS = {
+    "prompt echoed": "reading",
+    "prompt echoed 8 times": "reading",
+    "longest": "control",
+    "shortest": "control",
+    "one answer fitted to the checks": "control",
+}
+# How figures and tables name the two floors.
+FLOOR_NAMES = {"blind": "blind floor", "reading": "prompt-reading floor"}
 # Texts that no prompt has to be read for; the last two need the prompt and nothing else.
 NULL_RESPONDERS: dict[str, Callable[[str], str]] = {
     "empty": lambda prompt: "",
@@ -33,6 +50,11 @@ NULL_RESPONDERS: dict[str, Callable[[str], str]] = {
     "bullet list": lambda prompt: "\n".join(["* one more point"] * 20),
     "prompt echoed": lambda prompt: prompt,
     "prompt echoed 8 times": lambda prompt: "\n\n".join([prompt] * 8),
+}
+# One answer for all prompts, chosen on half of them.
+CHOSEN_ANSWERS = {
+    "one text repeated, chosen": repeated_answer,
+    "one answer fitted to the checks": fitted_answer,
 }
 # The sample of MuSR in the local data is smaller than the benchmark and not in its proportions.
 OFFICIAL_LEAVES = {
@@ -53,15 +75,17 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a task, responder and metric, with the number of items and where it comes from.
-        ``attrs["missing"]`` maps each task without data to the reason. Multiple choice has "uniform"
-        (expected score of a fair die), "always 1", "always 2" and so on, "longest" and "shortest";
-        perplexities have "uniform words" and "word frequencies", from the text's own words; generation has
-        `NULL_RESPONDERS`, and "most frequent answer" where a task has one.
+        One row a task, responder and metric, with the responder's ``kind`` (one of `KINDS`), the number of items
+        and where it comes from. ``attrs["missing"]`` maps each task without data to the reason. Multiple
+        choice has "uniform" (expected score of a fair die), "always 1", "always 2" and so on, "longest" and
+        "shortest"; perplexities have "uniform words" and "word frequencies", from the text's own words;
+        generation has `NULL_RESPONDERS`, "most frequent answer" where a task has one, and `CHOSEN_ANSWERS` where
+        instructions are checked, with their scores on the half that chose them and on the other.
     """
     # lm-eval logs a line for every task whose data lies elsewhere.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    rows = []
+    # Taken once: a commit made while this runs is not of the code that runs.
+    rows, code = [], (metadata.version("lm_eval"), git_commit())
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
         for benchmark in (b for b in benchmarks if not b.missing):
@@ -69,10 +93,11 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
             with contextlib.redirect_stderr(io.StringIO()):
                 leaves = benchmark.manager.load([benchmark.task])["tasks"]
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
-            where = (n, benchmark.data, benchmark.version, metadata.version("lm_eval"), git_commit())
-            with _repeatable():
-                scores = list(_scores(leaves))
-            rows += [(benchmark.task, *score, *where) for score in scores]
+            where = (n, benchmark.data, benchmark.version, *code)
+            rows += [
+                (benchmark.task, responder, _KINDS.get(responder, "blind"), metric, value, *where)
+                for responder, metric, value in _scores(leaves)
+            ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}
     return table
@@ -111,16 +136,33 @@ def save_floors(table: pd.DataFrame, path: str | Path) -> None:
     write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def headline_floors(floors: pd.DataFrame) -> pd.Series:
-    """One floor a task, of its headline metric: the best score that needs no look at the item.
+def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
+    """One floor a task, of its headline metric: the best responder of a kind, "blind" or "reading".
 
-    In multiple choice that is a fair die, or the best constant answer where that beats the die by more
-    than three standard errors (BoolQ's answers are mostly yes); in generation the best null responder;
-    for a perplexity the better of the text's own word statistics. Constant answers do not count where
-    the right answer always stands first, as in TruthfulQA: a model does not see that order. Length does
-    not count either, since comparing lengths is a look at the item.
+    Blind, in multiple choice, is a fair die, or the best constant answer where that beats the die by more
+    than three standard errors (BoolQ's answers are mostly yes); in generation the best text; for a
+    perplexity the better of the text's own word statistics. Constant answers do not count where
+    the right answer always stands first, as in TruthfulQA: a model does not see that order. Tasks without
+    a responder of the kind are left out.
+
+    Raises
+    ------
+    WidthPruneError
+        If ``kind`` is neither: a control is no floor.
     """
-    return pd.Series({task: _floor(task, rows) for task, rows in floors.groupby("task")}, dtype=float)
+    if kind not in FLOOR_NAMES:
+        raise WidthPruneError(f"kind must be one of {', '.join(FLOOR_NAMES)}, got {kind!r}")
+    of_kind = floors[floors["kind"] == kind]
+    return pd.Series({task: _floor(task, rows) for task, rows in of_kind.groupby("task")}, dtype=float)
+
+
+def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Both floors of every task as figures draw them: task -> name of the floor -> value."""
+    values = {name: headline_floors(floors, kind) for kind, name in FLOOR_NAMES.items()}
+    return {
+        task: {name: of_kind[task] for name, of_kind in values.items() if task in of_kind}
+        for task in sorted(set(floors["task"]))
+    }
 
 
 def _floor(task: str, rows: pd.DataFrame) -> float:
@@ -141,7 +183,11 @@ def _scores(leaves: dict) -> Iterable[tuple[str, str, float]]:
     for name, leaf in leaves.items():
         weight = OFFICIAL_LEAVES.get(name, len(leaf.eval_docs))
         for responder, answers in _responders(leaf).items():
-            for metric, value in _aggregate(leaf, answers).items():
+            with _repeatable():
+                found = _aggregate(leaf, answers)
+                if responder in CHOSEN_ANSWERS:
+                    found |= score_halves(ifeval_items(leaf.eval_docs), answers[0][0])
+            for metric, value in found.items():
                 total[responder, metric] += weight * value
                 weights[responder, metric] += weight
     # A responder that only some leaves have (a fifth choice) is none of the whole task.
@@ -162,7 +208,7 @@ def _responders(leaf) -> dict[str, list[list]]:
         if all(numbers) and len(set(found[1] for found in numbers)) > 1:
             common = Counter(found[1] for found in numbers).most_common(1)[0][0]
             answers["most frequent answer"] = [[f"#### {common}"]] * len(docs)
-        return answers
+        return answers | (_chosen(docs) if "instruction_id_list" in docs[0] else {})
     # LAMBADA scores the last word of a text, a rolling perplexity all of them.
     texts = [leaf.doc_to_target(doc) for doc in docs]
     read = texts if kind == "loglikelihood_rolling" else [leaf.doc_to_text(doc) for doc in docs] + texts
@@ -178,6 +224,15 @@ def _responders(leaf) -> dict[str, list[list]]:
         "uniform words": [[answer(text, lambda word: -np.log(len(counts)))] for text in texts],
         "word frequencies": [[answer(text, log.__getitem__)] for text in texts],
     }
+
+
+def _chosen(docs: list[dict]) -> dict[str, list[list[str]]]:
+    """`CHOSEN_ANSWERS` for every prompt of a task whose instructions are checked."""
+    items, answers = ifeval_items(docs), {}
+    for name, choose in CHOSEN_ANSWERS.items():
+        with _repeatable():
+            answers[name] = [[choose(items)]] * len(docs)
+    return answers
 
 
 def _choices(choices: list[list[str]]) -> dict[str, list[list]]:

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint, proportions_ztest
+from scipy.stats import norm
+from statsmodels.stats.proportion import proportion_confint
 
 from ..errors import WidthPruneError
+from ..stats import difference
 from ..tasks import TASKS, headline
+from .effects import holm
 
 # Items of the official benchmarks, which the published runs used whole.
 OFFICIAL_ITEMS = {
@@ -25,7 +27,7 @@ OFFICIAL_ITEMS = {
 
 
 def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
-    """Each accuracy with its binomial error, and tested against the unpruned model's (two proportions, pooled z).
+    """Each accuracy with its binomial error, and its `widthprune.stats.difference` from the unpruned model's.
 
     The two are taken as independent. Where both saw the same items the test is weaker than a paired one,
     which needs the answers. MC2 is a mean of numbers between 0 and 1, whose variance is at most a
@@ -52,20 +54,13 @@ def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
     rows["binomial_se"] = np.sqrt(rows["value"] * (1 - rows["value"]) / rows["items"])
     hits = rows["value"] * rows["items"]
     rows["low"], rows["high"] = proportion_confint(hits, rows["items"], method="wilson")
-    whole = rows[rows["pruning_pct"] == 0].set_index(["model", "task"])[["value", "items"]]
-    rows = rows.join(whole, on=["model", "task"], suffixes=("", "_0"))
-    tested = [_test(row) for row in rows.itertuples()]
-    rows["z"], rows["p"] = zip(*tested, strict=True)
-    rows["p_holm"] = np.nan
+    whole = rows[rows["pruning_pct"] == 0].set_index(["model", "task"])[["value", "binomial_se"]]
+    rows = rows.join(whole.add_suffix("_0"), on=["model", "task"])
+    found = difference(*((rows[f"value{end}"], rows[f"binomial_se{end}"]) for end in ("_0", "")))
+    pruned = (rows["pruning_pct"] > 0) & rows["value_0"].notna()
+    # All right or all wrong both times: no spread, and no difference.
+    rows["z"] = pd.Series(found.z, rows.index).mask(found.change == 0, 0.0).where(pruned)
+    rows["p"], rows["p_holm"] = 2 * norm.sf(rows["z"].abs()), np.nan
     for _, of_model in rows.dropna(subset=["p"]).groupby("model"):
-        rows.loc[of_model.index, "p_holm"] = multipletests(of_model["p"], method="holm")[1]
-    return rows.drop(columns=["value_0", "items_0"])
-
-
-def _test(row):
-    if row.pruning_pct == 0 or not np.isfinite(row.value_0):
-        return np.nan, np.nan
-    counts = [row.value * row.items, row.value_0 * row.items_0]
-    if sum(counts) in (0, row.items + row.items_0):
-        return 0.0, 1.0
-    return proportions_ztest(counts, [row.items, row.items_0])
+        rows.loc[of_model.index, "p_holm"] = holm(of_model["p"])
+    return rows.drop(columns=["value_0", "binomial_se_0"])

@@ -10,15 +10,16 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
-from ..architectures import SHAPES, paper_config
+from ..architectures import SHAPES, paper_config, random_model
+from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..grid import PAPER_PCTS, Point, grid
-from ..models import load_model, local_directory, model_revision, model_shape
+from ..models import local_directory, model_revision, model_shape
 from ..options import COUNT, SECONDS, SEED, check_list, check_model_name
 from ..provenance import clock_mhz, device_name, record
-from ..pruning import prune_model, score_model
+from ..pruned_models import PrunedModels
 from ..readiness import check_arithmetic, check_numbers, check_results_dir
 from ..results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_path, run_rows, tidy, write_run
 from ..sizes import expansion_ratio, kept_size
@@ -59,6 +60,8 @@ def profile_model(
     workloads, protocols : sequence of str
         Of ``WORKLOADS``, and of "free" (an answer ends at its end of sequence, as in the paper) and
         "fixed" (exactly ``max_new_tokens``, so that every width does the same work).
+    criterion : str
+        One of `CRITERIA`: which neurons stay does not change times, so those that look at data are refused.
     multiples : sequence of int
         Kept sizes are rounded up to a multiple of each of these in turn: see `kept_size`.
     random_weights : bool
@@ -69,6 +72,8 @@ def profile_model(
         Each draws other prompts and is a run of its own.
     energy : bool
         Measure it with codecarbon, net of an idle period of ``idle_s`` seconds before each model.
+    dtype, device
+        As for `load_model`; the model computes in this dtype, too, whatever the processor.
     dry_run : bool
         Check all that the measuring would need, and measure and write nothing.
 
@@ -84,6 +89,7 @@ def profile_model(
     WidthPruneError
         Before anything is measured, if an argument is out of range or the model cannot be had.
     """
+    find_criterion(criterion, needs_text=False)  # which neurons stay changes no time
     workloads, protocols, multiples, seeds = _check(
         workloads, protocols, multiples, seeds, prompts, max_new_tokens, idle_s
     )
@@ -128,13 +134,24 @@ def profile_model(
 
 def _run(todo, results_dir, random_weights, idle_s, dtype, device) -> dict[str, str]:
     """Make every run that is not there yet; why a workload could not be run, by its name."""
-    missing, models, last, idle = {}, _Models(random_weights, dtype, device), None, None
-    bandwidth = read_bandwidth(device) if todo else None
-    for point, work, settings in tqdm(todo, desc="profiling", unit="run", disable=not todo):
+    missing, last, idle = {}, None, None
+    if not todo:
+        return missing
+    bandwidth = read_bandwidth(device)
+    trained = None
+    if not random_weights:
+        # What is timed is the arithmetic, so here no machine chooses it: dtype names it.
+        name = todo[0][2]["model"]
+        trained = PrunedModels(name, dtype=dtype, device=device, compute_dtype="weights")
+    for point, work, settings in tqdm(todo, desc="profiling", unit="run"):
         if settings["task"] in missing:
             continue
         if point != last:
-            model, tokenizer = models.at(settings["model"], point)
+            if trained is None:
+                config = _config(settings["model"], point.intermediate_size)
+                model, tokenizer = random_model(config, dtype, device), None
+            else:
+                model, tokenizer = trained.at(point)
             last, idle = point, measure_idle(idle_s).power_w if idle_s is not None else None
         vocabulary = model.config.get_text_config().vocab_size
         try:
@@ -224,37 +241,13 @@ def _metric(metric, value, n=None, stderr=None) -> dict:
     return dict(zip(METRIC_FIELDS, (metric, float(value), stderr, n), strict=True))
 
 
-class _Models:
-    """The models of a sweep, from one copy of the weights, or of random weights made at each size."""
-
-    def __init__(self, random_weights, dtype, device):
-        self._random, self._dtype, self._device = random_weights, dtype, device
-        self._whole, self._scores = None, {}
-
-    def at(self, name: str, point: Point):
-        if self._random:
-            return random_model(name, point.intermediate_size, self._dtype, self._device), None
-        self._whole = self._whole or load_model(name, dtype=self._dtype, device=self._device)
-        model, tokenizer = self._whole
-        if point.criterion == "none":
-            return model, tokenizer
-        if point.criterion not in self._scores:
-            self._scores = {point.criterion: score_model(model, point.criterion)}
-        ratio = point.intermediate_size / model.config.get_text_config().hidden_size
-        return prune_model(model, expansion_ratio=ratio, scores=self._scores[point.criterion]), tokenizer
-
-
-def random_model(name: str, intermediate_size: int, dtype: str = "auto", device: str = "cpu"):
-    """A model of a paper's shape, or of a local model's, with random weights (seed 0) and another width."""
+def _config(name: str, intermediate_size: int):
+    """The config of a paper's shape, or of a model that `load_model` could load, with another width."""
     if name in SHAPES:
-        config = paper_config(name, intermediate_size=intermediate_size)
-    else:
-        config = AutoConfig.from_pretrained(local_directory(name), trust_remote_code=False)
-        config.get_text_config().intermediate_size = intermediate_size
-    dtype = config.dtype if dtype == "auto" else getattr(torch, dtype)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).to(device).eval()
+        return paper_config(name, intermediate_size=intermediate_size)
+    config = AutoConfig.from_pretrained(local_directory(name), trust_remote_code=False)
+    config.get_text_config().intermediate_size = intermediate_size
+    return config
 
 
 def _shape(model: str, random_weights: bool) -> tuple[int, int]:

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ..errors import WidthPruneError
 from ..options import existing_folder, file_to_write
 from ..results import load_results
+from ..stats import difference
 from ..tables import with_error
 from ..tasks import TASKS
 
@@ -58,8 +58,9 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         A row for each number that either has: the keys; ``model_a``, ``value_a``, ``stderr_a``, ``n_a``
-        and the same of b (empty where a run has none); ``difference`` = b - a; ``stderr`` of it, from
-        both taken as independent, which overstates it where both saw the same items; ``z``, their ratio.
+        and the same of b (empty where a run has none); ``difference`` = b - a, of perplexities that of
+        their logarithms; ``stderr`` of it, from both taken as independent, which overstates it where both
+        saw the same items; ``z``, their ratio, as `widthprune.stats.difference` computes them.
 
     Raises
     ------
@@ -69,10 +70,9 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
     pair = a.pipe(_one_each, "run_a").merge(
         b.pipe(_one_each, "run_b"), on=list(KEYS), how="outer", suffixes=("_a", "_b")
     )
-    pair["difference"] = pair["value_b"] - pair["value_a"]
-    pair["stderr"] = np.hypot(pair["stderr_a"], pair["stderr_b"])
-    # Two equal numbers of no spread differ by nothing, not by an unknown amount.
-    pair["z"] = (pair["difference"] / pair["stderr"]).where(pair["stderr"] > 0)
+    log = [not TASKS[task].higher_is_better for task in pair["task"]]
+    found = difference(*((pair[f"value_{run}"], pair[f"stderr_{run}"]) for run in "ab"), log=log)
+    pair["difference"], pair["stderr"], pair["z"] = *found, found.z
     if pair["difference"].isna().all():
         raise WidthPruneError(
             "the runs have no number in common: compare runs that share a task and a width, or the unpruned model"
@@ -95,6 +95,8 @@ def table_text(table: pd.DataFrame) -> str:
         shown[f"n_{side}"] = table[f"n_{side}"].astype("string").fillna("")
     pairs = zip(table["difference"], table["stderr"], strict=True)
     shown["b - a"] = ["" if pd.isna(value) else with_error(value, error) for value, error in pairs]
+    log = table["task"].map(lambda task: not TASKS[task].higher_is_better)
+    shown["b - a"] = shown["b - a"].mask(log & (shown["b - a"] != ""), "log " + shown["b - a"])
     shown["in standard errors"] = ["" if pd.isna(z) else f"{z:+.1f}" for z in table["z"]]
     models = [table[f"model_{side}"].dropna().iloc[0] for side in ("a", "b")]
     heading = f"a: {models[0]}\nb: {models[1]}\n"

@@ -48,7 +48,8 @@ def check_experiments(names) -> list[str]:
 def notebook_parameters(path: Path, chosen: Mapping) -> dict:
     """The parameters of a notebook: its own defaults, with those of ``chosen`` that it has.
 
-    The comparison of criteria keeps its own criteria, and its own percentage beside the ratios asked for.
+    The comparison of criteria keeps its own criteria, adds those asked for, and has its own percentage
+    beside the ratios asked for.
     """
     import papermill
 
@@ -62,7 +63,7 @@ def notebook_parameters(path: Path, chosen: Mapping) -> dict:
     }
     parameters = defaults | {name: value for name, value in chosen.items() if name in defaults}
     if len(defaults.get("criteria", ())) > 1:
-        parameters["criteria"] = defaults["criteria"]
+        parameters["criteria"] = list(dict.fromkeys([*defaults["criteria"], *chosen.get("criteria", ())]))
         parameters["pruning_pcts"] = parameters["pruning_pcts"] or defaults["pruning_pcts"]
     return parameters
 

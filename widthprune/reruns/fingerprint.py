@@ -6,21 +6,25 @@ these hashes. Comments, docstrings and formatting do not count: they cannot chan
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from ..errors import WidthPruneError
+
 PACKAGE = Path(__file__).parent.parent
-# Only pruned models depend on these; the unpruned one is never scored or sliced.
+# A room stands for all that is in it. Only pruned models depend on these; the unpruned one is never scored or sliced.
 PRUNING = (
     "activation_criteria",
     "calibration",
-    "compensation",
     "criteria",
-    "global_widths",
     "layouts",
     "mlps",
     "pruning",
+    "scores",
     "sizes",
     "slicing",
+    "variants",
+    "weight_criteria",
     "widths",
 )
 # These store and explain numbers, and cannot change one.
@@ -34,8 +38,12 @@ def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:
     above as one that cannot matter.
     """
     left_out = PLUMBING if pruned else PLUMBING + PRUNING
-    modules = [name for name in imported(package, "evaluate") if name not in left_out]
-    texts = [f"{name}\n{meaning(package / f'{name}.py')}" for name in modules]
+    modules = [
+        name
+        for name in imported(package, "evaluate")
+        if name not in left_out and name.partition(".")[0] not in left_out
+    ]
+    texts = [f"{name}\n{meaning(_file(package, name))}" for name in modules]
     texts += [
         f"{path.name}\n{path.read_text(encoding='utf-8')}" for path in sorted(package.glob("pocket/*.yaml"))
     ]
@@ -50,17 +58,53 @@ def all_code(package: Path = PACKAGE) -> str:
 
 
 def imported(package: Path, name: str) -> list[str]:
-    """Modules of a package that one of them imports, at any depth, itself included; sorted."""
+    """Modules of a package that one of them imports, at any depth, itself included; sorted.
+
+    Parameters
+    ----------
+    package : Path
+        The package's folder.
+    name : str
+        A module, dotted from the package on: "evaluate", "reruns.plan".
+
+    Raises
+    ------
+    WidthPruneError
+        If there is no such module: an empty answer would make no change count.
+    """
+    if _file(package, name) is None:
+        raise WidthPruneError(f"{package} has no module {name}, whose imports say what code a result needs")
     found, todo = set(), [name]
     while todo:
         module = todo.pop()
-        if module in found or not (package / f"{module}.py").is_file():
+        if module in found or not module or _file(package, module) is None:
             continue
         found.add(module)
-        for node in ast.walk(ast.parse((package / f"{module}.py").read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                todo += [node.module] if node.module else [alias.name for alias in node.names]
+        # Importing a module runs the __init__ of each room above it.
+        todo += [module.rpartition(".")[0], *_imports(package, module)]
     return sorted(found)
+
+
+def _file(package: Path, module: str) -> Path | None:
+    """The file of a module, or of a room: its ``__init__``."""
+    path = package.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _imports(package: Path, module: str) -> Iterator[str]:
+    """What a module imports of its package, dotted from the package on; some are names in modules."""
+    file = _file(package, module)
+    room = list(file.parent.relative_to(package).parts)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        named = []
+        if isinstance(node, ast.Import):
+            named = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            # Level 1 is the module's own room, each further one a room higher, and 0 no room of ours.
+            above = [package.name, *room[: len(room) + 1 - node.level]] if node.level else []
+            base = above + (node.module.split(".") if node.module else [])
+            named = [base, *([*base, alias.name] for alias in node.names)]
+        yield from (".".join(path[1:]) for path in named if path[0] == package.name)
 
 
 def meaning(path: Path) -> str:

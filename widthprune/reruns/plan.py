@@ -10,9 +10,10 @@ import logging
 import shutil
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..models import check_chat_template, model_revision, model_shape
 from ..options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
@@ -76,6 +77,8 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
         raise WidthPruneError(f"suite must be one of {', '.join(SUITES)}, got {request.suite!r}")
     if here:
         check_arithmetic("auto", request.device)
+    with _naming("criteria"):
+        request = replace(request, criteria=tuple(find_criterion(name).name for name in request.criteria))
     chosen = asdict(request) | {"results_dir": "results"}
     notebooks = {}
     for name in check_experiments(request.experiments):
@@ -118,6 +121,7 @@ def read_plan(folder: Path) -> dict:
 
 
 def write_plan(folder: Path, plan: dict) -> None:
+    """Write the plan of `make_plan` into a run's folder, which must exist; whole or not at all."""
     write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
 

@@ -1,10 +1,12 @@
 """The record of a run: what another person needs to repeat it and to judge its cost."""
 
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
 
 from ..provenance import versions
+from ..results import public_name
 from .energy import total_energy
 
 PACKAGES = ("widthprune", "torch", "transformers", "lm_eval", "numpy", "snakemake", "papermill", "codecarbon")
@@ -25,20 +27,26 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
     Returns
     -------
     dict
-        Parameters, model revision, data hashes, seeds, versions, devices, ``duration_s`` (sum over
+        Parameters, with a local model by its directory's name alone; model revision, data hashes, seeds, versions, devices, ``duration_s`` (sum over
         results, in seconds of one device), energy, what is missing, and the code that scored.
     """
     runs = list(runs)
+    named = json.loads(
+        without_path(
+            json.dumps({name: plan[name] for name in ("request", "notebooks", "missing")}),
+            plan["request"]["model"],
+        )
+    )
     provenances = [run["provenance"] for run in runs]
     return {
-        "parameters": plan["request"],
-        "notebooks": plan["notebooks"],
+        "parameters": named["request"],
+        "notebooks": named["notebooks"],
         "model_revision": plan["revision"],
         "data": {run["settings"]["task"]: run["settings"].get("data", "") for run in runs},
         "seeds": sorted({run["settings"]["seed"] for run in runs}),
         "limit": plan["request"]["limit"],
         "results": len(runs),
-        "missing": plan["missing"],
+        "missing": named["missing"],
         "code": {name: it["code"] for name, it in plan["jobs"].items()},
         "commits": _each(provenances, "commit"),
         "devices": _each(provenances, "device"),
@@ -50,6 +58,14 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
         "duration_s": round(sum(p["duration_s"] for p in provenances), 1),
         "energy": _energy(jobs, plan["price_per_kwh"]),
     }
+
+
+def without_path(text: str, model: str) -> str:
+    """JSON text in which a local model stands by its name, wherever its path was."""
+    if not os.path.isabs(model):
+        return text
+    name = public_name(model)
+    return text.replace(json.dumps(model)[1:-1], name).replace(model, name)
 
 
 def _energy(jobs: Mapping[str, Mapping], price: float | None) -> dict:

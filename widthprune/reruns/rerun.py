@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from ..interrupts import uninterrupted
 from ..options import (
@@ -50,7 +51,11 @@ def add_rerun(commands) -> None:
         "--pruning-pcts", type=PERCENTAGE, **several, default=[], metavar="PCT", help="further widths"
     )
     command.add_argument(
-        "--criteria", type=criterion, **several, default=list(default.criteria), help="default PPM"
+        "--criteria",
+        type=criterion,
+        **several,
+        default=list(default.criteria),
+        help=f"default PPM; of {', '.join(REGISTRY)}",
     )
     command.add_argument("--suite", default=default.suite, help="pocket (default), paper, paper-instruct")
     command.add_argument(

@@ -10,7 +10,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -65,7 +65,7 @@ def measure(job: str, threads: int) -> None:
     folder = Path(plan["store"]) / it["code"]
     before = _there(folder, it["files"].values())
     torch.set_num_threads(threads)
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    started = datetime.now(UTC).isoformat(timespec="seconds")
     with measure_energy() as energy:
         evaluate(
             request["model"],

@@ -1,15 +1,13 @@
 """Global widths: neurons compete across layers, so that layers end with sizes of their own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from .errors import WidthPruneError
-from .layouts import MLP
-from .mlps import text_config
-from .widths import Width
+# Why a mixture is refused.
+STACKED = "whose experts share a size, and global widths need MLPs without experts: prune it without them"
 
 
 def global_sizes(scores: Mapping[str, Tensor], total: int, multiple_of: int = 1) -> dict[str, int]:
@@ -57,40 +55,3 @@ def global_sizes(scores: Mapping[str, Tensor], total: int, multiple_of: int = 1)
     kept = order[lengths[order].cumsum(dim=0) <= total]
     sizes = torch.zeros(len(scores), dtype=torch.long).index_add(0, owners[kept], lengths[kept])
     return dict(zip(scores, sizes.tolist(), strict=True))
-
-
-def check_no_experts(mlps: Sequence[MLP]) -> None:
-    """Refuse mixtures: their experts are stacked in one tensor and share a size."""
-    if mixed := [mlp.name for mlp in mlps if mlp.experts is not None]:
-        raise WidthPruneError(
-            f"global widths need MLPs without experts, and {mixed[0]} is a mixture: prune it without them"
-        )
-
-
-def listed_units(widths: Mapping[str, Width], sizes: Mapping[str, int]) -> dict[Width, int] | None:
-    """What every width becomes when the config holds a list, one size a layer; None if it does not."""
-    units = {widths[name]: size for name, size in sizes.items()}
-    listed = len(units) == len(sizes) and all(width.index is not None for width in units)
-    return units if listed else None
-
-
-def unsaveable(model: nn.Module, widths: Mapping[str, Width]) -> str:
-    """One line for a model whose config has one size for all layers."""
-    fields = ", ".join(dict.fromkeys(width.field for width in widths.values()))
-    return (
-        f"{type(model).__name__} with a width of its own in each layer cannot be saved: "
-        f"{type(text_config(model)).__name__} has one {fields} for all layers, and transformers could not "
-        "load it again; prune it without global widths"
-    )
-
-
-def forbid_saving(model: nn.Module, widths: Mapping[str, Width], sizes: Mapping[str, int]) -> None:
-    """Let the config tell the true sizes, and ``save_pretrained`` refuse a model that would not reload."""
-    # Not by setattr, which newer transformers check against the field's type: the list is the truth.
-    vars(text_config(model))[next(iter(widths.values())).field] = list(sizes.values())
-    reason = unsaveable(model, widths)
-
-    def refuse(*args, **options):
-        raise WidthPruneError(reason)
-
-    model.save_pretrained = refuse

@@ -1,0 +1,114 @@
+"""The long measurements of results/grid.yml: name what is missing, or measure it.
+
+    python benchmarks/measure_grid.py                                  # the missing cells, entry by entry
+    WIDTHPRUNE_DATA=... python benchmarks/measure_grid.py --run [--models NAME ...] [--tasks NAME ...]
+
+Every result is written as soon as it is there: killed at any moment, the same command goes on.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from widthprune import load_results
+from widthprune.evaluate import evaluate
+
+GRID = Path(__file__).parents[1] / "results" / "grid.yml"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One result of the grid: a benchmark at one width, under one criterion and draw."""
+
+    model: str
+    task: str
+    limit: int | None
+    criterion: str
+    width: tuple[str, float]  # "pruning_pct" or "expansion_ratio", and its value
+    neuron_seed: int | None
+    chat_template: bool
+
+    def __str__(self):
+        draw = "" if self.neuron_seed is None else f", draw {self.neuron_seed}"
+        template = ", chat template" if self.chat_template else ""
+        name, value = self.width
+        size = f"{value:g}%" if name == "pruning_pct" else f"{value:g}x"
+        return f"{self.task} on {self.model}: {self.criterion} at {size}{draw}{template}"
+
+
+def cells(entry: Mapping) -> Iterator[Cell]:
+    """The cells of one entry, model by model and task by task, the unpruned model first."""
+    widths = [("pruning_pct", pct) for pct in entry.get("pruning_pcts", ())]
+    widths += [("expansion_ratio", ratio) for ratio in entry.get("expansion_ratios", ())]
+    drawn = [("none", ("pruning_pct", 0), None)]
+    for criterion in entry.get("criteria", ["PPM"]):
+        for seed in entry["neuron_seeds"] if criterion == "RANDOM" else [None]:
+            drawn += [(criterion, width, seed) for width in widths]
+    for model in entry["models"]:
+        for task, limit in entry["tasks"].items():
+            for point in drawn:
+                yield Cell(model, task, limit, *point, entry.get("chat_template", False))
+
+
+def missing(entry: Mapping, results: pd.DataFrame) -> list[Cell]:
+    """The cells of an entry that a table of results lacks."""
+    return [cell for cell in cells(entry) if not is_there(cell, results)]
+
+
+def is_there(cell: Cell, results: pd.DataFrame) -> bool:
+    """Whether a table holds a cell's result, with these items, this draw and this way of asking."""
+    name, value = cell.width
+    # A ratio that no whole number of neurons has is kept one neuron above.
+    near = 5e-5 if name == "pruning_pct" else 1.5e-3
+    found = results["model"].eq(cell.model) & results["task"].eq(cell.task)
+    found &= results["criterion"].eq(cell.criterion) & (results[name] - value).abs().lt(near)
+    found &= results["chat_template"].eq(cell.chat_template) & results["seed"].eq(0)
+    found &= results["limit"].isna() if cell.limit is None else results["limit"].eq(cell.limit)
+    if cell.neuron_seed is not None:
+        found &= results["neuron_seed"].eq(cell.neuron_seed)
+    return bool(found.any())
+
+
+def measure(entry: Mapping, model: str, task: str, limit: int | None, results_dir: str) -> None:
+    """One benchmark on one model at every width, criterion and draw of an entry."""
+    table = evaluate(
+        model,
+        [task],
+        pruning_pcts=entry.get("pruning_pcts", ()),
+        expansion_ratios=entry.get("expansion_ratios", ()),
+        criteria=entry.get("criteria", ["PPM"]),
+        neuron_seeds=entry.get("neuron_seeds", ()),
+        chat_template=entry.get("chat_template", False),
+        limit=limit,
+        results_dir=results_dir,
+    )
+    for name, reason in table.attrs["missing"].items():
+        print(f"cannot be measured here: {name}: {reason}", file=sys.stderr)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="measure what is missing")
+    parser.add_argument("--models", nargs="+", help="these alone")
+    parser.add_argument("--tasks", nargs="+", help="these alone")
+    parser.add_argument("--results-dir", default=GRID.parent)
+    options = parser.parse_args()
+    for entry in yaml.safe_load(GRID.read_text(encoding="utf-8")):
+        entry["models"] = [m for m in entry["models"] if not options.models or m in options.models]
+        entry["tasks"] = {t: n for t, n in entry["tasks"].items() if not options.tasks or t in options.tasks}
+        lacking = missing(entry, load_results(options.results_dir))
+        print(f"{entry['entry']}: {len(lacking)} of {len(list(cells(entry)))} missing", flush=True)
+        if not options.run:
+            print("".join(f"  {cell}\n" for cell in lacking), end="")
+            continue
+        for model, task, limit in dict.fromkeys((cell.model, cell.task, cell.limit) for cell in lacking):
+            measure(entry, model, task, limit, str(options.results_dir))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Numbers in the pages of the book: computed from the tables when the book is built, never typed.
+
+``numbers.yml`` names each; `fill_pages` writes them where a page says ``{{ name }}``.
+"""
+
+import json
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from widthprune.audit.evidence import LLAMA, Evidence
+from widthprune.audit.floors import load_floors
+from widthprune.calibration import DEFAULT_TEXT
+from widthprune.errors import WidthPruneError
+from widthprune.results import load_results, one_sweep
+from widthprune.tasks import headline
+
+HERE = Path(__file__).parent
+SMALL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
+
+
+def compute_numbers(results_dir: str | Path) -> dict[str, str]:
+    """Every number of ``numbers.yml`` as text, by name.
+
+    Raises
+    ------
+    WidthPruneError
+        If an expression cannot be evaluated; the message names it.
+    """
+    known, found = page_names(results_dir), {}
+    for name, text in yaml.safe_load((HERE / "numbers.yml").read_text(encoding="utf-8")).items():
+        try:
+            found[name] = eval(f'f"""{text}"""', {"__builtins__": {}} | known)
+        except (WidthPruneError, NameError, SyntaxError, TypeError, ValueError) as error:
+            raise WidthPruneError(f"numbers.yml: {name} cannot be computed: {error}") from None
+    return found
+
+
+def fill_pages(pages: Iterable[Path], numbers: dict[str, str]) -> None:
+    """Write the numbers into the pages that name them; the pages are a staged copy of the sources."""
+    for page in pages:
+
+        def number(match: re.Match, page=page) -> str:
+            if match[1] not in numbers:
+                raise WidthPruneError(f"{page.name} asks for {match[1]}, which numbers.yml does not name")
+            return numbers[match[1]]
+
+        text = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"\{\{ ([\w-]+) \}\}", number, text), encoding="utf-8")
+
+
+def page_names(results_dir: str | Path) -> dict:
+    """What an expression may use: the names of the ledger's rules, and the functions below."""
+    evidence = Evidence(load_results(results_dir), load_floors())
+
+    @cache
+    def sweep(model: str, task: str, in_template: bool):
+        table = evidence.measured_table
+        asked = (table["model"] == model) & (table["task"] == task) & (table["chat_template"] == in_template)
+        rows = headline(one_sweep(table[asked & table["criterion"].isin(["none", "PPM"])]))
+        if rows.empty:
+            raise WidthPruneError(f"no results of {task} on {model}")
+        return rows.set_index("pruning_pct")
+
+    def items(model: str, task: str, in_template: bool = False) -> int:
+        """Number of items that a sweep was measured on."""
+        return int(sweep(model, task, in_template)["n"].max())
+
+    def followed(model: str, task: str, pct: float, in_template: bool = False) -> int:
+        """How many of those the model gets right at a pruning percentage."""
+        row = sweep(model, task, in_template).loc[pct]
+        return round(row["value"] * row["n"])
+
+    def ratio(model: str) -> float:
+        """Expansion ratio of an unpruned model."""
+        row = evidence.shapes[evidence.shapes["model"] == LLAMA[model]].iloc[0]
+        return row["intermediate_size_before"] / row["hidden_size"]
+
+    own = dict(items=items, followed=followed, ratio=ratio, span=span, calibration_words=calibration_words)
+    return evidence.names() | own | {"SMALL": SMALL, "GEMMA": GEMMA}
+
+
+def span(values: Iterable[int]) -> str:
+    """The least and the largest, as ``5 to 8``."""
+    found = list(values)
+    return f"{min(found)} to {max(found)}"
+
+
+def calibration_words() -> int:
+    """Words of the text that criteria look at by default, to the next hundred."""
+    pages = DEFAULT_TEXT.read_text(encoding="utf-8").splitlines()
+    return round(sum(len(json.loads(line)["page"].split()) for line in pages), -2)

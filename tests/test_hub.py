@@ -1,0 +1,158 @@
+"""Hub ids, the widest promise of the book: every command, online, offline, and with a commit pinned."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import logits, tiny_model
+from hub_server import REPOSITORY, commit_of, serving
+from huggingface_hub import constants
+
+from widthprune import WidthPruneError, load_model
+from widthprune.model_files import INDEX
+from widthprune.models import local_directory, model_revision, model_shape
+
+# In a process of its own: the hub's client reads its settings when it is imported.
+WALK = """
+import sys
+from pathlib import Path
+from widthprune.__main__ import main
+
+def run(*arguments):
+    assert main(list(arguments)) == 0, arguments
+
+for name, out in zip(sys.argv[1::2], map(Path, sys.argv[2::2])):
+    run("prune", name, "--pruning-pct", "20", "--out", str(out / "pruned"))
+    few = ["--pruning-pcts", "20", "--results-dir", str(out / "results")]
+    run("evaluate", name, "--tasks", "pocket_facts", "--limit", "2", *few)
+    run("profile", name, "--workloads", "generated_latency_b1", "--protocols", "fixed", "--prompts", "1",
+        "--max-new-tokens", "2", "--seeds", "0", "--no-energy", *few)
+    run("rerun", "--model", name, "--ratios", "2.0", "--experiments", "capabilities", "--out", str(out / "run"),
+        "--dry-run")
+"""
+
+
+@pytest.fixture(scope="module")
+def commits(language_model, tmp_path_factory):
+    """Two versions of a tiny model, by the name of their branch; the old one's weights lie in a folder."""
+    old = tmp_path_factory.mktemp("old") / "model"
+    shutil.copytree(language_model, old)
+    tiny_model(vocab_size=300, max_position_embeddings=2048, seed=1).save_pretrained(
+        old, max_shard_size="50KB"
+    )
+    (old / "model.safetensors").unlink()
+    index = json.loads((old / INDEX).read_text())
+    index["weight_map"] = {name: f"shards/{file}" for name, file in index["weight_map"].items()}
+    (old / INDEX).write_text(json.dumps(index))
+    for folder, files in {"shards": old.glob("*.safetensors"), "onnx": []}.items():
+        (old / folder).mkdir()
+        for file in list(files):
+            file.rename(old / folder / file.name)
+    # The same weights again, which nobody needs, and a template, which the tokenizer reads.
+    shutil.copy(Path(language_model) / "model.safetensors", old / "onnx")
+    (old / "additional_chat_templates").mkdir()
+    (old / "additional_chat_templates" / "rag.jinja").write_text("{{ messages }}")
+    return {"main": Path(language_model), "old": old}
+
+
+@pytest.fixture(scope="module")
+def downloaded(commits, tmp_path_factory):
+    """A cache that the hub's own client filled by every command, and what the commands wrote."""
+    home, out = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("out")
+    with serving(commits) as address:
+        done = subprocess.run(
+            [sys.executable, "-c", WALK, REPOSITORY, out, f"{REPOSITORY}@old", out / "old"],
+            env=os.environ | {"HF_HOME": str(home), "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"},
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return home, out
+
+
+def revisions(folder):
+    runs = [json.loads(path.read_text()) for path in folder.rglob("*.json")]
+    return {run["settings"]["revision"] for run in runs}
+
+
+def test_every_command_takes_a_hub_id_and_records_its_commit(downloaded):
+    _, out = downloaded
+    assert revisions(out / "results") == {commit_of("main")}
+    assert (out / "pruned" / "model.safetensors").exists()
+
+
+def test_a_pinned_commit_is_read_and_recorded(downloaded):
+    _, out = downloaded
+    assert revisions(out / "old" / "results") == {commit_of("old")}
+
+
+def test_of_a_repository_the_files_of_its_model_are_fetched(downloaded):
+    home, out = downloaded
+    (snapshot,) = home.rglob(f"snapshots/{commit_of('old')}")
+    assert {path.name for path in snapshot.iterdir() if path.is_dir()} == {
+        "shards",
+        "additional_chat_templates",
+    }
+    assert len(list((out / "old" / "pruned").rglob("shards/*.safetensors"))) > 1
+    assert (out / "old" / "pruned" / "additional_chat_templates" / "rag.jinja").exists()
+
+
+# Offline, in the layout that the client writes, and in one laid by hand, as a cluster's users copy it.
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return tmp_path
+
+
+def by_hand(cache, folder, branch="main"):
+    repository = cache / "models--acme--tiny"
+    shutil.copytree(folder, repository / "snapshots" / commit_of(branch))
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / branch).write_text(commit_of(branch))
+
+
+def reads(name, branch, folder):
+    assert model_revision(name) == commit_of(branch)
+    assert model_shape(name) == (88, 32)
+    model, tokenizer = load_model(name)
+    wanted, _ = load_model(str(folder))
+    assert tokenizer and torch.equal(logits(model), logits(wanted))
+
+
+def test_what_was_downloaded_is_found_again_offline(downloaded, commits, offline):
+    shutil.copytree(downloaded[0] / "hub", offline, symlinks=True, dirs_exist_ok=True)
+    reads(REPOSITORY, "main", commits["main"])
+    reads(f"{REPOSITORY}@old", "old", commits["old"])
+
+
+def test_a_cache_laid_by_hand_is_read(commits, offline):
+    for branch, folder in commits.items():
+        by_hand(offline, folder, branch)
+    reads(REPOSITORY, "main", commits["main"])
+    reads(f"{REPOSITORY}@old", "old", commits["old"])
+    reads(f"{REPOSITORY}@{commit_of('old')}", "old", commits["old"])
+
+
+def test_a_hub_that_cannot_be_reached_leaves_the_cache(commits, offline, monkeypatch):
+    by_hand(offline, commits["main"])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    reads(REPOSITORY, "main", commits["main"])
+
+
+def test_what_the_cache_lacks_is_said_in_one_line(commits, offline):
+    by_hand(offline, commits["main"])
+    with pytest.raises(WidthPruneError, match="acme/tiny@other .*not found on the hub"):
+        model_shape(f"{REPOSITORY}@other")
+    (local_directory(REPOSITORY) / "model.safetensors").unlink()
+    with pytest.raises(WidthPruneError, match="acme/tiny: .* no safetensors weights"):
+        load_model(REPOSITORY)

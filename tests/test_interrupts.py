@@ -1,0 +1,72 @@
+"""Signals that ask to stop: exceptions inside, what was there before outside."""
+
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from widthprune.interrupts import Interrupted, interruptible, uninterrupted
+
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    before = [signal.getsignal(number) for number in STOPS] + [sys.unraisablehook]
+    yield
+    assert [signal.getsignal(number) for number in STOPS] + [sys.unraisablehook] == before
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_is_an_exception(number):
+    with (
+        pytest.raises(Interrupted, match=f"stopped by {signal.Signals(number).name}") as caught,
+        interruptible(),
+    ):
+        signal.raise_signal(number)
+    assert caught.value.status == 128 + number and isinstance(caught.value, KeyboardInterrupt)
+
+
+def test_a_signal_waits_for_the_end_of_cleaning_up():
+    done = []
+    with pytest.raises(Interrupted), interruptible():
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            done.append("cleaned up")
+        done.append("gone on")
+    assert done == ["cleaned up"]
+
+
+def test_what_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible(), uninterrupted():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_that_a_destructor_would_swallow():
+    class Swallows:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), interruptible():
+        Swallows()
+        time.sleep(5)
+
+
+def test_in_another_thread_nothing_changes():
+    seen = []
+
+    def work():
+        with interruptible(), uninterrupted():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]

@@ -1,0 +1,97 @@
+"""The claims of the ledger as ``claims.yaml`` states them, read and checked. That file says what its fields mean."""
+
+from dataclasses import dataclass
+from importlib import resources
+
+import yaml
+
+from ..errors import WidthPruneError
+from .effects import answer_of
+
+FIELDS = {"id", "group", "claim", "where", "chapter", "recompute"}
+OPTIONAL = {
+    "printed",
+    "tolerance",
+    "digits",
+    "unit",
+    "found",
+    "holds",
+    "measured",
+    "only",
+    "control",
+    "alike",
+    "needs",
+    "v3",
+}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, in our words, and how it is judged."""
+
+    id: str
+    group: str
+    claim: str
+    where: str
+    chapter: str
+    recompute: str | None
+    printed: float | None = None
+    tolerance: float | None = None
+    digits: int | None = None
+    unit: str = ""
+    found: str | None = None
+    holds: str | None = None
+    measured: str | None = None
+    only: str = ""
+    control: str = ""
+    alike: str | None = None
+    needs: str = ""
+    v3: str = ""
+
+
+def load_claims(text: str | None = None) -> list[Claim]:
+    """The claims that ship with the package, or those of a YAML text, checked.
+
+    Raises
+    ------
+    WidthPruneError
+        If a claim lacks a field, has an unknown one, repeats an id, or states no way to be judged.
+    """
+    if text is None:
+        text = resources.files(__package__).joinpath("claims.yaml").read_text(encoding="utf-8")
+    claims = []
+    for entry in yaml.safe_load(text):
+        name = entry.get("id", "a claim without id")
+        if missing := sorted(FIELDS - set(entry)):
+            raise WidthPruneError(f"claims.yaml: {name} lacks {', '.join(missing)}")
+        if unknown := sorted(set(entry) - FIELDS - OPTIONAL):
+            raise WidthPruneError(f"claims.yaml: {name} has unknown fields {', '.join(unknown)}")
+        if name in {claim.id for claim in claims}:
+            raise WidthPruneError(f"claims.yaml: the id {name} is there twice")
+        if "printed" in entry and "tolerance" not in entry:
+            raise WidthPruneError(f"claims.yaml: {name} prints a number and states no tolerance")
+        if entry.get("alike") and not entry.get("control"):
+            raise WidthPruneError(f"claims.yaml: {name} has a rule for a control and does not name it")
+        if entry["recompute"] is None and not entry.get("measured") and not entry.get("needs"):
+            raise WidthPruneError(f"claims.yaml: {name} states no rule, and not what one would need")
+        claims.append(Claim(**entry))
+    return claims
+
+
+def found_text(claim: Claim, x) -> str:
+    if claim.printed is None:
+        return answer_of(x)
+    return f"{x:{'+' if claim.unit else ''}.{digits(claim)}f}{claim.unit}"
+
+
+def printed(claim: Claim) -> str:
+    if claim.printed is None:
+        return ""
+    return f"{claim.printed:{'+' if claim.unit else ''}.{digits(claim)}f}{claim.unit}"
+
+
+def digits(claim: Claim) -> int:
+    """Digits after the point: as stated, or from the tolerance of half a last digit."""
+    if claim.digits is not None:
+        return claim.digits
+    return max(0, len(f"{claim.tolerance:.6f}".rstrip("0").partition(".")[2]) - 1)

@@ -1,0 +1,250 @@
+"""What rules may ask of the models measured here: effects of pruning over the same items, and at which widths.
+
+A model counts at the widths at which it still works, that is, at which its perplexity on WikiText, or on our prose where
+that was not measured, is lower than word frequencies alone would have. Whether a broken model scores higher or lower
+says nothing.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from ..results import SAME_KIND, one_sweep
+from ..stats import difference, paired_stderr
+from ..tasks import TASKS
+from .effects import Effect
+from .lookup import NoEvidence
+
+TEXTS = ("wikitext", "pocket_prose")
+UNPAIRED = (np.nan, np.nan)
+
+
+class MeasuredEvidence:
+    """The part of `widthprune.audit.evidence.Evidence` that reads ``self.measured_table``.
+
+    Each function takes the name of a model, a task, and criteria; prompts are in the chat template only where
+    ``chat_template=True`` asks for it. What was looked at is kept in ``self.seen``.
+    """
+
+    def models(self) -> list[str]:
+        """Trained models of which some pruned score was measured, and that were not left out."""
+        table = self.measured_table
+        names = sorted(table.loc[table["pruning_pct"] > 0, "model"].unique())
+        return [name for name in names if not name.startswith("random-") and name != self.without]
+
+    def measured(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> float:
+        """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
+        cells = self._same_items(model, task, [criterion], [0, pct], chat_template)
+        return self._score(cells, model, task, criterion, pct, metric)[0]
+
+    def shift(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> Effect:
+        """The effect of pruning by a criterion, whether or not the model still works."""
+        cells = self._same_items(model, task, [criterion], [0, pct], chat_template)
+        before = self._score(cells, model, task, "none", 0, metric)
+        after = self._score(cells, model, task, criterion, pct, metric)
+        return self._effect(model, task, before, after, f"{criterion} at {pct:g}%", chat_template, metric)
+
+    def path(self, model, task, criterion="PPM", metric=None, *, chat_template=False) -> list[Effect]:
+        """`shift` at every width at which the task was measured and the model still works."""
+        found = []
+        for pct in self.widths(model, criterion):
+            try:
+                found.append(self.shift(model, task, criterion, pct, metric, chat_template=chat_template))
+            except NoEvidence:
+                continue
+        if not found:
+            raise NoEvidence(
+                f"{model} under {criterion}: no width with {TASKS[task].label} and a working model"
+            )
+        return found
+
+    def better(self, model, task, one, other, pct, *, chat_template=False) -> Effect:
+        """How much better one criterion's model is than another's, of which one at least still works."""
+        if not any(pct in self.widths(model, name) for name in (one, other)):
+            raise NoEvidence(f"{model} at {pct:g}% is broken under {one} and {other}")
+        cells = self._same_items(model, task, [one, other], [0, pct], chat_template)
+        scores = [self._score(cells, model, task, name, pct) for name in (other, one)]
+        # Each was paired with the unpruned model, and not with the other.
+        scores = [(*score[:3], UNPAIRED) for score in scores]
+        return self._effect(model, task, *scores, f"{one} against {other} at {pct:g}%", chat_template)
+
+    def rivals(self, model, task, one, other, *, chat_template=False) -> list[Effect]:
+        """`better` at every width at which both were measured and one at least still works."""
+        found = []
+        for pct in sorted({*self.widths(model, one), *self.widths(model, other)}):
+            try:
+                found.append(self.better(model, task, one, other, pct, chat_template=chat_template))
+            except NoEvidence:
+                continue
+        if not found:
+            raise NoEvidence(f"{model}: {one} and {other} were not compared on {TASKS[task].label}")
+        return found
+
+    def steps(self, model, task, criterion="PPM") -> list[Effect]:
+        """The effect of each further step of pruning, from the unpruned model on, while the model still works."""
+        found, last = [], 0
+        for pct in self.widths(model, criterion):
+            cells = self._same_items(model, task, [criterion], [last, pct], False)
+            before = self._score(cells, model, task, criterion if last else "none", last)
+            after = (*self._score(cells, model, task, criterion, pct)[:3], UNPAIRED)
+            found.append(
+                self._effect(model, task, before, after, f"{criterion} from {last:g} to {pct:g}%", False)
+            )
+            last = pct
+        if not found:
+            raise NoEvidence(f"{model} does not work at any width measured under {criterion}")
+        return found
+
+    def starts_above(self, model, task, *, chat_template=False) -> bool:
+        """Whether the unpruned model is better than the floor by two standard errors, and has something to lose."""
+        cells = self._same_items(model, task, [], [0], chat_template)
+        value, stderr, *_ = self._score(cells, model, task, "none", 0)
+        log = not TASKS[task].higher_is_better
+        z = difference((self.floor(task), 0.0), (value, stderr), log=log).z
+        return bool((-z if log else z) > self.rule.sigmas)
+
+    def knowledge(self, model, *criteria) -> str:
+        """A benchmark of knowledge on which the model has something to lose: MMLU, or else the pocket facts.
+
+        Measured under PPM and the further criteria, at widths at which the model still works.
+        """
+        for task in self._measured_on(model, ("mmlu", "pocket_facts"), criteria):
+            if self.starts_above(model, task):
+                return task
+        raise NoEvidence(f"{model} has no knowledge above the floor to lose, at a width at which it works")
+
+    def truthfulness(self, model, *criteria) -> str:
+        """MC2 of TruthfulQA where it was measured so, or else of the pocket misconceptions."""
+        return self._measured_on(model, ("truthfulqa_mc2", "pocket_misconceptions_mc2"), criteria)[0]
+
+    def instructions(self, model, *criteria) -> str:
+        """IFEval where it was measured so, or else the pocket instructions."""
+        return self._measured_on(model, ("ifeval", "pocket_instructions"), criteria)[0]
+
+    def widths(self, model, criterion="PPM") -> list[float]:
+        """Percentages of neurons removed at which the model still works."""
+        return self._states(model, criterion)[0]
+
+    def broken(self, model, criterion="PPM") -> list[float]:
+        """Percentages at which it is no better than word frequencies."""
+        return self._states(model, criterion)[1]
+
+    def _measured_on(self, model, tasks, criteria) -> list[str]:
+        """Those of the tasks that were measured under PPM and the criteria where the model works; at least one."""
+        names = ("PPM", *criteria)
+        found = [
+            task
+            for task in tasks
+            if all(set(self._seen_at(model, task, name)) & set(self.widths(model, name)) for name in names)
+        ]
+        if not found:
+            labels = " or ".join(TASKS[task].label for task in tasks)
+            raise NoEvidence(
+                f"{model} was not measured on {labels} under {' and '.join(names)} while it works"
+            )
+        return found
+
+    def _states(self, model, criterion) -> tuple[list[float], list[float]]:
+        if (model, criterion) not in self._working:
+            # The first text that was measured at a width decides.
+            decides = {pct: text for text in TEXTS[::-1] for pct in self._seen_at(model, text, criterion)}
+            states = {pct: self._works(model, criterion, pct, decides[pct]) for pct in sorted(decides)}
+            self._working[model, criterion] = tuple(
+                [pct for pct, works in states.items() if works is way] for way in (True, False)
+            )
+        return self._working[model, criterion]
+
+    def _works(self, model, criterion, pct, text) -> bool:
+        cells = self._same_items(model, text, [criterion], [pct], False)
+        return bool(self._score(cells, model, text, criterion, pct)[0] < self.floor(text))
+
+    def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
+        headline = metric in (None, TASKS[task].metric)
+        log = headline and not TASKS[task].higher_is_better
+        (x, dx, *_), (y, dy, n, (flips, stderr)) = before, after
+        paired = stderr if np.isnan(flips) else paired_stderr(y - x, flips, n)
+        paired = paired if headline and not log else np.nan
+        change, stderr = difference((x, dx), (y, dy), log=log, paired=paired)
+        self.seen.append((model, task, what, int(n), chat_template, not np.isnan(paired)))
+        label = f"{TASKS[task].label} of {model}, {what}"
+        return Effect(-change if log else change, stderr, np.log(x) if log else x, n, label)
+
+    def _score(self, cells, model, task, criterion, pct, metric=None) -> tuple[float, float, float, tuple]:
+        """Value, standard error, items, and what pairs it with the unpruned model; over draws, their mean.
+
+        That is the share of items that flipped and the standard error of the mean change, each NaN where the
+        answers were not kept.
+        """
+        metric = metric or TASKS[task].metric
+        if (criterion, pct, metric) not in cells:
+            raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
+        x, errors, n = np.array(cells[criterion, pct, metric], float).T
+        if np.isnan(errors).all() and ((x >= 0) & (x <= 1)).all():
+            # A mean of numbers between 0 and 1 has at most a proportion's error.
+            errors = np.sqrt(x * (1 - x) / n)
+        log = metric == TASKS[task].metric and not TASKS[task].higher_is_better
+        if log:  # draws differ by factors
+            x, errors = np.log(x), errors / x
+        # Draws saw the same items, so their error does not average out; that of the draws does.
+        spread = np.sqrt(np.mean(errors**2))
+        if len(x) > 1:
+            spread = np.hypot(spread, x.std(ddof=1) / np.sqrt(len(x)))
+        value = float(np.exp(x.mean()) if log else x.mean())
+        kept = (cells.get((criterion, pct, name), []) for name in ("flip_rate", "change_stderr"))
+        kept = tuple(float(rows[0][0]) if len(rows) == len(x) == 1 else np.nan for rows in kept)
+        return value, float(spread * value if log else spread), float(n.min()), kept
+
+    def _same_items(self, model, task, criteria: Sequence[str], pcts, chat_template) -> dict[tuple, list]:
+        """Numbers by criterion, percentage and metric, of runs on the same items: those that measured the most.
+
+        Runs are compared with the unpruned model and under these criteria and percentages; mostly there is one kind.
+        """
+        rows, whole = self._runs.get((model, task, chat_template), (None, {}))
+        if rows is None:
+            return whole
+        key = (model, task, *criteria, *pcts, chat_template)
+        if key not in self._kinds:
+            asked = rows["criterion"].isin(["none", *criteria]) & rows["pruning_pct"].isin(pcts)
+            self._kinds[key] = _cells(one_sweep(rows[asked]))
+        return self._kinds[key]
+
+    def _seen_at(self, model, task, criterion) -> list[float]:
+        """Percentages at which a task was measured without template."""
+        rows, whole = self._runs.get((model, task, False), (None, {}))
+        cells = whole if rows is None else _cells(rows)
+        return sorted(
+            {pct for name, pct, metric in cells if (name, metric) == (criterion, TASKS[task].metric)}
+        )
+
+    @cached_property
+    def _runs(self) -> dict:
+        """By model, task and template: all its rows where they are of several kinds, else its numbers."""
+        table = self.measured_table
+        kind = table.groupby(list(SAME_KIND), dropna=False).ngroup()
+        groups = table.groupby(["model", "task", "chat_template"])
+        return {
+            key: (rows, {}) if kind[rows.index].nunique() > 1 else (None, _cells(rows))
+            for key, rows in groups
+        }
+
+    # Shared by the copies that `Evidence.vary` makes: what they hold does not depend on what varies.
+
+    @cached_property
+    def _kinds(self) -> dict:
+        return {}
+
+    @cached_property
+    def _working(self) -> dict:
+        return {}
+
+
+def _cells(rows: pd.DataFrame) -> dict[tuple, list]:
+    """(value, standard error, items) of each draw, by criterion, percentage and metric."""
+    found = {}
+    columns = (rows[name] for name in ("criterion", "pruning_pct", "metric", "value", "stderr", "n"))
+    for criterion, pct, metric, value, stderr, n in zip(*columns, strict=True):
+        number = (value, np.nan if pd.isna(stderr) else stderr, np.nan if pd.isna(n) else n)
+        found.setdefault((criterion, pct, metric), []).append(number)
+    return found

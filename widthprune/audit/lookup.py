@@ -1,0 +1,26 @@
+"""Looking one number up in a tidy table, and saying so where it is not there."""
+
+import pandas as pd
+
+from ..errors import WidthPruneError
+
+# The short names that rules have for the paper's models.
+LLAMA = {"1B": "Llama-3.2-1B", "3B": "Llama-3.2-3B", "1B-Instruct": "Llama-3.2-1B-Instruct"}
+
+
+class NoEvidence(WidthPruneError):
+    """A rule asks for a number that no table holds."""
+
+
+def where(rows: pd.DataFrame, **equal) -> pd.DataFrame:
+    """The rows in which each column named has the value given."""
+    for column, wanted in equal.items():
+        rows = rows[rows[column] == wanted]
+    return rows
+
+
+def only(rows: pd.DataFrame, what: str, column: str = "value") -> float:
+    """The one number of a column, which ``what`` describes in the message where there is none or several."""
+    if len(rows) != 1 or pd.isna(rows[column].iloc[0]):
+        raise NoEvidence(f"no single {column} for {what}")
+    return float(rows[column].iloc[0])
