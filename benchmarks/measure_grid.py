@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from widthprune import load_results
+from widthprune.criteria import find_criterion
 from widthprune.evaluate import evaluate
 
 GRID = Path(__file__).parents[1] / "results" / "grid.yml"
@@ -47,7 +48,7 @@ def cells(entry: Mapping) -> Iterator[Cell]:
     widths += [("expansion_ratio", ratio) for ratio in entry.get("expansion_ratios", ())]
     drawn = [("none", ("pruning_pct", 0), None)]
     for criterion in entry.get("criteria", ["PPM"]):
-        for seed in entry["neuron_seeds"] if criterion == "RANDOM" else [None]:
+        for seed in entry.get("neuron_seeds", [0]) if find_criterion(criterion).seeded else [None]:
             drawn += [(criterion, width, seed) for width in widths]
     for model in entry["models"]:
         for task, limit in entry["tasks"].items():
@@ -64,7 +65,7 @@ def is_there(cell: Cell, results: pd.DataFrame) -> bool:
     """Whether a table holds a cell's result, with these items, this draw and this way of asking."""
     name, value = cell.width
     # A ratio that no whole number of neurons has is kept one neuron above.
-    near = 5e-5 if name == "pruning_pct" else 1.5e-3
+    near = 5e-5 if name == "pruning_pct" else 2e-3
     found = results["model"].eq(cell.model) & results["task"].eq(cell.task)
     found &= results["criterion"].eq(cell.criterion) & (results[name] - value).abs().lt(near)
     found &= results["chat_template"].eq(cell.chat_template) & results["seed"].eq(0)

@@ -104,13 +104,13 @@ def gguf_file(tmp_path_factory):
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(8)
-    words = ["<s>", "</s>", *sorted(ByteLevel.alphabet()), "th"]
+    words = ["<s>", "</s>", *sorted(ByteLevel.alphabet()), "th", "he"]
     writer.add_vocab_size(len(words))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(words)
     writer.add_token_types([3, 3] + [1] * (len(words) - 2))  # control, normal
-    writer.add_token_merges(["t h"])
+    writer.add_token_merges(["t h", "h e"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
     shapes = {

@@ -34,7 +34,7 @@ def test_where_bfloat16_is_native_nothing_changes(monkeypatch, half):
     assert compute_in(half).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("asked", ["weights", "bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("asked", ["weights", "bfloat16", "float32"])
 def test_an_option_overrides_the_choice(emulated, half, asked):
     assert str(compute_in(half, asked).dtype) == f"torch.{'bfloat16' if asked == 'weights' else asked}"
 
@@ -59,6 +59,13 @@ def test_the_choice_falls_on_the_faster(monkeypatch, slower):
 def test_the_choice_is_always_the_same():
     assert len({native.__wrapped__(torch.bfloat16) for _ in range(20)}) == 1
     assert native(torch.float32)
+
+
+@pytest.mark.parametrize("asked", ["float16", "bfloat16"])
+def test_arithmetic_that_would_round_the_weights_is_refused(asked):
+    weights = torch.float32 if asked == "bfloat16" else torch.bfloat16
+    with pytest.raises(WidthPruneError, match=f"compute_dtype {asked} would round weights of {weights}"[:40]):
+        compute_in(tiny_model(dtype=weights), asked)
 
 
 def test_an_unknown_name():

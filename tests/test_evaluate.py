@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import tiny_model
+from pandas.testing import assert_frame_equal
 from transformers import AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
 from widthprune import evaluate as evaluate_module
 from widthprune.calibration import Calibration
 from widthprune.evaluate import evaluate
+from widthprune.grid import grid
 from widthprune.results import one_sweep, stored_sweeps
 from widthprune.stats import relative_change
 from widthprune.tables import origin
@@ -293,3 +295,13 @@ def test_a_sweep_that_narrows_one_copy_measures_what_each_width_alone_does(langu
         )
         same = whole[whole["pruning_pct"].isin([0, pct])]
         assert same["value"].tolist() == alone["value"].tolist()
+
+
+def test_points_in_any_order_give_the_same_numbers(language_model, tmp_path):
+    points = grid(88, 32, pruning_pcts=[20, 40], criteria=["PPM", "MAW"])
+    ask = dict(tasks=["pocket_facts"], limit=3)
+    in_order = evaluate(language_model, points=points, results_dir=str(tmp_path / "a"), **ask)
+    mixed = [points[i] for i in (2, 0, 4, 1, 3)]
+    table = evaluate(language_model, points=mixed, results_dir=str(tmp_path / "b"), **ask)
+    keys = ["criterion", "pruning_pct", "metric"]
+    assert_frame_equal(*(t.sort_values(keys, ignore_index=True)[[*keys, "value"]] for t in (in_order, table)))

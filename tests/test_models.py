@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from widthprune import WidthPruneError, load_model, models
 from widthprune.architectures import meta_model, paper_config
 from widthprune.mlps import check_layout
+from widthprune.model_files import INDEX
 from widthprune.packaged import PackagedModel
 
 
@@ -71,6 +73,37 @@ def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         load_model(str(gguf_file))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_revision_of_a_directory_counts_every_byte_of_its_weights(saved, llama):
+    llama.save_pretrained(saved, max_shard_size="50KB")
+    index = json.loads((saved / INDEX).read_text())
+    (saved / "sub").mkdir()
+    for file in set(index["weight_map"].values()):
+        (saved / file).rename(saved / "sub" / file)
+    index["weight_map"] = {name: f"sub/{file}" for name, file in index["weight_map"].items()}
+    (saved / INDEX).write_text(json.dumps(index))
+    before = models.model_revision(str(saved))
+    (shard, *_) = sorted((saved / "sub").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert models.model_revision(str(saved)) != before
+
+
+def test_how_weights_are_stored(saved, gguf_file):
+    assert models.stored_format(str(saved)) == "float32"
+    assert models.stored_format(str(gguf_file)) == "GGUF, dequantized to bfloat16"
+    assert models.stored_format("gemma3-270m") == "Q4_K_M, dequantized to bfloat16"
+
+
+def test_a_gguf_file_among_strange_configs_runs_no_code(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    shutil.copy(gguf_file, tmp_path / "model.gguf")
+    automatic = {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(automatic))
+    (tmp_path / "evil.py").write_text("raise SystemExit('this must never run')")
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    with contextlib.suppress(WidthPruneError):
+        load_model(str(tmp_path / "model.gguf"))
 
 
 # Bad input: one line that says what to do.
@@ -146,6 +179,17 @@ def test_remote_code(saved):
     (saved / "config.json").write_text(json.dumps(config))
     (saved / "code.py").write_text("raise SystemExit('this must never run')")
     refused(saved, "wants to run code from its repository")
+
+
+def test_a_damaged_gguf_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bad.gguf").write_bytes(b"no such thing")
+    refused(tmp_path / "bad.gguf", "bad.gguf cannot be converted: ")
+
+
+def test_an_adapter(saved):
+    (saved / "adapter_config.json").write_text("{}")
+    refused(saved, "holds an adapter, which would change the weights: merge it")
 
 
 def test_pickle_weights(saved):

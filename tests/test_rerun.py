@@ -56,6 +56,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "_config.yml", root)
+    (root / "results").symlink_to(ROOT / "results")  # which the pages quote
     write_notebook(root, TINY)
     return root
 

@@ -414,7 +414,9 @@ def _add_dry_run(command) -> None:
 
 def _add_model(command) -> None:
     command.add_argument(
-        "model", type=model_name, help="smollm2-135m-instruct, gemma3-270m, a local directory or a hub id"
+        "model",
+        type=model_name,
+        help="a packaged model such as smollm2-135m-instruct, a local directory, a GGUF file, or a hub id[@revision]",
     )
 
 

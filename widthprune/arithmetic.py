@@ -35,13 +35,20 @@ def compute_in(model, asked: str = "auto"):
     Raises
     ------
     WidthPruneError
-        If ``asked`` is not known.
+        If ``asked`` is not known, or cannot hold the weights as they are.
     """
     check_compute_dtype(asked)
     if asked == "weights":
         return model
     if asked != "auto":
-        return model.to(getattr(torch, asked))
+        dtype = getattr(torch, asked)
+        if torch.promote_types(model.dtype, dtype) != dtype:
+            raise WidthPruneError(
+                f"compute_dtype {asked} would round weights of {model.dtype}: give that as dtype".replace(
+                    "torch.", ""
+                )
+            )
+        return model.to(dtype)
     if model.device.type != "cpu" or native(model.dtype):
         return model
     needed, free = 4 * model.num_parameters(), psutil.virtual_memory().available

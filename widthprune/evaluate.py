@@ -144,6 +144,16 @@ def evaluate(
         for criterion in {p.criterion for p in points} - {"none"}:
             check_across_layers(find_criterion(criterion))
         points = [p if p.criterion == "none" else replace(p, criterion=p.criterion + GLOBAL) for p in points]
+    # A copy of the weights may be narrowed from width to width: the unpruned first, then draw by draw, the widest first.
+    draws = list(dict.fromkeys((point.criterion, point.neuron_seed) for point in points))
+    points = sorted(
+        points,
+        key=lambda p: (
+            p.criterion != "none",
+            draws.index((p.criterion, p.neuron_seed)),
+            -p.intermediate_size,
+        ),
+    )
     calibration = calibration or Calibration(seed=seed)
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
     logging.getLogger("lm_eval").setLevel(logging.ERROR)

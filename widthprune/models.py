@@ -23,8 +23,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from .architectures import meta_model
 from .errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from .mlps import check_layout, text_fields
-from .model_files import BESIDE, INDEX, read_object
-from .packaged import PACKAGED
+from .model_files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
+from .packaged import PACKAGED, weights_format
 from .widths import find_widths
 
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
@@ -59,6 +59,10 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     """
     check_placement(dtype, device)
     source = local_directory(name)
+    if (source / "adapter_config.json").exists():
+        raise WidthPruneError(
+            f"{name} holds an adapter, which would change the weights: merge it into its model first"
+        )
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_layout(meta_model_of(source))
@@ -142,7 +146,10 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     if path.is_dir():
         return path
     if path.is_file() and path.suffix == ".gguf":
-        return _converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
+        try:
+            return _converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
+        except Exception as error:
+            raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():
         raise WidthPruneError(f"{name} is a file: name the directory that holds it, {path.parent}")
     repository, _, revision = name.partition("@")
@@ -175,10 +182,21 @@ def model_revision(name: str) -> str:
     if not Path(name).is_dir():
         return directory.name  # the hub's cache names a snapshot's folder for its commit
     # Every byte counts: a model trained further and saved in the same place has the same names and sizes.
+    names = {path.name for path in directory.iterdir()} | set(_weight_files(directory))
     digest = hashlib.sha256()
-    for path in sorted(path for path in directory.iterdir() if path.is_file()):
-        digest.update(f"{path.name} {_sha256(path)}\n".encode())
+    for name in sorted(name for name in names if (directory / name).is_file()):
+        digest.update(f"{name} {_sha256(directory / name)}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def stored_format(name: str) -> str:
+    """How a model's weights are stored: its checkpoint's dtype, or what they were dequantized from."""
+    if name in PACKAGED:
+        return weights_format(name)
+    if Path(name).is_file():
+        return "GGUF, dequantized to bfloat16"
+    config = AutoConfig.from_pretrained(local_directory(name, weights=False), trust_remote_code=False)
+    return str(config.get_text_config().dtype or "float32").removeprefix("torch.")
 
 
 def _sha256(path: Path) -> str:
@@ -202,7 +220,7 @@ def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
 
 def load_tokenizer(source: Path):
     """The tokenizer in a directory; None if it holds none."""
-    if not any(source.glob("*token*")):
+    if not names_beside(source, TOKENIZER):
         return None
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
@@ -228,7 +246,8 @@ def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
     scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
     try:
         file = gguf(scratch / "model.gguf")
-        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name)
+        # Without the last, a config that happens to lie beside the file would be asked for its code.
+        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
         # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
         unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
         read = AutoModelForCausalLM.from_pretrained(**where, **unpack, dtype=torch.bfloat16)

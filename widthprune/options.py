@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .criteria import find_criterion
 from .errors import WidthPruneError
+from .packaged import PACKAGED
 
 
 class Parser(argparse.ArgumentParser):
@@ -161,7 +162,7 @@ def check_model_name(name: str) -> str:
         raise WidthPruneError(
             f"model must be a packaged model's name, a local directory or a hub id, got {name!r}"
         )
-    if advice := _no_model(name):
+    if name not in PACKAGED and (advice := _no_model(name)):
         raise WidthPruneError(f"model {name} {advice}")
     return name
 

@@ -7,8 +7,7 @@ from .calibration import Calibration, calibrate
 from .criteria import Criterion, criterion_of
 from .grid import Point
 from .mlps import find_mlps
-from .models import load_model
-from .packaged import weights_format
+from .models import load_model, stored_format
 from .scores import kept_indices, score_model
 from .variants.prune import prune_model
 
@@ -47,17 +46,21 @@ class PrunedModels:
         final: Point | None = None,
     ):
         self._load = lambda: load_model(name, dtype=dtype, device=device)
-        self._compute_dtype, self._weights = compute_dtype, weights_format(name)
+        self._name, self._compute_dtype = name, compute_dtype
         self._loaded, self._seed, self._final = None, seed, final
         self._calibration, self._activations = calibration, {}
         self._scores = {}  # of the criterion and draw in hand
+        self._cut_for = None  # the criterion and draw for which the copy itself was narrowed
 
     def at(self, point: Point) -> tuple[nn.Module, object]:
         """The model of one point, and the tokenizer (None where the model has none)."""
         if self._loaded is None:
             model, tokenizer = self._load()
-            self._weights = self._weights or _name(model.dtype)
             self._loaded = compute_in(model, self._compute_dtype), tokenizer
+        if self._cut_for not in (None, _draw(point)):
+            raise RuntimeError(
+                f"{point} comes after the last criterion's points, for which the weights were cut"
+            )
         model, tokenizer = self._loaded
         if point.criterion == "none":
             return model, tokenizer
@@ -76,12 +79,13 @@ class PrunedModels:
         if narrow:
             mlps = find_mlps(pruned)
             kept = {m.name: scores[m.name].gather(-1, kept_indices(scores[m.name], m.size)) for m in mlps}
-            self._scores = {_draw(point): kept}
+            self._scores, self._cut_for = {_draw(point): kept}, _draw(point)
         return pruned, tokenizer
 
     def precision(self) -> dict[str, str]:
         """How the weights were stored, and what the model computes in, for a result's provenance."""
-        return {"weights_format": self._weights, "compute_dtype": _name(self._loaded[0].dtype)}
+        computed = str(self._loaded[0].dtype).removeprefix("torch.")
+        return {"weights_format": stored_format(self._name), "compute_dtype": computed}
 
     def _score(self, point: Point, criterion: Criterion) -> dict[str, Tensor]:
         if _draw(point) not in self._scores:
@@ -105,10 +109,6 @@ class PrunedModels:
         if gradients not in self._activations:
             self._activations[gradients] = calibrate(*self._loaded, self._calibration, gradients=gradients)
         return self._activations[gradients]
-
-
-def _name(dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _draw(point: Point) -> tuple[str, int | None]:

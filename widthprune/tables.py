@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+from .errors import WidthPruneError
 from .escaping import as_html
 from .packaged import weights_format
 from .tasks import TASKS, headline
@@ -69,6 +70,10 @@ def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
             "n": rows["n"].to_numpy(),
         }
     )
+    if shown.duplicated(["benchmark", "metric", "pruned"]).any():
+        raise WidthPruneError(
+            "the table has several runs of one width: select one draw and one calibration first"
+        )
     wide = shown.pivot(index=["benchmark", "metric"], columns="pruned", values="text")
     wide.columns = [f"{pct:g}%" for pct in wide.columns]
     if shown["n"].notna().any():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -166,7 +167,9 @@ def _run(todo, results_dir, random_weights, idle_s, dtype, device) -> dict[str, 
             clock = clock_mhz(device)
         metrics.append(_metric("limit_ms_per_token", 1000 * bytes_per_token(model) / bandwidth))
         metrics.append(_metric("read_bandwidth_gb_s", bandwidth / 1e9))
-        provenance |= {"sources": json.dumps(sources), "clock_mhz": clock}
+        # A meter's own words may hold characters that no results file has.
+        plain = {part: re.sub(r"[^A-Za-z0-9 ._:,/()@+-]", "", text) for part, text in sources.items()}
+        provenance |= {"sources": json.dumps(plain), "clock_mhz": clock}
         write_run(results_dir, settings, metrics, provenance)
     return missing
 
@@ -245,7 +248,7 @@ def _config(name: str, intermediate_size: int):
     """The config of a paper's shape, or of a model that `load_model` could load, with another width."""
     if name in SHAPES:
         return paper_config(name, intermediate_size=intermediate_size)
-    config = AutoConfig.from_pretrained(local_directory(name), trust_remote_code=False)
+    config = AutoConfig.from_pretrained(local_directory(name, weights=False), trust_remote_code=False)
     config.get_text_config().intermediate_size = intermediate_size
     return config
 

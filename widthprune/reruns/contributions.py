@@ -192,6 +192,11 @@ def _wrong_model(run: Mapping) -> Iterator[str]:
         yield f"settings.criterion must be none or one of {', '.join(REGISTRY)}, got {criterion!r}"
     if (criterion == "none") != (pct == 0):
         yield f"settings.criterion is {criterion} at {pct:g}%: it is none at 0% and nowhere else"
+    seeded = (record := criterion_of(criterion)) is not None and record.seeded
+    if "neuron_seed" in it and not seeded:
+        yield f"settings.neuron_seed is for criteria that draw neurons, got it with {criterion}"
+    if any(name.startswith("calibration") for name in it) and not (record and record.needs_text):
+        yield f"settings.calibration is for criteria that look at data, got it with {criterion}"
     if not it.get("revision"):
         yield "settings.revision must say which model this was, got nothing"
 

@@ -28,6 +28,7 @@ from ..options import (
     is_file,
     model_name,
 )
+from ..packaged import PACKAGED
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan, write_plan
 
@@ -149,7 +150,8 @@ def _stored(plan) -> int:
 
 
 def _request(options) -> Request:
-    model = str(Path(options.model).resolve()) if Path(options.model).is_dir() else options.model
+    here = options.model not in PACKAGED and Path(options.model).exists()
+    model = str(Path(options.model).resolve()) if here else options.model
     experiments = options.experiments or _defaults(len({*options.ratios, *options.pruning_pcts} - {0}))
     named = vars(options) | {"model": model, "experiments": experiments}
     chosen = {name: named[name] for name in asdict(Request(""))}
