@@ -6,7 +6,6 @@ Sources stay without outputs. A notebook runs again only if it, its parameters, 
 committed results changed. A failing notebook is named and the others still run; then there is no book.
 """
 
-import argparse
 import hashlib
 import json
 import os
@@ -22,7 +21,9 @@ from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.audit.ledger import Judged, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html
-from widthprune.errors import WidthPruneError
+from widthprune.errors import WidthPruneError, one_line
+from widthprune.interrupts import Interrupted, interruptible
+from widthprune.options import Parser, folder_to_write
 from widthprune.reruns.notebooks import execute_notebook
 from widthprune.verdicts import OUTCOMES
 
@@ -30,21 +31,28 @@ ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: list[str] | None = None) -> int:
+    parser = Parser(prog="build.py", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="full", help="a file of book/profiles, without .yml")
     parser.add_argument(
-        "--output", type=Path, default=ROOT, help="where _build is made, default the repository"
+        "--output", type=folder_to_write, default=ROOT, help="where _build is made, default the repository"
     )
-    options = parser.parse_args()
-    stage, html = options.output / "_build" / "stage", options.output / "_build" / "html"
-    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     try:
-        parameters = read_profile(options.profile, notebooks)
-    except ValueError as error:
-        print(f"book: error: {error}", file=sys.stderr)
+        with interruptible():
+            options = parser.parse_args(arguments)
+            notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+            return build(read_profile(options.profile, notebooks), notebooks, options.output.absolute())
+    except Interrupted as interrupt:
+        print(f"book: {interrupt}", file=sys.stderr)
+        return interrupt.status
+    except (ValueError, OSError) as error:
+        print(f"book: error: {one_line(error)}", file=sys.stderr)
         return 2
 
+
+def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> int:
+    """The whole book under ``output``/_build; 1 if a notebook or a page fails."""
+    stage, html = output / "_build" / "stage", output / "_build" / "html"
     # A failed build must not leave yesterday's book where today's is expected.
     shutil.rmtree(html, ignore_errors=True)
     stage_sources(stage)
@@ -65,7 +73,7 @@ def main() -> int:
     for problem in problems:
         print(f"book: left out: {problem}", file=sys.stderr)
     (stage / "book" / "contributed.md").write_text(contributed_page(*tables), encoding="utf-8")
-    if render(stage, options.output):
+    if render(stage, output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
         return 1

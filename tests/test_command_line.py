@@ -44,11 +44,11 @@ def test_evaluate_prints_and_writes(language_model, tmp_path, capsys):
 BAD = {
     "both targets": (["--pruning-pct", "10", "--expansion-ratio", "2"], "exactly one of them; got both"),
     "no target": ([], "exactly one of them; got neither"),
-    "percentage": (["--pruning-pct", "100"], "pruning_pct must be in [0, 100), got 100.0"),
+    "percentage": (["--pruning-pct", "100"], "--pruning-pct must be in [0, 100), got '100'"),
     "ratio": (["--expansion-ratio", "3"], "expansion_ratio must be in (0, 2.7500]"),
     "criterion": (["--pruning-pct", "10", "--criterion", "MOW"], "criterion must be one of PPM, MAW"),
     "option": (["--pruning-pct", "10", "--fast"], "unrecognized arguments: --fast"),
-    "number": (["--pruning-pct", "ten"], "invalid float value: 'ten'"),
+    "number": (["--pruning-pct", "ten"], "--pruning-pct must be in [0, 100), got 'ten'"),
 }
 
 

@@ -147,10 +147,10 @@ def test_several_models_in_one_run(runs):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ((), "nowhere does not exist"),
-        (("--figure", "c.txt"), "figure must end in .png, .svg, .pdf, got c.txt"),
+        (("nowhere",), "run_b must be a folder that can be read, got 'nowhere'"),
+        ((".", "--figure", "c.txt"), "figure must end in .png, .svg, .pdf, got c.txt"),
     ],
 )
 def test_bad_input(more, message, runs, capsys):
-    assert main(["compare", str(runs[0]), "nowhere", *more]) == 2
+    assert main(["compare", str(runs[0]), *more]) == 2
     assert message in capsys.readouterr().err

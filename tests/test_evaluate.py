@@ -164,8 +164,8 @@ def test_a_hub_that_is_not_there_leaves_its_tasks_missing(language_model, tmp_pa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(limit=0), "limit must be a whole number of at least 1, or None for all, got 0"),
-        (dict(pruning_pcts=[120]), r"pruning_pct must be in \[0, 100\), got 120"),
+        (dict(limit=0), "limit must be a whole number of at least 1, got 0"),
+        (dict(pruning_pcts=[120]), r"pruning_pcts must be in \[0, 100\), got 120"),
         (
             dict(expansion_ratios=[5]),
             r"expansion_ratio must be in \(0, 2.7500\], the model's own ratio, got 5",

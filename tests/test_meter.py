@@ -1,12 +1,23 @@
 """Energy: a known power for a known time, and what must not be taken for energy."""
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
+from codecarbon import OfflineEmissionsTracker
 
 from widthprune import WidthPruneError
-from widthprune.efficiency.meter import Reading, measure_idle, measured, part_sources, read_energy
+from widthprune.efficiency import meter
+from widthprune.efficiency.meter import (
+    Reading,
+    check_meter,
+    measure_idle,
+    measured,
+    part_sources,
+    read_energy,
+)
 from widthprune.efficiency.profiling import energy_metrics
+from widthprune.reruns.energy import measure_energy
 
 IDLE = {"cpu": 10.0, "gpu": 0.0, "ram": 5.0}
 
@@ -88,3 +99,52 @@ def test_the_real_tracker_says_what_it_read():
     reading = measure_idle(0.2)
     assert reading.window_s >= 0.2 and set(reading.sources) == {"cpu", "gpu", "ram"}
     assert reading.joules["ram"] > 0 and "modelled" in reading.sources["ram"]
+
+
+HOSTILE = {"pue": "1.5", "output_dir": "/no/such/folder", "force_ram_power": "900", "force_cpu_power": "9000"}
+HOSTILE |= {"tracking_mode": "nobody", "measure_power_secs": "often", "save_to_file": "true", "gpu_ids": "7"}
+HOSTILE |= {"output_methods": "csv", "save_to_api": "true", "force_mode_cpu_load": "true", "wue": "3"}
+HOSTILE |= {"emissions_endpoint": "http://localhost:1", "cloud_provider": "gcp", "country_iso_code": "FRA"}
+
+
+def ram_power():
+    """codecarbon models it as a constant, so that it tells whether anything was scaled or forced."""
+    return measure_idle(0.2).power_w["ram"]
+
+
+@pytest.mark.parametrize("where", ["environment", "home", "current directory"])
+def test_the_users_settings_of_codecarbon_change_no_joule(where, tmp_path, monkeypatch):
+    plain = ram_power()
+    monkeypatch.chdir(tmp_path)
+    if where == "environment":
+        for name, value in HOSTILE.items():
+            monkeypatch.setenv(f"CODECARBON_{name.upper()}", value)
+    else:
+        folder = tmp_path / where
+        folder.mkdir()
+        monkeypatch.chdir(folder) if where != "home" else monkeypatch.setenv("HOME", str(folder))
+        lines = [f"{name} = {value}" for name, value in HOSTILE.items()]
+        (folder / ".codecarbon.config").write_text("\n".join(["[codecarbon]", *lines]))
+    before = sorted(tmp_path.rglob("*"))
+    assert ram_power() == pytest.approx(plain, rel=0.05)
+    assert measure_idle(0.2).power_w["cpu"] < 900
+    with measure_energy() as energy:
+        pass
+    assert energy["energy_kwh"] > 0 and sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_setting_of_codecarbon_is_given_to_it():
+    """But for names of old, which nothing here uses."""
+    known = {name for kind in OfflineEmissionsTracker.__mro__ for name in inspect.signature(kind).parameters}
+    given = {*meter._SETTINGS, *meter._NEWER_SETTINGS, "tracking_mode", "output_dir"}
+    assert known - {"args", "kwargs", "co2_signal_api_token"} <= given
+
+
+def test_settings_of_codecarbon_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / ".codecarbon.config").write_text("pue = 1.5")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WidthPruneError, match="^codecarbon measured nothing: mend its .codecarbon.config"):
+        check_meter()
+    with measure_energy() as energy:
+        pass
+    assert energy == {"energy_by": "not measured"}

@@ -56,6 +56,7 @@ def project(tmp_path_factory):
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "_config.yml", root)
+    (root / "results").symlink_to(ROOT / "results")  # which the pages quote
     write_notebook(root, TINY)
     return root
 
@@ -193,12 +194,12 @@ BAD = {
     "experiment": (["--ratios", "2", "--experiments", "truth"], "experiments must be of criteria, capabilities"),
     "template": (["--ratios", "2", "--chat-template"], "chat-template: the tokenizer of"),
     "too few": (["--ratios", "2", "--experiments", "truthfulness"], "needs at least 2 below the model's own, got 1"),
-    "limit": (["--ratios", "2", "--limit", "0"], "limit must be at least 1"),
+    "limit": (["--ratios", "2", "--limit", "0"], "--limit must be a whole number of at least 1"),
     "criterion": (["--ratios", "2", "--criteria", "MOW"], "criteria: criterion must be one of PPM"),
     "device": (["--ratios", "2", "--device", "abacus"], "device abacus is not to be had"),
     "profile": (["--ratios", "2", "--profile", "moon"], "profile must be one of local, slurm, kubernetes or a folder"),
-    "price": (["--ratios", "2", "--price-per-kwh", "-1"], "price-per-kwh must be a price of at least 0, got -1.0"),
-    "cores": (["--ratios", "2", "--cores", "0"], "cores must be at least 1"),
+    "price": (["--ratios", "2", "--price-per-kwh", "-1"], "price-per-kwh must be a price of at least 0, got '-1'"),
+    "cores": (["--ratios", "2", "--cores", "0"], "--cores must be a whole number of at least 1"),
     "project": (["--ratios", "2", "--project", "nowhere"], "there is no notebook nowhere"),
 }  # fmt: skip
 
@@ -229,7 +230,7 @@ def test_no_network_for_a_suite_of_the_hub(language_model, tmp_path, capsys, mon
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("huggingface_hub.HfApi.list_datasets", lambda *_, **__: 1 / 0)
     words = ["--model", language_model, "--ratios", "2", "--suite", "paper", "--out", tmp_path / "out"]
-    assert "suite: paper reads wikitext from the hub, which cannot be reached" in fails(words, capsys)
+    assert "suite: wikitext reads its data from the hub, which cannot be reached" in fails(words, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,7 +264,7 @@ def test_the_chat_template_is_measured_as_well(chat_model, tmp_path, capsys, mon
     assert main(["rerun", "--model", chat_model, "--ratios", "2.2", *options]) == 0
     jobs = capsys.readouterr().out.splitlines()
     # Prose has no prompt that a template could hold.
-    assert jobs[0] == f"4 jobs, {4 * TASKS - 2} results asked"
+    assert jobs[0] == f"4 jobs, {4 * TASKS - 2} results asked, 0 of them stored"
     assert jobs[1].startswith("none-88-seed0, 2.75x: pocket_prose, ") and jobs[2].startswith("PPM-71-seed0, ")
     assert [job.split(",")[0] for job in jobs[3:]] == ["none-88-seed0-template", "PPM-71-seed0-template"]
     assert "pocket_prose" not in jobs[3] and "pocket_instructions" in jobs[3]

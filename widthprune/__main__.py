@@ -1,13 +1,32 @@
 """The command line: ``widthprune`` or ``python -m widthprune``."""
 
-import argparse
+import os
 import sys
+from collections.abc import Iterable
 from importlib import import_module
-from pathlib import Path
 
 from .criteria import CRITERIA, REGISTRY, find_criterion
-from .errors import WidthPruneError
+from .errors import WidthPruneError, one_line
 from .interrupts import Interrupted, interruptible
+from .options import (
+    COUNT,
+    PERCENTAGE,
+    RATIO,
+    SECONDS,
+    SEED,
+    TOKENS,
+    Distinct,
+    Parser,
+    criterion,
+    existing_file,
+    existing_folder,
+    file_to_write,
+    folder,
+    folder_to_write,
+    model_name,
+    workload,
+)
+from .suites import SUITES
 
 # Command -> the module ("": this one) and the function that add it.
 COMMANDS = {
@@ -21,11 +40,9 @@ COMMANDS = {
     "check": (".reruns.contributions", "add_check"),
     "contribute": (".reruns.contributions", "add_contribute"),
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise WidthPruneError(f"{message}; `{self.prog} --help` lists what is known")
+KNOWN_TASKS = (*SUITES["paper"], *SUITES["pocket"])
+SEVERAL = {"nargs": "+", "action": Distinct}
+ANY = {"nargs": "*", "action": Distinct}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,51 +63,69 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _main(arguments: list[str] | None) -> int:
-    parser = _Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     arguments = sys.argv[1:] if arguments is None else arguments
     # The parser of one command needs no other's module: a plan of pruning then imports no torch.
-    asked = [name for name in arguments[:1] if name in COMMANDS]
-    for name in asked or COMMANDS:
-        module, adder = COMMANDS[name]
-        home = import_module(module, __package__) if module else sys.modules[__name__]
-        getattr(home, adder)(commands)
+    parser = make_parser([name for name in arguments[:1] if name in COMMANDS] or COMMANDS)
     try:
         options = parser.parse_args(arguments)
         options.run(options)
+        sys.stdout.flush()
     except WidthPruneError as error:
-        print(f"widthprune: error: {error}", file=sys.stderr)
+        print(f"widthprune: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has seen enough; Python would flush once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        # A full disk, a folder that vanished: the system's own words say what to mend.
+        print(f"widthprune: error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def make_parser(names: Iterable[str] = COMMANDS) -> Parser:
+    """The parser of these commands."""
+    parser = Parser(prog="widthprune", description="Width pruning of GLU MLPs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    for name in names:
+        module, adder = COMMANDS[name]
+        home = import_module(module, __package__) if module else sys.modules[__name__]
+        getattr(home, adder)(commands)
+    return parser
 
 
 def add_prune(commands) -> None:
     command = commands.add_parser("prune", help="prune a model and save it")
     command.set_defaults(run=prune)
     _add_model(command)
-    command.add_argument("--out", type=Path, required=True, help="directory to write; must not exist yet")
-    command.add_argument("--criterion", default="PPM", help=f"default PPM; of {', '.join(REGISTRY)}")
+    command.add_argument(
+        "--out", type=folder_to_write, required=True, help="directory to write; must not exist yet"
+    )
+    command.add_argument(
+        "--criterion", type=criterion, default="PPM", help=f"default PPM; of {', '.join(REGISTRY)}"
+    )
     several = "; several values write OUT/NAME for each, in one pass"
     command.add_argument(
         "--pruning-pct",
-        type=float,
-        nargs="+",
+        type=PERCENTAGE,
+        **SEVERAL,
         metavar="PCT",
         help=f"percentage of neurons to remove{several}",
     )
     command.add_argument(
         "--expansion-ratio",
-        type=float,
-        nargs="+",
+        type=RATIO,
+        **SEVERAL,
         metavar="RATIO",
         help=f"intermediate size / hidden size to reach{several}",
     )
-    command.add_argument("--multiple-of", type=int, default=1, help="round the kept size up to a multiple")
+    command.add_argument("--multiple-of", type=COUNT, default=1, help="round the kept size up to a multiple")
     command.add_argument(
-        "--seed", type=int, default=0, help="for RANDOM, and for drawing from a long calibration text"
+        "--seed", type=SEED, default=0, help="for RANDOM, and for drawing from a long calibration text"
     )
     _add_calibration(command)
-    command.add_argument("--dry-run", action="store_true", help="check, print the plan, write nothing")
+    _add_dry_run(command)
 
 
 def prune(options) -> None:
@@ -135,32 +170,39 @@ def add_evaluate(commands) -> None:
     command = commands.add_parser("evaluate", help="measure benchmarks over a grid of widths; resumes")
     command.set_defaults(run=evaluate)
     _add_model(command)
-    command.add_argument("--suite", help="pocket (default), paper or paper-instruct")
-    command.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks of the suites, instead of --suite")
+    command.add_argument("--suite", choices=SUITES, help="pocket (default), paper or paper-instruct")
     command.add_argument(
-        "--pruning-pcts", nargs="*", type=float, metavar="PCT", help="default 0 10 20 30 40 50 60"
+        "--tasks",
+        choices=KNOWN_TASKS,
+        **SEVERAL,
+        metavar="TASK",
+        help="tasks of the suites, instead of --suite",
     )
-    command.add_argument("--expansion-ratios", nargs="*", type=float, metavar="RATIO", default=())
+    command.add_argument(
+        "--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT", help="default 0 10 20 30 40 50 60"
+    )
+    command.add_argument("--expansion-ratios", type=RATIO, **ANY, metavar="RATIO", default=())
     command.add_argument(
         "--criteria",
-        nargs="+",
+        type=criterion,
+        **SEVERAL,
         metavar="NAME",
         default=("PPM",),
         help=f"default PPM; of {', '.join(REGISTRY)}",
     )
-    command.add_argument("--limit", type=int, help="items per task, a seeded random subset; default all")
+    command.add_argument("--limit", type=COUNT, help="items per task, a seeded random subset; default all")
     command.add_argument(
-        "--seed", type=int, default=0, help="draws the subset, RANDOM's neurons, calibration text"
+        "--seed", type=SEED, default=0, help="draws the subset, RANDOM's neurons, calibration text"
     )
     command.add_argument(
         "--neuron-seeds",
-        nargs="+",
-        type=int,
+        type=SEED,
+        **SEVERAL,
         metavar="SEED",
         default=(),
         help="draws of RANDOM, on the same items",
     )
-    command.add_argument("--results-dir", default="results", help="default results")
+    command.add_argument("--results-dir", type=folder, default="results", help="default results")
     command.add_argument("--save-samples", action="store_true", help="keep the answer to every item as well")
     command.add_argument(
         "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
@@ -171,13 +213,14 @@ def add_evaluate(commands) -> None:
         default="auto",
         help="of the arithmetic: auto (float32 where the processor emulates the weights' own), weights, or a dtype",
     )
-    command.add_argument("--batch-size", type=int, default=8)
-    command.add_argument("--max-length", type=int, help="longest text in tokens; default the model's own")
+    command.add_argument("--batch-size", type=COUNT, default=8)
+    command.add_argument("--max-length", type=TOKENS, help="longest text in tokens; default the model's own")
     command.add_argument(
         "--chat-template", action="store_true", help="put prompts into the tokenizer's chat template"
     )
     command.add_argument("--backend", default="hf", help="hf (default), stock (lm-eval's own class) or vllm")
     _add_calibration(command)
+    _add_dry_run(command)
 
 
 def evaluate(options) -> None:
@@ -185,8 +228,7 @@ def evaluate(options) -> None:
     from .grid import PAPER_PCTS
     from .tasks import headline
 
-    if options.suite and options.tasks:
-        raise WidthPruneError("give --suite or --tasks, not both")
+    _check_conflicts(options)
     table = evaluate(
         options.model,
         options.tasks or options.suite or "pocket",
@@ -207,25 +249,49 @@ def evaluate(options) -> None:
         backend=options.backend,
         calibration=_calibration(options),
         global_widths=options.global_widths,
+        dry_run=options.dry_run,
     )
-    if len(table):
+    if len(table) and not options.dry_run:
         columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]
         print(headline(table)[columns].to_string(index=False, float_format="{:.4g}".format))
+    _print_rest(table, options)
+
+
+def _check_conflicts(options) -> None:
+    """Refuse options of `evaluate` that the others leave without effect."""
+    if options.suite and options.tasks:
+        raise WidthPruneError("give --suite or --tasks, not both")
+    if options.calibration and not any(find_criterion(name).needs_text for name in options.criteria):
+        raise WidthPruneError(
+            f"criteria {', '.join(options.criteria)} look at no data: leave out --calibration"
+        )
+    if options.neuron_seeds and "RANDOM" not in options.criteria:
+        raise WidthPruneError("--neuron-seeds are of the criterion RANDOM: add it to --criteria")
+
+
+def _print_rest(table, options) -> None:
+    """What could not be measured and why, and how much a dry run would measure."""
     for task, reason in table.attrs["missing"].items():
         print(f"missing: {task}: {reason}")
+    if options.dry_run:
+        asked, stored = table.attrs["asked"], table.attrs["stored"]
+        print(
+            f"{asked} runs asked, {stored} of them stored, {asked - stored} to measure; nothing was written"
+        )
 
 
 def _add_calibration(command) -> None:
     command.add_argument(
         "--calibration",
+        type=existing_file,
         metavar="FILE",
         help="text or JSON Lines for criteria that look at data; default the package's own",
     )
     command.add_argument(
-        "--calibration-sequences", type=int, default=128, metavar="N", help="at most; default 128"
+        "--calibration-sequences", type=COUNT, default=128, metavar="N", help="at most; default 128"
     )
     command.add_argument(
-        "--calibration-length", type=int, default=256, metavar="TOKENS", help="of a sequence; default 256"
+        "--calibration-length", type=TOKENS, default=256, metavar="TOKENS", help="of a sequence; default 256"
     )
     command.add_argument(
         "--global",
@@ -245,8 +311,10 @@ def _calibration(options):
 def add_floors(commands) -> None:
     command = commands.add_parser("floors", help="what a responder that knows nothing scores")
     command.set_defaults(run=floors)
-    command.add_argument("--suite", nargs="+", default=["pocket"], metavar="SUITE")
-    command.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    command.add_argument(
+        "--suite", choices=(*SUITES, *KNOWN_TASKS), **SEVERAL, default=["pocket"], metavar="SUITE"
+    )
+    command.add_argument("--out", type=file_to_write, required=True, help="CSV file to write")
 
 
 def floors(options) -> None:
@@ -266,7 +334,9 @@ def add_diagnose(commands) -> None:
         "diagnose", help="why scores moved, from the answers kept by --save-samples"
     )
     command.set_defaults(run=diagnose)
-    command.add_argument("--results-dir", default="results", help="read and written; default results")
+    command.add_argument(
+        "--results-dir", type=existing_folder, default="results", help="read and written; default results"
+    )
 
 
 def diagnose(options) -> None:
@@ -281,21 +351,29 @@ def add_profile(commands) -> None:
     command.set_defaults(run=profile)
     _add_model(command)
     command.add_argument(
-        "--workloads", nargs="+", metavar="NAME", help="default all: see widthprune.efficiency.workloads"
+        "--workloads",
+        type=workload,
+        **SEVERAL,
+        metavar="NAME",
+        help="default all: see widthprune.efficiency.workloads",
     )
-    command.add_argument("--protocols", nargs="+", metavar="NAME", default=("free", "fixed"))
-    command.add_argument("--pruning-pcts", nargs="*", type=float, metavar="PCT")
-    command.add_argument("--criterion", default="PPM", help=f"default PPM; of {', '.join(CRITERIA)}")
-    command.add_argument("--multiples", nargs="+", type=int, metavar="N", default=(1,), help="align sizes")
+    protocols = ("free", "fixed")
+    command.add_argument("--protocols", choices=protocols, **SEVERAL, metavar="NAME", default=protocols)
+    command.add_argument("--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT")
+    command.add_argument(
+        "--criterion", type=criterion, default="PPM", help=f"default PPM; of {', '.join(CRITERIA)}"
+    )
+    command.add_argument("--multiples", type=COUNT, **SEVERAL, metavar="N", default=(1,), help="align sizes")
     command.add_argument("--random-weights", action="store_true", help="true shapes, no checkpoint")
-    command.add_argument("--prompts", type=int, help="default the workload's own")
-    command.add_argument("--max-new-tokens", type=int, help="default the workload's own")
-    command.add_argument("--seeds", nargs="+", type=int, default=(42, 123, 456))
+    command.add_argument("--prompts", type=COUNT, help="default the workload's own")
+    command.add_argument("--max-new-tokens", type=COUNT, help="default the workload's own")
+    command.add_argument("--seeds", type=SEED, **SEVERAL, default=(42, 123, 456))
     command.add_argument("--no-energy", action="store_true", help="times only; needs no codecarbon")
-    command.add_argument("--idle-s", type=float, default=10, help="seconds of idle power; default 10")
-    command.add_argument("--results-dir", default="results", help="default results")
+    command.add_argument("--idle-s", type=SECONDS, default=10, help="seconds of idle power; default 10")
+    command.add_argument("--results-dir", type=folder, default="results", help="default results")
     command.add_argument("--dtype", default="auto")
     command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    _add_dry_run(command)
 
 
 def profile(options) -> None:
@@ -319,18 +397,25 @@ def profile(options) -> None:
         results_dir=options.results_dir,
         dtype=options.dtype,
         device=options.device,
+        dry_run=options.dry_run,
     )
-    if len(table):
+    if len(table) and not options.dry_run:
         shown = table[table["metric"].isin(["ttlt_ms_p50", "ms_per_token_p50", "net_j_per_token"])]
         columns = ["pruning_pct", "task", "protocol", "seed", "metric", "value", "n"]
         print(shown[columns].to_string(index=False, float_format="{:.4g}".format))
-    for task, reason in table.attrs["missing"].items():
-        print(f"missing: {task}: {reason}")
+    _print_rest(table, options)
+
+
+def _add_dry_run(command) -> None:
+    command.add_argument(
+        "--dry-run", action="store_true", help="check all that the run would need, count, write nothing"
+    )
 
 
 def _add_model(command) -> None:
     command.add_argument(
         "model",
+        type=model_name,
         help="a packaged model such as smollm2-135m-instruct, a local directory, a GGUF file, or a hub id[@revision]",
     )
 

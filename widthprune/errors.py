@@ -23,3 +23,8 @@ def remote_code_remedy(name: str) -> str:
 def first_line(error: Exception) -> str:
     """The first line of what an exception says, or its name."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: Exception) -> str:
+    """All that an exception says, on one line: what would break it, or move the cursor, is written out."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error) or type(error).__name__)

@@ -18,9 +18,11 @@ from .errors import WidthPruneError
 from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
 from .models import check_chat_template, model_revision, model_shape
+from .options import check_model_name
 from .provenance import record
 from .pruned_models import PrunedModels
-from .results import find_run, run_rows, tidy, write_run
+from .readiness import check_data, check_evaluation, check_ready, check_results_dir
+from .results import find_run, run_path, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
 from .suites import Benchmark, find_benchmarks
 
@@ -47,6 +49,7 @@ def evaluate(
     backend: str = "hf",
     calibration: Calibration | None = None,
     global_widths: bool = False,
+    dry_run: bool = False,
 ) -> pd.DataFrame:
     """Measure benchmarks on one model at every width asked for.
 
@@ -97,21 +100,32 @@ def evaluate(
         with ``seed``. Part of a result's settings under those criteria, and of no other's.
     global_widths : bool
         As for `prune_model`. The table then says PPM-GLOBAL, and the size is the mean over layers.
+    dry_run : bool
+        Check all that the measuring would need, and measure and write nothing.
 
     Returns
     -------
     DataFrame
         The runs of this grid as tidy rows, old and new. ``attrs["missing"]`` maps each task that
-        could not be measured to the reason.
+        could not be measured to the reason; ``attrs["asked"]`` and ``attrs["stored"]`` count the runs, and
+        those that were there before.
 
     Raises
     ------
     WidthPruneError
         Before anything is measured, if an argument is out of range or the model cannot be pruned.
     """
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise WidthPruneError(f"limit must be a whole number of at least 1, or None for all, got {limit!r}")
+    check_evaluation(
+        limit=limit,
+        seed=seed,
+        neuron_seeds=neuron_seeds,
+        batch_size=batch_size,
+        max_length=max_length,
+        dtype=dtype,
+        device=device,
+    )
     _check_backend(backend)
+    check_model_name(model)
     check_compute_dtype(compute_dtype)
     size, hidden = model_shape(model)
     if chat_template:
@@ -164,6 +178,13 @@ def evaluate(
             for run, s in zip(runs, settings, strict=True)
         ]
         todo = [i for i, there in enumerate(whole) if not there]
+        stored = len(asked) - len(todo)
+        if todo or dry_run:
+            check_ready(model)
+            check_results_dir(results_dir, [run_path(results_dir, settings[i]) for i in todo])
+        if dry_run:
+            check_data(benchmarks)
+            todo = []
         final = asked[todo[-1]][0] if todo else None
         pruned = PrunedModels(
             model,
@@ -204,7 +225,7 @@ def evaluate(
                 runs[i] = find_run(results_dir, settings[i])
     rows = [row for run in runs if run is not None for row in run_rows(run)]
     table = tidy(pd.DataFrame(rows))
-    table.attrs["missing"] = missing
+    table.attrs |= {"missing": missing, "asked": len(asked), "stored": stored}
     return table
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .criteria import GLOBAL, find_criterion
+from .options import PERCENTAGE, RATIO, check_list
 from .sizes import expansion_ratio, kept_size
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
@@ -62,6 +63,10 @@ def grid(
     >>> [(p.criterion, p.intermediate_size) for p in grid(8192, 2048, expansion_ratios=[2.4])]
     [('none', 8192), ('PPM', 4916)]
     """
+    # A lone text, as a parameter of papermill may be, would be read letter by letter.
+    pruning_pcts = check_list("pruning_pcts", pruning_pcts, PERCENTAGE)
+    expansion_ratios = check_list("expansion_ratios", expansion_ratios, RATIO)
+    criteria = check_list("criteria", criteria)
     sizes = {kept_size(intermediate_size, hidden_size, pruning_pct=pct): float(pct) for pct in pruning_pcts}
     for ratio in expansion_ratios:
         size = kept_size(intermediate_size, hidden_size, expansion_ratio=ratio)

@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
+from .errors import WidthPruneError
 from .results import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
@@ -26,6 +27,9 @@ def measure(
         contextlib.redirect_stdout(io.StringIO()),
         # It asks pip, git and the operating system about the machine, for two seconds at every call.
         mock.patch("lm_eval.evaluator.add_env_info"),
+        # And git for the commit of the current directory, which complains where there is none.
+        mock.patch("lm_eval.evaluator.get_git_commit_hash"),
+        _told_what_does_not_fit(lm),
         _seeded(),
     ):
         loaded = benchmark.loaded
@@ -56,6 +60,18 @@ def measure(
         stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
         rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
     return rows, records(results["samples"])
+
+
+@contextlib.contextmanager
+def _told_what_does_not_fit(lm):
+    """lm-eval asserts that an answer has tokens and fits into a text, without saying which or why."""
+    try:
+        yield
+    except AssertionError as error:
+        raise WidthPruneError(
+            f"an answer of it has no tokens, or more than max_length, which is {lm.max_length}: "
+            "give a larger one, or leave the task out"
+        ) from error
 
 
 @contextlib.contextmanager

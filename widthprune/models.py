@@ -66,9 +66,19 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_layout(meta_model_of(source))
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
         )
+        # transformers warns, and draws them by lot.
+        if missing := sorted(loading["missing_keys"]):
+            raise WidthPruneError(
+                f"the weights lack {missing[0]}, which config.json asks for: copy the whole model again"
+            )
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
@@ -83,9 +93,12 @@ def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> Non
     ):
         raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise WidthPruneError(f"device {device} is not to be had on this machine: use cpu") from None
+        # The device "meta" is there everywhere, and computes nothing.
+        there = torch.empty(0, device=device).device.type != "meta"
+    except (RuntimeError, AssertionError, ImportError):
+        there = False
+    if not there:
+        raise WidthPruneError(f"device {device} is not to be had on this machine: use cpu")
 
 
 def model_shape(name: str) -> tuple[int, int]:
@@ -100,6 +113,8 @@ def model_shape(name: str) -> tuple[int, int]:
     except Exception as error:
         raise WidthPruneError(_remedy(name, error, source)) from error
     shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
+    if any(size < 1 for shape in shapes for size in shape):
+        raise WidthPruneError(f"{name}: config.json has a size of 0: copy it again")
     if len(shapes) > 1:
         raise WidthPruneError(
             f"{name} has MLPs of several sizes, {sorted(shapes)}: no one ratio describes it"

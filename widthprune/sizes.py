@@ -1,7 +1,7 @@
 """Sizes: from a pruning percentage or an expansion ratio to a whole number of neurons, and back."""
 
 import math
-from numbers import Integral
+from numbers import Integral, Real
 
 from .errors import WidthPruneError
 
@@ -59,6 +59,11 @@ def kept_size(
         raise WidthPruneError(f"give pruning_pct or expansion_ratio, exactly one of them; got {given}")
     if isinstance(multiple_of, bool) or not isinstance(multiple_of, int) or multiple_of < 1:
         raise WidthPruneError(f"multiple_of must be a whole number of at least 1, got {multiple_of!r}")
+    for name, target in {"pruning_pct": pruning_pct, "expansion_ratio": expansion_ratio}.items():
+        if target is not None and not isinstance(target, Real):
+            # The letters of a list that came as text, from a loop of a notebook's.
+            hint = ": papermill takes a list with -y, not with -p" if isinstance(target, str) else ""
+            raise WidthPruneError(f"{name} must be a number, got {target!r}{hint}")
     if pruning_pct is not None:
         if not 0 <= pruning_pct < 100:
             raise WidthPruneError(f"pruning_pct must be in [0, 100), got {pruning_pct}")

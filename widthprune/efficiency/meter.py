@@ -5,8 +5,10 @@ as kWh. So the return value is never looked at here; energies come from ``final_
 kWh, and a total that is not the sum of its parts is refused.
 """
 
+import inspect
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -22,6 +24,52 @@ _CPU_WAYS = {
     "Intel Power Gadget": "Power Gadget counter",
     "Windows Emi": "Windows energy meter",
     "Cpu Load": "modelled: power from a table, scaled by load",
+}
+# Every setting that codecarbon would else take from the environment or from a file in the home or the
+# current directory: joules are then the same whoever measures. Nothing is written or sent.
+_SETTINGS = {
+    "project_name": "widthprune",
+    "measure_power_secs": 1,
+    "api_call_interval": -1,
+    "api_endpoint": None,
+    "api_key": None,
+    "output_file": "emissions.csv",
+    "save_to_file": False,
+    "save_to_api": False,
+    "save_to_logger": False,
+    "save_to_prometheus": False,
+    "save_to_logfire": False,
+    "logging_logger": None,
+    "prometheus_url": None,
+    "output_handlers": [],
+    "gpu_ids": None,
+    "emissions_endpoint": None,
+    "experiment_id": None,
+    "experiment_name": "widthprune",
+    "log_level": "critical",
+    "on_csv_write": "append",
+    "logger_preamble": "",
+    "force_cpu_power": None,
+    "force_ram_power": None,
+    "pue": 1.0,
+    "force_mode_cpu_load": False,
+    "allow_multiple_runs": True,
+    # The country sets the carbon intensity alone, which no number here uses.
+    "country_iso_code": "USA",
+    "country_2letter_iso_code": None,
+    "region": None,
+    "cloud_provider": None,
+    "cloud_region": None,
+}
+# Not known to every version that is allowed.
+_NEWER_SETTINGS = {
+    "output_methods": [],
+    "electricitymaps_api_token": None,
+    "wue": 0,
+    "force_carbon_intensity_g_co2e_kwh": None,
+    "rapl_include_dram": False,
+    "rapl_prefer_psys": False,
+    "metadata": None,
 }
 
 
@@ -56,6 +104,8 @@ class Reading:
 def offline_tracker(tracking_mode: str = "machine"):
     """codecarbon's tracker, without network, log or file; of the whole machine or of this "process".
 
+    The user's own settings of codecarbon, from the environment or a file, change nothing.
+
     Raises
     ------
     WidthPruneError
@@ -69,15 +119,17 @@ def offline_tracker(tracking_mode: str = "machine"):
         ) from None
     # It announces itself before it has read its own log level.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
-    # The country sets the carbon intensity alone, which no number here uses.
+    known = {name for kind in OfflineEmissionsTracker.__mro__ for name in inspect.signature(kind).parameters}
+    newer = {name: value for name, value in _NEWER_SETTINGS.items() if name in known}
     return OfflineEmissionsTracker(
-        country_iso_code="USA",
-        tracking_mode=tracking_mode,
-        measure_power_secs=1,
-        save_to_file=False,
-        log_level="critical",
-        allow_multiple_runs=True,
+        tracking_mode=tracking_mode, output_dir=tempfile.gettempdir(), **_SETTINGS, **newer
     )
+
+
+def check_meter() -> None:
+    """Refuse in time what `measured` would refuse after the work: a meter that is not there or cannot start."""
+    with measured():
+        pass
 
 
 @contextmanager
@@ -85,6 +137,11 @@ def measured(make_tracker: Callable = offline_tracker):
     """Yield a `Reading` of the work inside the block; it is filled in at the block's end.
 
     ``make_tracker`` gives an object with codecarbon's ``start``, ``stop`` and ``final_emissions_data``.
+
+    Raises
+    ------
+    WidthPruneError
+        If codecarbon is not installed or measured nothing.
     """
     reading, tracker = Reading(), make_tracker()
     tracker.start()
@@ -92,6 +149,11 @@ def measured(make_tracker: Callable = offline_tracker):
         yield reading
     finally:
         tracker.stop()  # returns kg CO2eq
+    # It hides its own errors, such as a file of settings that it cannot read.
+    if getattr(tracker, "final_emissions_data", None) is None:
+        raise WidthPruneError(
+            "codecarbon measured nothing: mend its .codecarbon.config, here or in the home directory, or leave energy out"
+        )
     found = read_energy(tracker.final_emissions_data, part_sources(tracker))
     reading.joules, reading.window_s, reading.sources = found.joules, found.window_s, found.sources
 

@@ -18,14 +18,16 @@ from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..grid import PAPER_PCTS, Point, grid
 from ..models import local_directory, model_revision, model_shape
+from ..options import COUNT, SECONDS, SEED, check_list, check_model_name
 from ..provenance import clock_mhz, device_name, record
 from ..pruned_models import PrunedModels
-from ..results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_rows, tidy, write_run
+from ..readiness import check_arithmetic, check_numbers, check_results_dir
+from ..results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_path, run_rows, tidy, write_run
 from ..sizes import expansion_ratio, kept_size
 from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch
-from .meter import PARTS, Reading, measure_idle, measured, offline_tracker
-from .workloads import WORKLOADS, find_workload, read_prompts
+from .meter import PARTS, Reading, measure_idle, measured
+from .workloads import WORKLOADS, check_run, find_workload, read_prompts
 
 SEEDS = (42, 123, 456)  # of the published runs
 WARM_UP = 2  # batches generated before the clock and the meter start
@@ -48,6 +50,7 @@ def profile_model(
     results_dir: str = "results",
     dtype: str = "auto",
     device: str = "cpu",
+    dry_run: bool = False,
 ) -> pd.DataFrame:
     """Measure time and energy of generation at every width asked for; resumes as `evaluate` does.
 
@@ -72,12 +75,15 @@ def profile_model(
         Measure it with codecarbon, net of an idle period of ``idle_s`` seconds before each model.
     dtype, device
         As for `load_model`; the model computes in this dtype, too, whatever the processor.
+    dry_run : bool
+        Check all that the measuring would need, and measure and write nothing.
 
     Returns
     -------
     DataFrame
         Columns as `load_profiles`, old and new runs. ``attrs["missing"]`` maps each workload that
-        could not be run to the reason.
+        could not be run to the reason; ``attrs["asked"]`` and ``attrs["stored"]`` count the runs, and
+        those that were there before.
 
     Raises
     ------
@@ -85,7 +91,11 @@ def profile_model(
         Before anything is measured, if an argument is out of range or the model cannot be had.
     """
     find_criterion(criterion, needs_text=False)  # which neurons stay changes no time
-    _check(workloads, protocols, prompts, max_new_tokens, idle_s)
+    workloads, protocols, multiples, seeds = _check(
+        workloads, protocols, multiples, seeds, prompts, max_new_tokens, idle_s
+    )
+    check_arithmetic(dtype, device)
+    check_model_name(model)
     sizes = _shape(model, random_weights)
     shared = {
         "model": model,
@@ -110,19 +120,22 @@ def profile_model(
                     settings |= {"task": name, "protocol": protocol, "limit": work.prompts, "seed": seed}
                     settings |= {"batch_size": work.batch_size, "max_new_tokens": work.max_new_tokens}
                     asked.append((point, work, settings | {"multiple_of": multiple}))
-    if energy and any(find_run(results_dir, s) is None for _, _, s in asked):
-        offline_tracker()  # refuses in time where codecarbon is not installed
-    missing = _run(asked, results_dir, random_weights, idle_s if energy else None, dtype, device)
+    todo = [entry for entry in asked if find_run(results_dir, entry[2]) is None]
+    if todo or dry_run:
+        check_run(model, workloads, random_weights, energy)
+        check_results_dir(results_dir, [run_path(results_dir, settings) for _, _, settings in todo])
+    missing = {}
+    if not dry_run:
+        missing = _run(todo, results_dir, random_weights, idle_s if energy else None, dtype, device)
     runs = [run for _, _, s in asked if (run := find_run(results_dir, s))]
     table = tidy(pd.DataFrame([row for run in runs for row in run_rows(run)]), PROFILE_COLUMNS)
-    table.attrs["missing"] = missing
+    table.attrs |= {"missing": missing, "asked": len(asked), "stored": len(asked) - len(todo)}
     return table
 
 
-def _run(asked, results_dir, random_weights, idle_s, dtype, device) -> dict[str, str]:
+def _run(todo, results_dir, random_weights, idle_s, dtype, device) -> dict[str, str]:
     """Make every run that is not there yet; why a workload could not be run, by its name."""
     missing, last, idle = {}, None, None
-    todo = [entry for entry in asked if find_run(results_dir, entry[2]) is None]
     if not todo:
         return missing
     bandwidth = read_bandwidth(device)
@@ -289,13 +302,15 @@ class _PeakMemory:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**20
 
 
-def _check(workloads, protocols, prompts, max_new_tokens, idle_s) -> None:
-    for name in workloads:
+def _check(workloads, protocols, multiples, seeds, prompts, max_new_tokens, idle_s) -> list[list]:
+    """The lists among the arguments, each value once, after all were found to be of their kind."""
+    named = {"workloads": (workloads, None), "protocols": (protocols, None)}
+    named |= {"multiples": (multiples, COUNT), "seeds": (seeds, SEED)}
+    lists = [list(dict.fromkeys(check_list(name, *given))) for name, given in named.items()]
+    for name in lists[0]:
         find_workload(name)
-    if wrong := [p for p in protocols if p not in PROTOCOLS]:
+    if wrong := [p for p in lists[1] if p not in PROTOCOLS]:
         raise WidthPruneError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {wrong[0]!r}")
-    for name, value in {"prompts": prompts, "max_new_tokens": max_new_tokens}.items():
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise WidthPruneError(f"{name} must be a whole number of at least 1, got {value!r}")
-    if not idle_s > 0:
-        raise WidthPruneError(f"idle_s must be above 0 seconds, got {idle_s}")
+    counts = {"prompts": prompts, "max_new_tokens": max_new_tokens}
+    check_numbers({COUNT: counts, SECONDS: {"idle_s": idle_s}})
+    return lists

@@ -3,13 +3,16 @@
 import os
 import random
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 
 from ..errors import WidthPruneError
+from ..readiness import check_data, check_ready
 from ..suites import find_benchmarks
+from .meter import check_meter
 
 GENERATED_TOKENS = 128  # length of each generated prompt
 
@@ -49,6 +52,23 @@ def find_workload(name: str) -> Workload:
     if name not in WORKLOADS:
         raise WidthPruneError(f"workload must be one of {', '.join(WORKLOADS)}, got {name!r}")
     return WORKLOADS[name]
+
+
+def check_run(model: str, workloads: Iterable[str], random_weights: bool, energy: bool) -> None:
+    """Refuse in time what a run of these workloads would fail for: the model's files, data, the meter."""
+    tasks = list(dict.fromkeys(find_workload(name).task for name in workloads))
+    texts = [task for task in tasks if task != "generated"]
+    if not random_weights:
+        check_ready(model, tokenizer=bool(texts))
+    elif len(tasks) == len(texts):
+        raise WidthPruneError(
+            "random_weights have no tokenizer: add a generated workload, whose prompts are tokens"
+        )
+    if texts and len(texts) == len(tasks):
+        with tempfile.TemporaryDirectory() as scratch:
+            check_data(find_benchmarks(texts, scratch))
+    if energy:
+        check_meter()
 
 
 def read_prompts(workload: Workload, count: int, seed: int, tokenizer, vocab_size: int) -> list[list[int]]:

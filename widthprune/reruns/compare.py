@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import WidthPruneError
+from ..options import existing_folder, file_to_write
 from ..results import load_results
 from ..stats import difference
 from ..tables import with_error
@@ -17,9 +18,9 @@ KEYS = ("criterion", "pruning_pct", "task", "chat_template", "metric")
 def add_compare(commands) -> None:
     command = commands.add_parser("compare", help="two runs side by side, differences in standard errors")
     command.set_defaults(run=compare)
-    command.add_argument("run_a", type=Path, help="a folder of `rerun`, or any results directory")
-    command.add_argument("run_b", type=Path)
-    command.add_argument("--figure", type=Path, help="draw it, too: a .png, .svg or .pdf file")
+    command.add_argument("run_a", type=existing_folder, help="a folder of `rerun`, or any results directory")
+    command.add_argument("run_b", type=existing_folder)
+    command.add_argument("--figure", type=file_to_write, help="draw it, too: a .png, .svg or .pdf file")
 
 
 def compare(options) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
 from ..escaping import as_line
+from ..options import existing_folder, folder_to_write
 from ..results import (
     SAME_KIND,
     is_profile,
@@ -50,16 +51,19 @@ class Problem:
 def add_check(commands) -> None:
     command = commands.add_parser("check", help="check results files: a line for each problem")
     command.set_defaults(run=check)
-    command.add_argument("results_dir", type=Path)
+    command.add_argument("results_dir", type=existing_folder)
 
 
 def add_contribute(commands) -> None:
     command = commands.add_parser("contribute", help="check a run's results and copy them to contributed/")
     command.set_defaults(run=contribute)
-    command.add_argument("source", type=Path, help="a folder of `rerun`, or any results directory")
+    command.add_argument("source", type=existing_folder, help="a folder of `rerun`, or any results directory")
     command.add_argument("--name", required=True, help="who measured, as the book shall say it")
     command.add_argument(
-        "--results-dir", type=Path, default=CONTRIBUTED, help=f"where to; default {CONTRIBUTED}"
+        "--results-dir",
+        type=folder_to_write,
+        default=str(CONTRIBUTED),
+        help=f"where to; default {CONTRIBUTED}",
     )
 
 

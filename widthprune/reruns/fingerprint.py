@@ -28,7 +28,18 @@ PRUNING = (
     "widths",
 )
 # These store and explain numbers, and cannot change one.
-PLUMBING = ("errors", "escaping", "provenance", "results", "samples", "schema", "tasks")
+PLUMBING = (
+    "errors",
+    "escaping",
+    "interrupts",
+    "options",
+    "provenance",
+    "readiness",
+    "results",
+    "samples",
+    "schema",
+    "tasks",
+)
 
 
 def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:

@@ -7,17 +7,17 @@ tasks in the chat template are a job of their own.
 
 import json
 import logging
-import os
 import shutil
 import tempfile
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..models import check_chat_template, check_placement, model_revision, model_shape
+from ..models import check_chat_template, model_revision, model_shape
+from ..options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
+from ..readiness import check_arithmetic, check_data, check_numbers, check_ready
 from ..results import run_path, write_atomically
 from ..suites import SUITES, find_benchmarks, resolve
 from ..tasks import TASKS
@@ -70,12 +70,13 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
     WidthPruneError
         In one line that begins with the parameter at fault.
     """
+    _check_values(request)
     if not (request.ratios or request.pruning_pcts):
         raise WidthPruneError("ratios: name at least one expansion ratio, as in --ratios 2.2 1.8")
     if request.suite not in SUITES:
         raise WidthPruneError(f"suite must be one of {', '.join(SUITES)}, got {request.suite!r}")
-    if request.limit is not None and request.limit < 1:
-        raise WidthPruneError(f"limit must be at least 1, or left out for all items, got {request.limit}")
+    if here:
+        check_arithmetic("auto", request.device)
     with _naming("criteria"):
         request = replace(request, criteria=tuple(find_criterion(name).name for name in request.criteria))
     chosen = asdict(request) | {"results_dir": "results"}
@@ -83,10 +84,10 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
     for name in check_experiments(request.experiments):
         path = project / "notebooks" / f"{EXPERIMENTS[name].notebook}.ipynb"
         notebooks[name] = notebook_parameters(path, chosen)
-    if here:
-        check_placement("auto", request.device)
     with _naming("model"):
+        check_model_name(request.model)
         shape = model_shape(request.model)
+        check_ready(request.model)
         revision = model_revision(request.model)
     if request.chat_template:
         with _naming("chat-template"):
@@ -97,7 +98,8 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
     with tempfile.TemporaryDirectory() as scratch:
         tasks = list(dict.fromkeys(run.task for run in runs))
         benchmarks = {benchmark.task: benchmark for benchmark in find_benchmarks(tasks, scratch)}
-        _check_hub(request.suite, benchmarks.values())
+        with _naming("suite"):
+            check_data(list(benchmarks.values()))
         return {
             "request": asdict(request),
             "revision": revision,
@@ -133,13 +135,21 @@ def check_folder(folder: Path) -> None:
     ):
         raise WidthPruneError(f"out: {folder} holds something else than a rerun: name another folder")
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK):
-        raise WidthPruneError(f"out: {existing} is not writable: name another folder")
+    check_writable("out must be a folder that can be written", folder)
     if (free := shutil.disk_usage(existing).free) < NEEDED_BYTES:
         raise WidthPruneError(
             f"out: the disk of {existing} has {free / 1e6:.0f} MB free and a run needs {NEEDED_BYTES / 1e6:.0f} MB: "
             "make room or name another folder"
         )
+
+
+def _check_values(request: Request) -> None:
+    check_list("ratios", request.ratios, RATIO)
+    check_list("pruning_pcts", request.pruning_pcts, PERCENTAGE)
+    check_list("criteria", request.criteria)
+    check_list("experiments", request.experiments)
+    counts = {"limit": request.limit, "batch_size": request.batch_size}
+    check_numbers({COUNT: counts, SEED: {"seed": request.seed}})
 
 
 def _all_runs(request, notebooks, shape) -> list[Run]:
@@ -196,22 +206,3 @@ def _naming(parameter: str):
         yield
     except WidthPruneError as error:
         raise WidthPruneError(f"{parameter}: {error}") from error
-
-
-def _check_hub(suite: str, benchmarks: Sequence) -> None:
-    """Refuse tasks whose data would be fetched from a hub that does not answer."""
-    offline = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & set(os.environ)
-    from_hub = [
-        benchmark.task for benchmark in benchmarks if benchmark.data == "hub" and not benchmark.missing
-    ]
-    if not from_hub or offline:
-        return
-    from huggingface_hub import HfApi
-
-    try:
-        next(iter(HfApi().list_datasets(limit=1)))
-    except Exception:
-        raise WidthPruneError(
-            f"suite: {suite} reads {from_hub[0]} from the hub, which cannot be reached: check the network, or set "
-            "WIDTHPRUNE_DATA to a directory that holds the data"
-        ) from None

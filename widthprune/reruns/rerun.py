@@ -8,72 +8,91 @@ import hashlib
 import json
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from ..criteria import REGISTRY
 from ..errors import WidthPruneError
+from ..interrupts import uninterrupted
+from ..options import (
+    COUNT,
+    PERCENTAGE,
+    PRICE,
+    RATIO,
+    SEED,
+    Distinct,
+    check_writable,
+    criterion,
+    folder,
+    is_file,
+    model_name,
+)
 from ..packaged import PACKAGED
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan, write_plan
 
 WORKFLOW = Path(__file__).parent / "workflow"
 PROFILES = ("local", "slurm", "kubernetes")
+STOPPING_S = 10  # that a job has to clean up after it was asked to stop
 
 
 def add_rerun(commands) -> None:
     command = commands.add_parser("rerun", help="measure new ratios or a new model, and build their book")
     command.set_defaults(run=rerun)
     default = Request("")
-    command.add_argument("--model", required=True, help="a packaged model, a local directory or a hub id")
+    several = {"nargs": "+", "action": Distinct}
     command.add_argument(
-        "--ratios", nargs="+", type=float, default=[], help="expansion ratios, d_ff / d_model"
+        "--model", type=model_name, required=True, help="a packaged model, a local directory or a hub id"
     )
     command.add_argument(
-        "--pruning-pcts", nargs="+", type=float, default=[], metavar="PCT", help="further widths"
+        "--ratios", type=RATIO, **several, default=[], help="expansion ratios, d_ff / d_model"
     )
     command.add_argument(
-        "--criteria", nargs="+", default=list(default.criteria), help=f"default PPM; of {', '.join(REGISTRY)}"
+        "--pruning-pcts", type=PERCENTAGE, **several, default=[], metavar="PCT", help="further widths"
+    )
+    command.add_argument(
+        "--criteria",
+        type=criterion,
+        **several,
+        default=list(default.criteria),
+        help=f"default PPM; of {', '.join(REGISTRY)}",
     )
     command.add_argument("--suite", default=default.suite, help="pocket (default), paper, paper-instruct")
     command.add_argument(
-        "--experiments", nargs="+", help=f"of {', '.join(EXPERIMENTS)}; default {' '.join(_defaults())}"
+        "--experiments", **several, help=f"of {', '.join(EXPERIMENTS)}; default {' '.join(_defaults())}"
     )
-    command.add_argument("--limit", type=int, help="items per task, a seeded random subset; default all")
-    command.add_argument("--seed", type=int, default=default.seed)
+    command.add_argument("--limit", type=COUNT, help="items per task, a seeded random subset; default all")
+    command.add_argument("--seed", type=SEED, default=default.seed)
     command.add_argument("--device", default=default.device, help="cpu (default), cuda, mps")
-    command.add_argument("--batch-size", type=int, default=default.batch_size)
+    command.add_argument("--batch-size", type=COUNT, default=default.batch_size)
     command.add_argument(
         "--chat-template", action="store_true", help="measure in the tokenizer's chat template as well"
     )
     command.add_argument(
-        "--out", type=Path, help="the run's folder; default runs/ and a name made of the question"
+        "--out", type=folder, help="the run's folder; default runs/ and a name made of the question"
     )
     command.add_argument(
-        "--store", type=Path, help="measured results of many runs; default beside the run's folder"
+        "--store", type=folder, help="measured results of many runs; default beside the run's folder"
     )
     command.add_argument(
-        "--project", type=Path, help="the clone with the notebooks; default the one installed from"
+        "--project", type=folder, help="the clone with the notebooks; default the one installed from"
     )
-    command.add_argument("--cores", type=int, default=2, help="models measured at a time, here; default 2")
+    command.add_argument("--cores", type=COUNT, default=2, help="models measured at a time, here; default 2")
     command.add_argument(
         "--profile", default="local", help="local (default), slurm, kubernetes, or a folder of yours"
     )
-    command.add_argument("--price-per-kwh", type=float, help="for the record, in any currency; default none")
+    command.add_argument("--price-per-kwh", type=PRICE, help="for the record, in any currency; default none")
     command.add_argument("--dry-run", action="store_true", help="check, list the jobs, write nothing")
 
 
 def rerun(options) -> None:
     """Run, or go on with, what the options ask; the folder's record says what was done."""
-    if options.cores < 1:
-        raise WidthPruneError(f"cores must be at least 1, got {options.cores}")
-    if options.price_per_kwh is not None and not 0 <= options.price_per_kwh < float("inf"):
-        raise WidthPruneError(f"price-per-kwh must be a price of at least 0, got {options.price_per_kwh}")
     request = _request(options)
     out = options.out or Path("runs") / _name(request)
     store = options.store or out.absolute().parent / "measured"
     check_folder(out)
+    check_writable("store must be a folder that can be written", store)
     if out.exists():
         # Said at once; the lock that counts is taken below.
         with _locked(out):
@@ -85,7 +104,7 @@ def rerun(options) -> None:
         f"{len(plan['jobs'])} jobs, {sum(len(job['files']) for job in plan['jobs'].values())} results",
         end=" ",
     )
-    print("asked" if options.dry_run else f"go to {out}", flush=True)
+    print(f"asked, {_stored(plan)} of them stored" if options.dry_run else f"go to {out}", flush=True)
     for task, reason in plan["missing"].items():
         print(f"missing: {task}: {reason}")
     if options.dry_run:
@@ -95,17 +114,39 @@ def rerun(options) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out) as lock:
         write_plan(out, plan)
-        try:
-            status = subprocess.run(command, pass_fds=[lock]).returncode
-        except KeyboardInterrupt:
-            raise WidthPruneError(
-                f"interrupted: the same command goes on in {out} where it stopped"
-            ) from None
+        status = _run(command, lock)
     if status:
         raise WidthPruneError(
             f"{out} is not complete, see above: mend it, and the same command goes on there"
         )
     print(out / "_build" / "html" / "index.html")
+
+
+def _run(command: list[str], lock: int) -> int:
+    """Run a command that holds the lock, too; when this process is stopped, so is all that it started."""
+    import psutil
+
+    process = subprocess.Popen(command, pass_fds=[lock])
+    try:
+        return process.wait()
+    except BaseException:
+        with uninterrupted(), suppress(psutil.NoSuchProcess):
+            # Snakemake would wait for its jobs to end, so they are stopped themselves.
+            started = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+            for each in started:
+                with suppress(psutil.NoSuchProcess):
+                    each.terminate()
+            for each in psutil.wait_procs(started, timeout=STOPPING_S)[1]:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.wait()
+        raise
+
+
+def _stored(plan) -> int:
+    """How many of a plan's results the store holds already."""
+    folders = [(Path(plan["store"]) / job["code"], job["files"].values()) for job in plan["jobs"].values()]
+    return sum((folder / file).exists() for folder, files in folders for file in files)
 
 
 def _request(options) -> Request:
@@ -145,7 +186,7 @@ def _snakemake(options, out: Path) -> list[str]:
     profile = (
         WORKFLOW / "profiles" / options.profile if options.profile in PROFILES else Path(options.profile)
     )
-    if not (profile / "config.yaml").is_file():
+    if not options.profile or not is_file(profile / "config.yaml"):
         raise WidthPruneError(
             f"profile must be one of {', '.join(PROFILES)} or a folder with a config.yaml, got {options.profile!r}"
         )

@@ -6,19 +6,20 @@ Each works in the run's folder (the current one) and reads its plan. Measured re
 may serve many runs, under a folder named by the code that scored them.
 """
 
-import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, one_line
 from ..evaluate import evaluate
 from ..grid import Point
+from ..interrupts import Interrupted, interruptible
+from ..options import COUNT, Parser
 from ..results import load_results, read_run, write_atomically
 from .energy import measure_energy
 from .fingerprint import scoring_code
@@ -30,22 +31,26 @@ HERE = Path(".")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="widthprune.reruns.steps")
-    steps = parser.add_subparsers(required=True)
+    parser = Parser(prog="widthprune.reruns.steps")
+    steps = parser.add_subparsers(required=True, metavar="STEP", parser_class=Parser)
     step = steps.add_parser("measure")
     step.set_defaults(run=measure)
     step.add_argument("--job", required=True)
-    step.add_argument("--threads", type=int, required=True)
+    step.add_argument("--threads", type=COUNT, required=True)
     step = steps.add_parser("collect")
     step.set_defaults(run=collect)
     step = steps.add_parser("notebook")
     step.set_defaults(run=notebook)
     step.add_argument("--name", required=True)
-    options = vars(parser.parse_args(arguments))
     try:
-        options.pop("run")(**options)
-    except WidthPruneError as error:
-        print(f"rerun: {error}", file=sys.stderr)
+        with interruptible():
+            options = vars(parser.parse_args(arguments))
+            options.pop("run")(**options)
+    except Interrupted as interrupt:
+        print(f"rerun: {interrupt}", file=sys.stderr)
+        return interrupt.status
+    except (WidthPruneError, OSError) as error:
+        print(f"rerun: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -53,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def measure(job: str, threads: int) -> None:
     """Measure every task of one pruned model; what the store holds already is not measured again."""
     plan = read_plan(HERE)
-    request, it = plan["request"], plan["jobs"][job]
+    request, it = plan["request"], _named(plan["jobs"], "job", job)
     point = Point(**it["point"])
     if scoring_code(point.criterion != "none") != it["code"]:
         raise WidthPruneError("the package has changed since the plan was made: give the same command again")
@@ -103,7 +108,14 @@ def notebook(name: str) -> None:
     """Execute one notebook on the collected results."""
     plan = read_plan(HERE)
     source = Path(plan["project"]) / "notebooks" / f"{name}.ipynb"
-    execute_notebook(source, HERE / "notebooks" / source.name, plan["notebooks"][name], cwd=HERE)
+    parameters = _named(plan["notebooks"], "name", name)
+    execute_notebook(source, HERE / "notebooks" / source.name, parameters, cwd=HERE)
+
+
+def _named(found: Mapping, option: str, name: str):
+    if name not in found:
+        raise WidthPruneError(f"{option} must be one of the plan's, {', '.join(found)}, got {name!r}")
+    return found[name]
 
 
 def _there(folder: Path, files: Iterable[str]) -> set[str]:
