@@ -111,12 +111,13 @@ def test_a_hub_id_is_fetched_and_named_in_the_card(tmp_path, monkeypatch):
     fetched = []
 
     def download(name, **patterns):
-        fetched.append(name)
+        fetched.append((name, "model.safetensors" in patterns["allow_patterns"]))
         return str(tmp_path / "snapshot")
 
     monkeypatch.setattr(models, "snapshot_download", download)
     prune_checkpoint("somebody/llama", tmp_path / "out", pruning_pct=50, progress=False)
-    assert fetched == ["somebody/llama"]
+    # What names the weights first, and then the weights.
+    assert fetched == [("somebody/llama", False), ("somebody/llama", True)]
     assert "base_model: somebody/llama" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -125,7 +126,9 @@ def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
         raise OSError("no route")
 
     monkeypatch.setattr(models, "snapshot_download", offline)
-    with pytest.raises(WidthPruneError, match="not found on the hub or the hub cannot be reached"):
+    with pytest.raises(
+        WidthPruneError, match="not found on the hub, or private, or the hub cannot be reached"
+    ):
         prune_checkpoint("somebody/llama", tmp_path / "out", pruning_pct=50)
     assert list(tmp_path.iterdir()) == []
 
