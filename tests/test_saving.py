@@ -109,12 +109,16 @@ BAD = {
     ),
     "global experts": (_mixture, ["--global"], "global widths need MLPs without experts"),
     "no tokenizer": (tiny_model, ["--criterion", "ACT"], "calibrating needs a tokenizer"),
-    "no text": (tiny_model, ["--criterion", "ACT", "--calibration", "absent"], "absent cannot be read"),
-    "text for nothing": (tiny_model, ["--calibration", "absent"], "criterion PPM looks at no data"),
+    "no text": (
+        tiny_model,
+        ["--criterion", "ACT", "--calibration", "absent"],
+        "--calibration must be a file that can be read, got 'absent'",
+    ),
+    "text for nothing": (tiny_model, ["--calibration", __file__], "criterion PPM looks at no data"),
     "sequences": (
         tiny_model,
         ["--criterion", "ACT", "--calibration-sequences", "0"],
-        "calibration sequences must be a whole number of at least 1, got 0",
+        "--calibration-sequences must be a whole number of at least 1, got '0'",
     ),
     "positions": (
         short_model,
@@ -131,8 +135,9 @@ BAD = {
 def test_bad_input_leaves_nothing(case, dry, tmp_path, capsys):
     make, options, message = BAD[case]
     make().save_pretrained(tmp_path / "model")
-    command = ["prune", str(tmp_path / "model"), "--out", str(tmp_path / "out"), "--pruning-pct", "30"]
-    assert main([*command, *options, *dry]) == 2
+    command = ["prune", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    pct = [] if "--pruning-pct" in options else ["--pruning-pct", "30"]
+    assert main([*command, *pct, *options, *dry]) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("widthprune: error: ")]
     assert len(errors) == 1 and message in errors[0]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
