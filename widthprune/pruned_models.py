@@ -56,6 +56,7 @@ class PrunedModels:
         """The model of one point, and the tokenizer (None where the model has none)."""
         if self._loaded is None:
             model, tokenizer = self._load()
+            self._weights = stored_format(self._name)  # once: of a hub id it asks the hub
             self._loaded = compute_in(model, self._compute_dtype), tokenizer
         if self._cut_for not in (None, _draw(point)):
             raise RuntimeError(
@@ -85,7 +86,7 @@ class PrunedModels:
     def precision(self) -> dict[str, str]:
         """How the weights were stored, and what the model computes in, for a result's provenance."""
         computed = str(self._loaded[0].dtype).removeprefix("torch.")
-        return {"weights_format": stored_format(self._name), "compute_dtype": computed}
+        return {"weights_format": self._weights, "compute_dtype": computed}
 
     def _score(self, point: Point, criterion: Criterion) -> dict[str, Tensor]:
         if _draw(point) not in self._scores:
