@@ -3,9 +3,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import logits, tiny_model
+from widthprune.widthprune.models import arithmetic
 
-from widthprune import WidthPruneError, arithmetic
-from widthprune.arithmetic import COMPUTE_DTYPES, compute_in, native
+from widthprune import WidthPruneError
+from widthprune.models.arithmetic import COMPUTE_DTYPES, compute_in, native
 
 
 @pytest.fixture

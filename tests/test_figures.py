@@ -4,10 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from widthprune.widthprune.report import figures
 
-from widthprune import WidthPruneError, figures, published
-from widthprune.results import sweep, tidy
-from widthprune.tasks import TASKS, headline
+from widthprune import WidthPruneError, published
+from widthprune.report.results import sweep, tidy
+from widthprune.report.tasks import TASKS, headline
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,24 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
+from widthprune.widthprune.commands import options
 
-from widthprune import WidthPruneError, options
+from widthprune import WidthPruneError
 from widthprune.__main__ import COMMANDS, main, make_parser
+from widthprune.commands.options import (
+    COUNT,
+    PERCENTAGE,
+    PRICE,
+    RATIO,
+    SECONDS,
+    SEED,
+    TOKENS,
+    Parser,
+    check_list,
+)
 from widthprune.efficiency.profiling import profile_model
-from widthprune.evaluate import evaluate
-from widthprune.grid import grid
-from widthprune.options import COUNT, PERCENTAGE, PRICE, RATIO, SECONDS, SEED, TOKENS, Parser, check_list
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.grid import grid
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan
 
@@ -295,7 +306,7 @@ def test_a_system_error_is_one_line(places, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "out/\nfile")
 
-    monkeypatch.setattr("widthprune.checkpoint.prune_checkpoint", full)
+    monkeypatch.setattr("widthprune.checkpoints.stream.prune_checkpoint", full)
     assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("widthprune: error: [Errno 28] No space left") and error.count("\n") == 1

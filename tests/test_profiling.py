@@ -5,7 +5,6 @@ import torch
 
 from widthprune import WidthPruneError, load_model, load_results
 from widthprune.__main__ import main
-from widthprune.architectures import random_model
 from widthprune.efficiency.generation_timing import TimedBatch, time_batch
 from widthprune.efficiency.profiling import (
     _aligned,
@@ -13,7 +12,8 @@ from widthprune.efficiency.profiling import (
     profile_prompts,
     time_metrics,
 )
-from widthprune.results import load_profiles
+from widthprune.models.architectures import random_model
+from widthprune.report.results import load_profiles
 
 SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)
 GENERATED = ["generated_latency_b1", "generated_throughput_b8"]

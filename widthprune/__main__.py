@@ -5,10 +5,8 @@ import sys
 from collections.abc import Iterable
 from importlib import import_module
 
-from .criteria import CRITERIA, REGISTRY, find_criterion
-from .errors import WidthPruneError, one_line
-from .interrupts import Interrupted, interruptible
-from .options import (
+from .commands.interrupts import Interrupted, interruptible
+from .commands.options import (
     COUNT,
     PERCENTAGE,
     RATIO,
@@ -26,7 +24,9 @@ from .options import (
     model_name,
     workload,
 )
-from .suites import SUITES
+from .criteria import CRITERIA, REGISTRY, find_criterion
+from .errors import WidthPruneError, one_line
+from .evaluation.suites import SUITES
 
 # Command -> the module ("": this one) and the function that add it.
 COMMANDS = {
@@ -155,13 +155,13 @@ def prune(options) -> None:
 def _way_to_prune(options):
     """The function that prunes, and its own arguments: tensor by tensor unless the whole model is needed."""
     if options.global_widths or find_criterion(options.criterion).needs_text:
-        from .saving import prune_loaded
+        from .checkpoints.loaded import prune_loaded
 
         looks = {"calibration": _calibration(options), "global_widths": options.global_widths}
         return prune_loaded, looks
     if options.calibration is not None:
         raise WidthPruneError(f"criterion {options.criterion} looks at no data: leave out --calibration")
-    from .checkpoint import prune_checkpoint
+    from .checkpoints.stream import prune_checkpoint
 
     return prune_checkpoint, {}
 
@@ -224,9 +224,9 @@ def add_evaluate(commands) -> None:
 
 
 def evaluate(options) -> None:
-    from .evaluate import evaluate
-    from .grid import PAPER_PCTS
-    from .tasks import headline
+    from .evaluation.evaluate import evaluate
+    from .evaluation.grid import PAPER_PCTS
+    from .report.tasks import headline
 
     _check_conflicts(options)
     table = evaluate(
@@ -379,7 +379,7 @@ def add_profile(commands) -> None:
 def profile(options) -> None:
     from .efficiency.profiling import profile_model
     from .efficiency.workloads import WORKLOADS
-    from .grid import PAPER_PCTS
+    from .evaluation.grid import PAPER_PCTS
 
     table = profile_model(
         options.model,

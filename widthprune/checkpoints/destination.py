@@ -17,8 +17,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import WidthPruneError
-from .interrupts import uninterrupted
+from ..commands.interrupts import uninterrupted
+from ..errors import WidthPruneError
 
 LOCK = re.compile(r"\.widthprune-([0-9a-f]{16})\.lock")
 CONTENT = "model"  # the one entry of a scratch folder

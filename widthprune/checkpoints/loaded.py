@@ -7,21 +7,21 @@ the first cut. Everything else goes through `prune_checkpoint`, in a few layers'
 from dataclasses import replace
 from pathlib import Path
 
-from .calibration import UNHEARD, Calibration, calibrate, check_length
+from ..calibration import UNHEARD, Calibration, calibrate, check_length
+from ..criteria import Criterion, check_across_layers, find_criterion
+from ..errors import WidthPruneError
+from ..mlps import check_layout, check_no_experts, find_mlps, text_fields
+from ..models.files import copy_beside
+from ..models.loading import load_model, load_tokenizer, local_directory, meta_model_of
+from ..pruning import unsaveable
+from ..variants.compensation import bias_changes
+from ..variants.global_widths import STACKED
+from ..variants.prune import prune_model
+from ..widths import find_widths
 from .cards import model_card
-from .checkpoint import check_disk, prune_checkpoint
-from .criteria import Criterion, check_across_layers, find_criterion
 from .destination import moved_into_place
-from .errors import WidthPruneError
-from .mlps import check_layout, check_no_experts, find_mlps, text_fields
-from .model_files import copy_beside
-from .models import load_model, load_tokenizer, local_directory, meta_model_of
 from .plans import Plan
-from .pruning import unsaveable
-from .variants.compensation import bias_changes
-from .variants.global_widths import STACKED
-from .variants.prune import prune_model
-from .widths import find_widths
+from .stream import check_disk, prune_checkpoint
 
 
 def prune_loaded(

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .criteria import find_criterion
-from .errors import WidthPruneError, remote_code_remedy
-from .layouts import MLP, check_family, find_layouts
-from .model_files import TOKENIZER, names_beside, read_object
+from ..criteria import find_criterion
+from ..errors import WidthPruneError, remote_code_remedy
+from ..layouts import MLP, check_family, find_layouts
+from ..models.files import TOKENIZER, names_beside, read_object
+from ..widths import FIELDS, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 from .shards import Stored, read_headers
-from .widths import FIELDS, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
 NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"

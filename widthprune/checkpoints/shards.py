@@ -12,8 +12,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from .errors import WidthPruneError, first_line, pickle_remedy
-from .model_files import INDEX, own_file, read_object
+from ..errors import WidthPruneError, first_line, pickle_remedy
+from ..models.files import INDEX, own_file, read_object
 
 CHUNK = 16 * 2**20  # bytes copied at a time
 

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..criteria import find_criterion
+from ..errors import WidthPruneError, first_line
+from ..layouts import MLP, Part
+from ..models.files import INDEX, copy_beside
+from ..models.packaged import PACKAGED
 from .cards import model_card
-from .criteria import find_criterion
 from .destination import check_destination, existing_parent, moved_into_place, sweep
-from .errors import WidthPruneError, first_line
-from .layouts import MLP, Part
-from .model_files import INDEX, copy_beside
-from .packaged import PACKAGED
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
 from .shards import Stored, copy_bytes, create_file, read_into, write_from
 
@@ -121,7 +121,7 @@ def _local(src: str | Path) -> Path:
             return Path(src)
     except OSError as error:
         raise WidthPruneError(f"{str(src)[:80]!r} cannot be read ({error.strerror})") from None
-    from .models import local_directory
+    from ..models.loading import local_directory
 
     return Path(local_directory(str(src)))
 
@@ -143,8 +143,8 @@ def _name(target: Mapping) -> str:
 
 def _check_config(checkpoint: Checkpoint, planned) -> None:
     """Refuse if transformers, given the pruned config, would build other MLPs than will be written."""
-    from .mlps import check_layout
-    from .models import meta_model_of
+    from ..mlps import check_layout
+    from ..models.loading import meta_model_of
 
     for _, sizes, changes in planned:
         written = {(m.layer, m.kind, m.experts, m.hidden_size, sizes[m.name]) for m in checkpoint.mlps}
@@ -224,8 +224,8 @@ def _prune(checkpoint: Checkpoint, mlp: MLP, expert, targets: list[Target], crit
     """Read, score, slice and write one MLP or expert; the number of bytes read."""
     import torch
 
-    from .scores import check_output, kept_indices, mlp_seed, score_mlp
-    from .slicing import neuron_rows, slice_part
+    from ..scores import check_output, kept_indices, mlp_seed, score_mlp
+    from ..slicing import neuron_rows, slice_part
 
     parts = mlp.of_expert(expert)
     tensors = {part: _read(_slab(checkpoint.tensors[part.tensor], part, expert)) for part in parts}

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .criteria import find_criterion
-from .errors import WidthPruneError
-from .packaged import PACKAGED
+from ..criteria import find_criterion
+from ..errors import WidthPruneError
+from ..models.packaged import PACKAGED
 
 
 class Parser(argparse.ArgumentParser):
@@ -180,7 +180,7 @@ def criterion(text: str) -> str:
 def workload(text: str) -> str:
     """The name of a workload."""
     # Imported here, as its module needs torch, which a plan of pruning does not.
-    from .efficiency.workloads import find_workload
+    from ..efficiency.workloads import find_workload
 
     find_workload(text)
     return text

@@ -11,18 +11,18 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .arithmetic import check_compute_dtype
-from .calibration import Calibration
-from .criteria import GLOBAL, check_across_layers, criterion_of, find_criterion
-from .errors import WidthPruneError
+from ..calibration import Calibration
+from ..commands.options import check_model_name
+from ..criteria import GLOBAL, check_across_layers, criterion_of, find_criterion
+from ..errors import WidthPruneError
+from ..models.arithmetic import check_compute_dtype
+from ..models.loading import check_chat_template, model_revision, model_shape
+from ..report.provenance import record
+from ..report.results import find_run, run_path, run_rows, tidy, write_run
 from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
-from .models import check_chat_template, model_revision, model_shape
-from .options import check_model_name
-from .provenance import record
 from .pruned_models import PrunedModels
 from .readiness import check_data, check_evaluation, check_ready, check_results_dir
-from .results import find_run, run_path, run_rows, tidy, write_run
 from .samples import samples_path, write_samples
 from .suites import Benchmark, find_benchmarks
 
@@ -76,12 +76,12 @@ def evaluate(
     results_dir : str
         Where the results files are read and written.
     save_samples : bool
-        Write what the model answered to every item beside each result: see `widthprune.samples`. A
+        Write what the model answered to every item beside each result: see `widthprune.evaluation.samples`. A
         result that lacks it is measured again.
     dtype, device
         As for `load_model`. Log-probabilities are taken in float32 whatever the dtype.
     compute_dtype : str
-        The dtype of the arithmetic: see `widthprune.arithmetic.compute_in`. Part of a result's
+        The dtype of the arithmetic: see `widthprune.models.arithmetic.compute_in`. Part of a result's
         provenance, not of its settings: a result is found again whichever arithmetic made it.
     batch_size : int
         Rows at once where lm-eval's own code runs; the numbers do not depend on it beyond rounding.
@@ -91,7 +91,7 @@ def evaluate(
         Put each prompt as a user's turn into the tokenizer's chat template, and each example before it
         as a turn and its answer. The code released with the paper does not.
     backend : str
-        "hf" reads each prefix once, or by lm-eval's own class what cannot be read so (`widthprune.engines`
+        "hf" reads each prefix once, or by lm-eval's own class what cannot be read so (`widthprune.evaluation.engine.choice`
         says so in a line; the provenance names the engine). "stock" is lm-eval's own class for all.
         "vllm" on a machine that has it: each pruned model is then saved to a temporary directory and
         read by lm-eval's vLLM class.
@@ -300,7 +300,7 @@ class _Readers:
         return self._last[1]
 
     def _hf(self, model, tokenizer, batch_size, max_length):
-        from .engines import StockLM, choose
+        from .engine.choice import StockLM, choose
 
         options = dict(batch_size=batch_size, max_length=max_length, softmax_dtype="float32")
         if self._engine is None:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .criteria import GLOBAL, find_criterion
-from .options import PERCENTAGE, RATIO, check_list
-from .sizes import expansion_ratio, kept_size
+from ..commands.options import PERCENTAGE, RATIO, check_list
+from ..criteria import GLOBAL, find_criterion
+from ..sizes import expansion_ratio, kept_size
 
 PAPER_PCTS = (0, 10, 20, 30, 40, 50, 60)
 

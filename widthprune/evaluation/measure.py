@@ -10,8 +10,8 @@ from unittest import mock
 import numpy as np
 from scipy import stats
 
-from .errors import WidthPruneError
-from .results import METRIC_FIELDS
+from ..errors import WidthPruneError
+from ..report.results import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
 

@@ -2,14 +2,14 @@
 
 from torch import Tensor, nn
 
-from .arithmetic import compute_in
-from .calibration import Calibration, calibrate
-from .criteria import Criterion, criterion_of
+from ..calibration import Calibration, calibrate
+from ..criteria import Criterion, criterion_of
+from ..mlps import find_mlps
+from ..models.arithmetic import compute_in
+from ..models.loading import load_model, stored_format
+from ..scores import kept_indices, score_model
+from ..variants.prune import prune_model
 from .grid import Point
-from .mlps import find_mlps
-from .models import load_model, stored_format
-from .scores import kept_indices, score_model
-from .variants.prune import prune_model
 
 
 class PrunedModels:
@@ -25,7 +25,7 @@ class PrunedModels:
     name, dtype, device
         As for `load_model`; the model is loaded with the first point.
     compute_dtype : str
-        As for `widthprune.arithmetic.compute_in`.
+        As for `widthprune.models.arithmetic.compute_in`.
     seed : int
         Draws neurons where the point names no draw.
     calibration : Calibration, optional

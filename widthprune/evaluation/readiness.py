@@ -11,11 +11,20 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from .errors import WidthPruneError
-from .models import check_placement, load_tokenizer, local_directory
-from .options import COUNT, SEED, TOKENS, Number, check_list, check_model_name, check_writable, nearest
-from .packaged import PACKAGED
-from .shards import read_headers
+from ..checkpoints.shards import read_headers
+from ..commands.options import (
+    COUNT,
+    SEED,
+    TOKENS,
+    Number,
+    check_list,
+    check_model_name,
+    check_writable,
+    nearest,
+)
+from ..errors import WidthPruneError
+from ..models.loading import check_placement, load_tokenizer, local_directory
+from ..models.packaged import PACKAGED
 from .suites import Benchmark
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import WidthPruneError
-from .results import SETTINGS, public_name, read_run, result_files, run_path, write_atomically
+from ..errors import WidthPruneError
+from ..report.results import SETTINGS, public_name, read_run, result_files, run_path, write_atomically
 
 SUFFIX = ".samples.json.gz"
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import yaml
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 
-POCKET = Path(__file__).parent / "pocket"
+POCKET = Path(__file__).parents[1] / "pocket"
 
 # Suite -> task -> examples in the prompt (paper, section 3.3).
 SUITES = {

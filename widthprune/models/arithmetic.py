@@ -11,7 +11,7 @@ from functools import cache
 import psutil
 import torch
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 
 COMPUTE_DTYPES = ("auto", "weights", "float32", "bfloat16", "float16")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 
 INDEX = "model.safetensors.index.json"
 # Every name that a tokenizer of transformers reads; a test compares.

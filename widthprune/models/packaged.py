@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 
 
 @dataclass(frozen=True)

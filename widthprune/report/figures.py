@@ -1,7 +1,7 @@
 """Figures: functions from a tidy table to Axes. Published and measured tables are drawn alike.
 
 Each takes an optional ``ax`` (or ``axes``), draws, and returns it. Nothing is computed here that
-`widthprune.stats` has not named.
+`widthprune.report.stats` has not named.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from .criteria import REGISTRY
-from .errors import WidthPruneError
+from ..criteria import REGISTRY
+from ..errors import WidthPruneError
 from .floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline
@@ -30,7 +30,7 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
     Parameters
     ----------
     table : DataFrame
-        Results of one model under one criterion (see `widthprune.results.sweep`), 0% included.
+        Results of one model under one criterion (see `widthprune.report.results.sweep`), 0% included.
     floors : mapping of task to named values, optional
         From `widthprune.audit.floors.floor_lines`: lines of the benchmark's colour that end in its marker,
         dotted for the blind floor and dash-dotted for the prompt-reading one.

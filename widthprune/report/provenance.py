@@ -61,7 +61,7 @@ def clock_mhz(device: str | torch.device) -> float | None:
 def git_commit() -> str:
     """Commit of the checkout this package runs from, ``+dirty`` when it differs; empty outside one."""
     # From a notebook of a repository of their own, the caller's commit would be the wrong one.
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     if not (here.parent / ".git").exists():
         return ""
     try:

@@ -4,7 +4,7 @@ from importlib import resources
 
 import pandas as pd
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 from .results import COLUMNS
 
 # Table -> the place in the paper (arXiv 2512.22671) that its rows come from.
@@ -40,9 +40,7 @@ def published(table: str) -> pd.DataFrame:
     if table not in TABLES:
         raise WidthPruneError(f"table must be one of {', '.join(TABLES)}, got {table!r}")
     with (
-        resources.files(__package__)
-        .joinpath("published_tables", f"{table}.csv")
-        .open(encoding="utf-8") as file
+        resources.files("widthprune.published_tables").joinpath(f"{table}.csv").open(encoding="utf-8") as file
     ):
         rows = pd.read_csv(file)
     rows["source"] = "published"

@@ -4,7 +4,7 @@ A run is one task evaluated on one pruned model. Its file holds ``settings`` (ev
 change the numbers), ``metrics`` (the numbers) and ``provenance`` (where and when). The file's name
 carries a hash of the settings, so a rerun with the same settings finds its result and a rerun with
 any other setting cannot be taken for it. results/README.md says what each field means, and
-`widthprune.schema` what it may hold: a file that it refuses is neither written nor read.
+`widthprune.report.schema` what it may hold: a file that it refuses is neither written nor read.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .criteria import criterion_of
-from .errors import WidthPruneError
+from ..criteria import criterion_of
+from ..errors import WidthPruneError
+from ..models.packaged import PACKAGED
 from .escaping import as_line
-from .packaged import PACKAGED
 
 SCHEMA = 1
 MOST_BYTES = 1_000_000  # of a file; the largest that was measured has 5,000

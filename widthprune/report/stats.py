@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 from .results import SAME_KIND
 from .tasks import TASKS, headline
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
+from ..models.packaged import weights_format
 from .escaping import as_html
-from .packaged import weights_format
 from .tasks import TASKS, headline
 
 

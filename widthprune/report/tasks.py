@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from .errors import WidthPruneError
+from ..errors import WidthPruneError
 from .escaping import as_myst
 
 # In this order wherever they are counted. Chapters and ledger share them.

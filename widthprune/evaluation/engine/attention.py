@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from .errors import WidthPruneError
+from ...errors import WidthPruneError
 
 NAME = "widthprune_shared"
 ORDINARY = AttentionInterface()["sdpa"]

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from .errors import first_line
+from ...errors import first_line
 from .stock import StockLM
 
 # Rotary angles that follow from a token's place alone; "dynamic" and "longrope" look at the whole text.

@@ -2,7 +2,7 @@
 
 `transformers` generates a batch until its last row has ended, and copies the whole cache to append a
 token. Here a row leaves the batch when it ends, the cache is allocated once, and what prompts begin
-with in common is read and held once (`widthprune.attention`). The tokens are those of
+with in common is read and held once (`widthprune.evaluation.engine.attention`). The tokens are those of
 ``model.generate(do_sample=False)`` up to ties within rounding: a test compares the two.
 """
 
@@ -91,7 +91,7 @@ def generate(
     Parameters
     ----------
     model : PreTrainedModel
-        One to which `widthprune.engines.objection` has none.
+        One to which `widthprune.evaluation.engine.choice.objection` has none.
     prompts : sequence of token sequences
         Each begins with ``prefix`` and has at least one token after it.
     max_new_tokens : int

@@ -3,8 +3,8 @@
 Multiple choice asks a model for the likelihood of several answers after one question, and few-shot
 tasks put the same examples before every question. lm-eval reads each pair of question and answer in
 full; here the examples are read once per task, a question once, and then only the answers. Generation
-reads the examples once too, and goes on in large batches (`widthprune.decoding`). A processor's threads
-read several texts side by side (`widthprune.threads`). The results are those of
+reads the examples once too, and goes on in large batches (`widthprune.evaluation.engine.decoding`). A processor's threads
+read several texts side by side (`widthprune.evaluation.engine.threads`). The results are those of
 `lm_eval.models.huggingface.HFLM` up to rounding: a test compares the two.
 """
 
@@ -42,7 +42,7 @@ CACHED = 2**21  # of these, how many are turned into probabilities at once
 class PrefixLM(StockLM):
     """`HFLM` with prefix sharing for log-likelihoods and greedy generation, and perplexity in chunks.
 
-    For models that `widthprune.engines` lets it read. Generation that samples goes through `HFLM` unchanged.
+    For models that `widthprune.evaluation.engine.choice` lets it read. Generation that samples goes through `HFLM` unchanged.
     """
 
     engine = "prefix"

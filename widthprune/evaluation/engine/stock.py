@@ -2,7 +2,7 @@
 
 from lm_eval.models.huggingface import HFLM
 
-from .errors import WidthPruneError
+from ...errors import WidthPruneError
 
 
 class StockLM(HFLM):

@@ -13,9 +13,9 @@ from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from widthprune import WidthPruneError
-from widthprune.engines import choose, difference, objection
-from widthprune.prefix_lm import PrefixLM
-from widthprune.stock import StockLM
+from widthprune.evaluation.engine.choice import choose, difference, objection
+from widthprune.evaluation.engine.prefix_lm import PrefixLM
+from widthprune.evaluation.engine.stock import StockLM
 
 BIG = dict(vocab_size=300, max_position_embeddings=512)
 LONG = dict(rope_type="longrope", short_factor=[1.0] * 4, long_factor=[2.0] * 4, rope_theta=10000.0)
@@ -153,11 +153,11 @@ def test_rounding_is_no_difference(family, dtype):
         ("transformers.DynamicCache", "get_seq_length"),
         ("transformers.cache_utils.DynamicLayer", "batch_select_indices"),
         ("lm_eval.models.huggingface.HFLM", "tok_batch_encode"),
-        ("widthprune.prefix_lm", "PrefixLM"),
-        ("widthprune.prefix_lm", "normalize_gen_kwargs"),
-        ("widthprune.prefix_lm", "postprocess_generated_text"),
-        ("widthprune.prefix_lm", "handle_stop_sequences"),
-        ("widthprune.engines.torch.Tensor", "_version"),
+        ("widthprune.evaluation.engine.prefix_lm", "PrefixLM"),
+        ("widthprune.evaluation.engine.prefix_lm", "normalize_gen_kwargs"),
+        ("widthprune.evaluation.engine.prefix_lm", "postprocess_generated_text"),
+        ("widthprune.evaluation.engine.prefix_lm", "handle_stop_sequences"),
+        ("widthprune.evaluation.engine.choice.torch.Tensor", "_version"),
     ],
 )
 def test_the_way_out_where_a_name_is_gone(gone, monkeypatch, capsys):
@@ -167,7 +167,7 @@ def test_the_way_out_where_a_name_is_gone(gone, monkeypatch, capsys):
     def absent(*args, **kwargs):
         raise AttributeError(name)
 
-    if where.startswith("widthprune.prefix_lm") and name == "PrefixLM":
+    if where.startswith("widthprune.evaluation.engine.prefix_lm") and name == "PrefixLM":
         monkeypatch.delattr(f"{where}.{name}")
     else:
         monkeypatch.setattr(f"{where}.{name}", property(absent) if name.startswith("_") else absent)

@@ -12,11 +12,13 @@ import torch
 from conftest import CONFIGS, SMALL, logits, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig
+from widthprune.widthprune.checkpoints import shards
+from widthprune.widthprune.models import loading as models
 
-from widthprune import CRITERIA, WidthPruneError, models, prune_model, shards
-from widthprune.architectures import meta_model
-from widthprune.checkpoint import INDEX, prune_checkpoint
-from widthprune.plans import NO_TOKENIZER
+from widthprune import CRITERIA, WidthPruneError, prune_model
+from widthprune.checkpoints.plans import NO_TOKENIZER
+from widthprune.checkpoints.stream import INDEX, prune_checkpoint
+from widthprune.models.architectures import meta_model
 
 
 def tensors_of(directory):
@@ -240,7 +242,7 @@ def test_each_tensor_is_read_once_for_all_ratios(tmp_path, monkeypatch):
         reads.append(stored.nbytes)
         shards.read_into(stored, buffer)
 
-    monkeypatch.setattr("widthprune.checkpoint.read_into", read_into)
+    monkeypatch.setattr("widthprune.checkpoints.stream.read_into", read_into)
     prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=[10, 20, 30], progress=False)
     assert sum(reads) == sum(p.nbytes for n, p in model.named_parameters() if ".mlp." in n)
 
@@ -475,7 +477,7 @@ def test_a_disk_that_fills_up_meanwhile(tmp_path, monkeypatch):
     def full(stored, data):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("widthprune.checkpoint.write_from", full)
+    monkeypatch.setattr("widthprune.checkpoints.stream.write_from", full)
     with pytest.raises(WidthPruneError, match="No space left on device"):
         prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=40, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig, Pre
 from widthprune import CALIBRATED, WidthPruneError, calibrate, load_model, prune_model
 from widthprune.__main__ import main
 from widthprune.calibration import Calibration
-from widthprune.checkpoint import prune_checkpoint
-from widthprune.saving import prune_loaded
+from widthprune.checkpoints.loaded import prune_loaded
+from widthprune.checkpoints.stream import prune_checkpoint
 
 OWN = ["the question and the answer", "of the test"]
 

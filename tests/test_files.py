@@ -6,7 +6,7 @@ import pytest
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING
 
 from widthprune import WidthPruneError
-from widthprune.model_files import TOKENIZER, copy_beside, names_beside, own_file, read_object
+from widthprune.models.files import TOKENIZER, copy_beside, names_beside, own_file, read_object
 
 COPIED = [
     "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "merges.txt",
