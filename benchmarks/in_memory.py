@@ -20,8 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from widthprune import prune_model, score_neurons
+from widthprune.architectures import paper_config
 from widthprune.mlps import find_mlps, input_weights
-from widthprune.models.architectures import paper_config
 
 
 def main():

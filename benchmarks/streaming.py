@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from widthprune.models.architectures import meta_model, paper_config
+from widthprune.architectures import meta_model, paper_config
 
 # VmHWM, the largest resident size since exec, in kB. getrusage would start from the parent's.
 PRUNE = """

@@ -1,7 +1,7 @@
 import pytest
 
 from widthprune import WidthPruneError, kept_size, published
-from widthprune.models.architectures import SHAPES, count_parameters, meta_model, paper_config
+from widthprune.architectures import SHAPES, count_parameters, meta_model, paper_config
 
 ROWS = list(published("architectures").itertuples())
 

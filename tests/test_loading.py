@@ -15,8 +15,8 @@ from transformers import MambaConfig, MambaForCausalLM
 from widthprune.widthprune.models import loading as models
 
 from widthprune import WidthPruneError, load_model
+from widthprune.architectures import meta_model, paper_config
 from widthprune.mlps import check_layout
-from widthprune.models.architectures import meta_model, paper_config
 from widthprune.models.files import INDEX
 from widthprune.models.packaged import PackagedModel
 

@@ -5,6 +5,7 @@ import torch
 
 from widthprune import WidthPruneError, load_model, load_results
 from widthprune.__main__ import main
+from widthprune.architectures import random_model
 from widthprune.efficiency.generation_timing import TimedBatch, time_batch
 from widthprune.efficiency.profiling import (
     _aligned,
@@ -12,7 +13,6 @@ from widthprune.efficiency.profiling import (
     profile_prompts,
     time_metrics,
 )
-from widthprune.models.architectures import random_model
 from widthprune.report.results import load_profiles
 
 SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)

@@ -16,9 +16,9 @@ from widthprune.widthprune.checkpoints import shards
 from widthprune.widthprune.models import loading as models
 
 from widthprune import CRITERIA, WidthPruneError, prune_model
+from widthprune.architectures import meta_model
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
-from widthprune.models.architectures import meta_model
 
 
 def tensors_of(directory):

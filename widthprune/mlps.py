@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from .architectures import meta_model
 from .errors import WidthPruneError, first_line
 from .layouts import MLP, Part, check_family, find_layouts
-from .models.architectures import meta_model
 from .slicing import neuron_rows
 from .widths import hidden_size
 

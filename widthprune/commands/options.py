@@ -176,16 +176,6 @@ def criterion(text: str) -> str:
     return find_criterion(text).name
 
 
-@argument
-def workload(text: str) -> str:
-    """The name of a workload."""
-    # Imported here, as its module needs torch, which a plan of pruning does not.
-    from ..efficiency.workloads import find_workload
-
-    find_workload(text)
-    return text
-
-
 def _no_model(name: str) -> str:
     """Why a name is certainly no model, and what to name instead; empty if it may be one."""
     if "://" in name:

@@ -13,13 +13,13 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoConfig
 
+from ..architectures import SHAPES, paper_config, random_model
 from ..commands.options import COUNT, SECONDS, SEED, check_list, check_model_name
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..evaluation.grid import PAPER_PCTS, Point, grid
 from ..evaluation.pruned_models import PrunedModels
 from ..evaluation.readiness import check_arithmetic, check_numbers, check_results_dir
-from ..models.architectures import SHAPES, paper_config, random_model
 from ..models.loading import local_directory, model_revision, model_shape
 from ..report.provenance import clock_mhz, device_name, record
 from ..report.results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_path, run_rows, tidy, write_run

@@ -55,6 +55,7 @@ SUITES = {
         "pocket_instructions": 0,
     },
 }
+KNOWN_TASKS = (*SUITES["paper"], *SUITES["pocket"])
 
 # Where lm-eval keeps the official task files: reading these folders alone saves reading all 11,000.
 _OFFICIAL = {

@@ -20,10 +20,10 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from ..architectures import meta_model
 from ..errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
-from .architectures import meta_model
 from .files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
 from .packaged import PACKAGED, weights_format
 
