@@ -20,9 +20,9 @@ import torch
 import transformers
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from widthprune.widthprune.evaluation.engine import prefix_lm
 
 from widthprune.errors import first_line
+from widthprune.evaluation.engine import prefix_lm
 from widthprune.evaluation.engine.choice import choose
 from widthprune.evaluation.engine.prefix_lm import PrefixLM
 

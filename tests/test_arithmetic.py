@@ -3,9 +3,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import logits, tiny_model
-from widthprune.widthprune.models import arithmetic
 
 from widthprune import WidthPruneError
+from widthprune.models import arithmetic
 from widthprune.models.arithmetic import COMPUTE_DTYPES, compute_in, native
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from widthprune.widthprune.evaluation.engine import attention
 
 from widthprune import WidthPruneError
+from widthprune.evaluation.engine import attention
 from widthprune.evaluation.engine.attention import Parts, attend
 
 

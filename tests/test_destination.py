@@ -10,9 +10,9 @@ import time
 import pytest
 from conftest import tiny_model
 from processes import start
-from widthprune.widthprune.checkpoints import destination
 
 from widthprune import WidthPruneError
+from widthprune.checkpoints import destination
 from widthprune.checkpoints.destination import check_destination, moved_into_place, sweep
 from widthprune.checkpoints.loaded import prune_loaded
 from widthprune.checkpoints.stream import prune_checkpoint

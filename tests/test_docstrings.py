@@ -4,10 +4,10 @@ import inspect
 import re
 
 import pytest
-from widthprune.widthprune.evaluation import grid
 
 import widthprune
 from widthprune import criteria, pruning, scores, widths
+from widthprune.evaluation import grid
 from widthprune.variants import compensation, global_widths
 
 # A line says all of these; results have a page of their own.

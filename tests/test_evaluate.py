@@ -10,10 +10,10 @@ import pytest
 from conftest import tiny_model
 from pandas.testing import assert_frame_equal
 from transformers import AutoTokenizer
-from widthprune.widthprune.evaluation import evaluate as evaluate_module
 
 from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
+from widthprune.evaluation import evaluate as evaluate_module
 from widthprune.evaluation.evaluate import evaluate
 from widthprune.evaluation.grid import grid
 from widthprune.report.results import one_sweep, stored_sweeps

@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from widthprune.widthprune.report import figures
 
 from widthprune import WidthPruneError, published
+from widthprune.report import figures
 from widthprune.report.results import sweep, tidy
 from widthprune.report.tasks import TASKS, headline
 

@@ -12,11 +12,11 @@ from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file
 from transformers import MambaConfig, MambaForCausalLM
-from widthprune.widthprune.models import loading as models
 
 from widthprune import WidthPruneError, load_model
 from widthprune.architectures import meta_model, paper_config
 from widthprune.mlps import check_layout
+from widthprune.models import loading as models
 from widthprune.models.files import INDEX
 from widthprune.models.packaged import PackagedModel
 

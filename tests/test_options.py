@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM
-from widthprune.widthprune.commands import options
 
 from widthprune import WidthPruneError
 from widthprune.__main__ import COMMANDS, main, make_parser
+from widthprune.commands import options
 from widthprune.commands.options import (
     COUNT,
     PERCENTAGE,

@@ -6,8 +6,8 @@ from conftest import tiny_model
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
-from widthprune.widthprune.evaluation.engine import attention, decoding
 
+from widthprune.evaluation.engine import attention, decoding
 from widthprune.evaluation.engine.prefix_lm import MIN_SHARED, PrefixLM, _by_prefix
 from widthprune.evaluation.engine.threads import readers
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import logits
-from widthprune.widthprune.evaluation import pruned_models
 
 from widthprune import calibrate, load_model, prune_model
 from widthprune.calibration import Calibration
 from widthprune.criteria import GLOBAL, criterion_of
+from widthprune.evaluation import pruned_models
 from widthprune.evaluation.grid import grid
 from widthprune.evaluation.pruned_models import PrunedModels
 

@@ -12,13 +12,13 @@ import torch
 from conftest import CONFIGS, SMALL, logits, tiny_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditionalGeneration, LlamaConfig
-from widthprune.widthprune.checkpoints import shards
-from widthprune.widthprune.models import loading as models
 
 from widthprune import CRITERIA, WidthPruneError, prune_model
 from widthprune.architectures import meta_model
+from widthprune.checkpoints import shards
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
+from widthprune.models import loading as models
 
 
 def tensors_of(directory):

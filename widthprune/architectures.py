@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
-from ..errors import WidthPruneError
+from .errors import WidthPruneError
 
 # Shapes from the public config files of the models (paper, section 3.1); gated weights are not needed.
 _LLAMA_3_2 = dict(

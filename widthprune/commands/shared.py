@@ -14,7 +14,7 @@ def add_model(command) -> None:
     )
 
 
-def addcalibration_of(command) -> None:
+def add_calibration(command) -> None:
     command.add_argument(
         "--calibration",
         type=existing_file,
