@@ -23,6 +23,7 @@ from widthprune.commands.options import (
     Parser,
     check_list,
 )
+from widthprune.efficiency.command import workload
 from widthprune.efficiency.profiling import profile_model
 from widthprune.evaluation.evaluate import evaluate
 from widthprune.evaluation.grid import grid
@@ -48,7 +49,7 @@ INVALID = {
     options.existing_file: [*NO_PATH, "/dev/null", "nowhere", "FOLDER"],
     options.file_to_write: [*NO_PATH, "FOLDER", "/proc/nowhere/floors.csv"],
     options.criterion: NO_NAME,
-    options.workload: NO_NAME,
+    workload: NO_NAME,
     options.model_name: ["", " ", "a\nb", "https://example.org/acme/tiny", "FILE", "/dev/null", "FOLDER"],
 }
 # Texts whose meaning the command itself looks up.
@@ -164,7 +165,7 @@ def test_every_option_refuses_what_it_must_not_be(command, places, tmp_path, cap
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_several_values_takes_each_once(command, places, tmp_path, capsys):
     good = {COUNT: "3", SEED: "3", PERCENTAGE: "30", RATIO: "2", options.criterion: "PPM"}
-    good |= {options.workload: "generated_latency_b1"}
+    good |= {workload: "generated_latency_b1"}
     for action in actions(command):
         if action.nargs not in ("+", "*"):
             continue
