@@ -45,15 +45,18 @@ def _room(module: str) -> str:
 
 def order(imports: dict[str, set[str]]) -> list[str]:
     """The rooms, each after those it imports."""
-    return sorted(imports, key=lambda room: (_level(imports)(room), room))
+    return sorted(imports, key=lambda room: (levels(imports)[room], room))
 
 
-def _level(imports):
+def levels(imports: dict[str, set[str]]) -> dict[str, int]:
+    """Room -> its row from below: as high as those that import it let it be."""
+
     @cache
-    def level(room: str) -> int:
-        return 1 + max((level(used) for used in imports[room] if used in imports), default=-1)
+    def depth(room: str) -> int:
+        return 1 + max((depth(other) for other in imports if room in imports[other]), default=-1)
 
-    return level
+    lowest = max(map(depth, imports))
+    return {room: lowest - depth(room) for room in imports}
 
 
 def without_implied(imports: dict[str, set[str]]) -> list[tuple[str, str]]:
@@ -84,11 +87,9 @@ def docstring(room: str) -> str:
 
 def drawing(imports: dict[str, set[str]]) -> str:
     """The rooms as an SVG picture in the page's own colours; each row imports from the rows below."""
-    level = _level(imports)
-    rows = [
-        [room for room in order(imports) if level(room) == i] for i in range(1 + max(map(level, imports)))
-    ]
-    width = max(map(len, rows)) * (BOX[0] + GAP[0]) + GAP[0]
+    level = levels(imports)
+    rows = [[room for room in order(imports) if level[room] == i] for i in range(1 + max(level.values()))]
+    width = max(map(len, rows)) * (BOX[0] + GAP[0]) + 3 * GAP[0]
     height = len(rows) * (BOX[1] + GAP[1])
     place = {
         room: (width / 2 + (i - (len(row) - 1) / 2) * (BOX[0] + GAP[0]), height - (j + 1) * (BOX[1] + GAP[1]) + GAP[1] / 2)
@@ -96,8 +97,8 @@ def drawing(imports: dict[str, set[str]]) -> str:
         for i, room in enumerate(row)
     }  # fmt: skip
     arrows = [
-        f'<line x1="{place[a][0]:g}" y1="{place[a][1] + BOX[1]:g}" x2="{place[b][0]:g}" y2="{place[b][1] - 3:g}" '
-        'stroke="currentColor" stroke-opacity="0.55" marker-end="url(#arrow)"/>'
+        f'<path d="{_way(place[a], place[b], level[a] - level[b] > 1)}" fill="none" stroke="currentColor" '
+        'stroke-opacity="0.6" marker-end="url(#arrow)"/>'
         for a, b in without_implied(imports)
     ]
     boxes = [
@@ -115,3 +116,13 @@ def drawing(imports: dict[str, set[str]]) -> str:
         '<path d="M0 0L8 4L0 8z" fill="currentColor"/></marker></defs>'
     )
     return "\n".join([head, *arrows, *boxes, "</svg>"])
+
+
+def _way(start: tuple[float, float], end: tuple[float, float], around: bool) -> str:
+    """An arrow's path from one box down to another, straight or around the boxes between them."""
+    (x, y), (to_x, to_y) = start, end
+    if not around:
+        return f"M{x:g} {y + BOX[1]:g}L{to_x:g} {to_y - 3:g}"
+    side = max(x, to_x) + BOX[0] / 2 + 2 * GAP[0]
+    y, to_y = y + BOX[1] / 2, to_y + BOX[1] / 2
+    return f"M{x + BOX[0] / 2:g} {y:g}C{side:g} {y:g} {side:g} {to_y:g} {to_x + BOX[0] / 2 + 3:g} {to_y:g}"
