@@ -161,7 +161,10 @@ class _Sweep:
     settings: Settings
     results_dir: str
     save_samples: bool
-    missing: dict[str, str] = field(init=False)
+    missing: dict[str, str] = field(init=False)  # task -> why it cannot be measured
+    asked: list[tuple[Point, Benchmark]] = field(init=False)
+    identities: list[dict] = field(init=False)  # of each asked: the settings of its results file
+    runs: list[dict | None] = field(init=False)  # of each asked: its result, where it is there
 
     def __post_init__(self):
         self.missing = {b.task: b.missing for b in self.benchmarks if b.missing}
