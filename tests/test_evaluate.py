@@ -251,8 +251,7 @@ def test_global_widths_are_results_of_their_own(language_model, tmp_path):
 
 SWEEP = """
 import resource, sys
-from widthprune.evaluation.evaluate import evaluate, evaluate_points
-from widthprune.evaluation.settings import Settings
+from widthprune.evaluation.evaluate import evaluate
 evaluate(sys.argv[1], ["pocket_facts"], pruning_pcts=[float(p) for p in sys.argv[3:]], limit=2, results_dir=sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
