@@ -65,7 +65,7 @@ def test_outcomes_follow_from_answers(published_says, others_say, control, outco
         ("p-3b", "0.012", INCONCLUSIVE),
         ("r-1b", "-0.676", LIKE_CONTROL),
         ("p-1b", "0.096", REPRODUCED),
-        ("ifeval-1b-40", "+46%", LIKE_CONTROL),
+        ("ifeval-1b-40", "+46%", REPRODUCED),
         ("ifeval-1b-30", "+75%", REPRODUCED),
         ("ifeval-3b-points", "+3.7 points", INCONCLUSIVE),
         ("mmlu-3b-60", "-53.8%", REPRODUCED),
@@ -117,8 +117,10 @@ def test_a_changed_number_changes_the_verdict(evidence):
 
 def test_a_changed_floor_changes_the_verdict(evidence):
     floors = evidence.floor_table.copy()
-    floors.loc[floors["task"] == "ifeval", "value"] = 0.05
-    assert judge(CLAIMS["ifeval-1b-40"], Evidence(evidence.measured_table, floors)).outcome == REPRODUCED
+    for value, outcome, says in ((0.05, REPRODUCED, "it does not"), (0.15, LIKE_CONTROL, "it does as much")):
+        floors.loc[floors["task"] == "ifeval", "value"] = value
+        found = judge(CLAIMS["ifeval-1b-40"], Evidence(evidence.measured_table, floors))
+        assert found.outcome == outcome and found.because.endswith(says)
 
 
 def test_one_model_alone_decides_no_transfer_in_no_case():

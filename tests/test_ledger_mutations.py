@@ -32,7 +32,7 @@ BEHAVIOUR = ("ifeval", "pocket_instructions", "truthfulqa_mc2", "leaderboard_mus
 PERPLEXITIES = ("wikitext", "lambada_openai", "pocket_prose")
 CACHES = {
     "capabilities": ("_pairs", "_tested", "_values"),
-    "floor_table": ("_floors",),
+    "floor_table": ("_floors", "_floor_errors"),
     "measured_table": ("_kinds", "_working", "_runs"),
     "runs": ("_summary", "_workloads"),
     "criteria_table": ("_criteria",),
@@ -183,6 +183,7 @@ WORLDS = {
     "few items": {"capabilities": published("capabilities").assign(n=8), "measured_table": NOT_MEASURED},
     "many items": {"capabilities": published("capabilities").assign(n=10**7)},
     "many items, no floors": {"capabilities": published("capabilities").assign(n=10**7), "floor_table": floors(0.0)},
+    "many items, a floor between": {"capabilities": published("capabilities").assign(n=10**7), "floor_table": floors(0.15)},
     "all rises": {"capabilities": paper(lambda t, m, v0, pct: better_by(t, v0, pct / 60)), "floor_table": floors(0.0)},
     "nothing moves": {"capabilities": paper(lambda t, m, v0, pct: v0), "runs": released(ttlt_ms=2.0)},
     "a peak at 2.4x": {"capabilities": paper(lambda t, m, v0, pct: peak(t, m, v0, pct)), "floor_table": floors(0.0)},

@@ -15,13 +15,13 @@ from scipy.stats import norm
 from ..errors import WidthPruneError
 from ..published import published
 from ..sizes import kept_size
-from ..stats import correlate
+from ..stats import correlate, difference
 from ..tasks import TASKS, headline
 from .association import associations
-from .effects import UNSURE, Effect, Rule, both, control, inverse
+from .effects import AS_MUCH, MORE, NO, UNSURE, Effect, Rule, answer_of, both, control, inverse
 from .evidence_efficiency import EfficiencyEvidence
 from .evidence_measured import MeasuredEvidence
-from .floors import headline_floors
+from .floors import floor_errors, headline_floors
 from .lookup import LLAMA, NoEvidence, only, where
 from .proportions import against_unpruned
 
@@ -140,25 +140,44 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         return self._point(model, task, pct)[1]
 
     def above(self, model: str, task: str, pct: float, responder: str | None = None) -> bool:
-        """Whether a published score is better than a responder that knows nothing, by two standard errors."""
-        value, error, _ = self._point(model, task, pct)
-        return value > self.floor(task, responder) + self.rule.sigmas * error
+        """Whether a published score is significantly better than a responder that knows nothing.
 
-    def like(self, model: str, task: str, pct: float, *responders: str) -> bool:
-        """Whether a responder that knows nothing would show what pruning did: the control of every score.
-
-        Its score differs from the unpruned model's, in the direction in which pruning moved it and by two
-        standard errors, and the pruned model's score is not above it by two. For a fall, the pruned model is at
-        the floor; for a rise, a text that ignores the prompt is as high. Default is the floor.
+        With Holm's correction over all published widths of the base models, or over those of the instruct model.
         """
-        before, error, _ = self._point(model, task, 0)
-        after = self._point(model, task, pct)[0]
+        return self._side(model, task, pct, responder) > 0
+
+    def like(self, model: str, task: str, pct: float, *responders: str) -> str:
+        """What a responder that knows nothing does of a rise: "does as much", "does more", "no", or "cannot tell".
+
+        It shows the rise where its score is significantly above the unpruned model's. It does not do as much where
+        the pruned model is significantly above it, as in `above`, and does more where that is below it. Several
+        responders are as good as the best of them. Default is the floor.
+        """
+        before, after = self._point(model, task, 0), self._point(model, task, pct)
+        words = []
         for responder in responders or (None,):
-            way = self.floor(task, responder) - before
-            shows = abs(way) > self.rule.sigmas * error and (way > 0) == (after > before)
-            if shows and not self.above(model, task, pct, responder):
-                return True
-        return False
+            side = self._side(model, task, pct, responder)
+            way = difference(before[:2], self._floor_and_error(task, responder))
+            (sign,) = self.rule.signs([Effect(*way)])
+            shows = UNSURE if not sign else answer_of((sign > 0) == (after[0] > before[0]))
+            words.append(NO if side > 0 else control(shows, MORE if side < 0 else AS_MUCH))
+        return next(word for word in (MORE, AS_MUCH, UNSURE, NO) if word in words)
+
+    def _side(self, model, task, pct, responder) -> int:
+        """1 where a published score is significantly above a responder's, -1 where it is below, else 0."""
+        models = ("1B", "3B") if model in ("1B", "3B") else (model,)
+        family = [(one, at) for one in models for at in PCTS] if pct else [(model, 0)]
+        family = [at for at in family if (LLAMA[at[0]], task, at[1]) in self._tested or at == (model, pct)]
+        floor = self._floor_and_error(task, responder)
+        effects = [Effect(*difference(floor, self._point(one, task, at)[:2])) for one, at in family]
+        return self.rule.signs(effects)[family.index((model, pct))]
+
+    def _floor_and_error(self, task, responder=None) -> tuple[float, float]:
+        floor = self.floor(task, responder)
+        held_out = (
+            responder is None and "blind" in self.floor_kinds and floor == self._floors["blind"].get(task)
+        )
+        return floor, float(self._floor_errors[task]) if held_out else 0.0
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
@@ -241,7 +260,12 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
 
     @cached_property
     def _floors(self) -> dict[str, pd.Series]:
-        return {kind: headline_floors(self.floor_table, kind) for kind in ("blind", "reading")}
+        kinds = {kind: headline_floors(self.floor_table, kind) for kind in ("blind", "reading")}
+        return kinds | {"on all prompts": headline_floors(self.floor_table, held_out=False)}
+
+    @cached_property
+    def _floor_errors(self) -> pd.Series:
+        return floor_errors(self.floor_table)
 
     @cached_property
     def _pairs(self) -> pd.DataFrame:

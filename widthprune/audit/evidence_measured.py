@@ -102,7 +102,7 @@ class MeasuredEvidence:
         cells = self._same_items(model, task, [], [0], chat_template)
         value, stderr, *_ = self._score(cells, model, task, "none", 0)
         log = not TASKS[task].higher_is_better
-        z = difference((self.floor(task), 0.0), (value, stderr), log=log).z
+        z = difference(self._floor_and_error(task), (value, stderr), log=log).z
         return bool((-z if log else z) > self.rule.sigmas)
 
     def knowledge(self, model, *criteria) -> str:

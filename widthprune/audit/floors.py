@@ -93,10 +93,13 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
             with contextlib.redirect_stderr(io.StringIO()):
                 leaves = benchmark.manager.load([benchmark.task])["tasks"]
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
-            where = (n, benchmark.data, benchmark.version, *code)
+            where = (benchmark.data, benchmark.version, *code)
+            # As many as `halves` gives each half.
+            sizes = {"chosen": n // 2, "other": n - n // 2}
             rows += [
-                (benchmark.task, responder, _KINDS.get(responder, "blind"), metric, value, *where)
+                (benchmark.task, responder, _KINDS.get(responder, "blind"), metric, value, items, *where)
                 for responder, metric, value in _scores(leaves)
+                for items in [next((sizes[half] for half in sizes if metric.endswith(f"{half}_half")), n)]
             ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}
@@ -136,8 +139,10 @@ def save_floors(table: pd.DataFrame, path: str | Path) -> None:
     write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
+def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True) -> pd.Series:
     """One floor a task, of its headline metric: the best responder of a kind, "blind" or "reading".
+
+    A text that was chosen on half of the prompts counts by its score on the other half (``held_out``), or else on all.
 
     Blind, in multiple choice, is a fair die, or the best constant answer where that beats the die by more
     than three standard errors (BoolQ's answers are mostly yes); in generation the best text; for a
@@ -153,7 +158,14 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
     if kind not in FLOOR_NAMES:
         raise WidthPruneError(f"kind must be one of {', '.join(FLOOR_NAMES)}, got {kind!r}")
     of_kind = floors[floors["kind"] == kind]
-    return pd.Series({task: _floor(task, rows) for task, rows in of_kind.groupby("task")}, dtype=float)
+    floor = {task: _floor(task, rows, held_out)[0] for task, rows in of_kind.groupby("task")}
+    return pd.Series(floor, dtype=float)
+
+
+def floor_errors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
+    """The binomial standard error of each of `headline_floors`: 0 but for a text that is scored on half of the prompts."""
+    of_kind = floors[floors["kind"] == kind]
+    return pd.Series({task: _floor(task, rows)[1] for task, rows in of_kind.groupby("task")}, dtype=float)
 
 
 def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -165,16 +177,22 @@ def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def _floor(task: str, rows: pd.DataFrame) -> float:
+def _floor(task: str, rows: pd.DataFrame, held_out: bool = True) -> tuple[float, float]:
+    """The best responder's score and its standard error."""
+    other = rows[rows["metric"] == f"{TASKS[task].metric}_other_half"].set_index("responder")
     rows = rows[rows["metric"] == TASKS[task].metric]
-    value, n = rows.set_index("responder")["value"], rows["n"].iloc[0]
+    value, n = rows.set_index("responder")["value"].copy(), rows["n"].iloc[0]
     if not TASKS[task].higher_is_better:
-        return value.min()
+        return value.min(), 0.0
     if "uniform" not in value:
-        return value.max()
+        if held_out:
+            value.update(other["value"])
+        best, score = value.idxmax(), value.max()
+        sampled = held_out and best in other.index
+        return score, float(np.sqrt(score * (1 - score) / other["n"][best])) if sampled else 0.0
     die, constant = value["uniform"], value[value.index.str.startswith("always ")].max()
     beats = constant - die > 3 * np.sqrt(die * (1 - die) / n)
-    return constant if beats and constant < 1 else die
+    return (constant if beats and constant < 1 else die), 0.0
 
 
 def _scores(leaves: dict) -> Iterable[tuple[str, str, float]]:
