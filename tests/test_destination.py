@@ -1,5 +1,6 @@
 """A directory written as a transaction: races, signals, kills, and what is not ours stays."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -61,7 +62,8 @@ def test_stopped_at_any_moment_nothing_is_left_and_a_rerun_heals(way, source, tm
         while child.is_alive() and not set(tmp_path.glob(".widthprune-*/model")) - old:
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.2))
-        os.kill(child.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(child.pid, number)
         child.join()
         if out.exists():  # it had ended
             assert content(out) == whole

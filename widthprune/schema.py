@@ -176,7 +176,7 @@ RANGES = {
     },
     "diagnostics": {
         r"distinct_[12]|empty|share_.+|answer_entropy|ece|confidence|flip_rate|mcnemar_p": (0, 1),
-        r"clustered_stderr": (0, 1),
+        r"(clustered|change)_stderr": (0, 1),
         r"words": (0, 1e6),
         r"word_entropy": (0, 64),  # bits
         r"kl_to_unpruned": (0, 1e6),  # nats
