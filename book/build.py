@@ -25,7 +25,7 @@ from widthprune.errors import WidthPruneError, one_line
 from widthprune.interrupts import Interrupted, interruptible
 from widthprune.options import Parser, folder_to_write
 from widthprune.reruns.notebooks import execute_notebook
-from widthprune.verdicts import OUTCOMES
+from widthprune.verdicts import OUTCOMES, collect
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
@@ -61,6 +61,9 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
     ledger = judge_all(ROOT / "results")
+    if differing := disagreements(ledger, sorted((stage / "notebooks").glob("*.ipynb"))):
+        print(f"book: no book was built, because {'; '.join(differing)}", file=sys.stderr)
+        return 1
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
     try:
@@ -135,6 +138,17 @@ def execute(source: Path, parameters: dict, stage: Path) -> bool:
         return False
     stamp.write_text(identity)
     return True
+
+
+def disagreements(ledger: list[Judged], executed: list[Path]) -> list[str]:
+    """Verdicts that an executed chapter shows and the front page does not: none, in a book that is built."""
+    front = {one.claim.id: one.outcome for one in ledger}
+    return [
+        f"{path.stem} calls {shown.id} {shown.outcome}, and the front page {front[shown.id]}"
+        for path in executed
+        for shown in collect(json.loads(path.read_text(encoding="utf-8")))
+        if shown.outcome != front[shown.id]
+    ]
 
 
 def ledger_page(ledger: list[Judged]) -> str:

@@ -26,9 +26,15 @@ def test_published_scores_changes_and_gaps():
     assert e.value("3B", "mmlu", 60) == 0.2589
     assert e.change("3B", "mmlu", 60) == pytest.approx(100 * (0.2589 / 0.5605 - 1))
     floor = e.floor("mmlu")
-    assert e.kept("3B", "mmlu", 10) == pytest.approx(100 * (0.4333 - floor) / (0.5605 - floor))
+    left = e.relative("3B", "mmlu", 10, above_floor=True)
+    assert left.change == pytest.approx((0.4333 - floor) / (0.5605 - floor) - 1)
+    x, y = 0.5605 - floor, 0.4333 - floor
+    dx, dy = (e.error("3B", "mmlu", pct) for pct in (0, 10))
+    assert left.stderr == pytest.approx(np.hypot(dy / x, y * dx / x**2))  # by propagation of errors
     assert e.gap("ifeval", 60) == pytest.approx(0)  # base and instruct model print the same 0.1368
     assert e.error("1B", "ifeval", 0) == pytest.approx((0.1035 * 0.8965 / 541) ** 0.5)
+    strict = e.relative("1B", "gsm8k", 40, "exact_match_strict")
+    assert strict.change == pytest.approx(0.0091 / 0.0637 - 1) and strict.n == 1319
 
 
 def test_criteria_and_shapes():

@@ -135,7 +135,8 @@ class MeasuredEvidence:
     def damage(self, model, criterion="PPM") -> str:
         """In words, at which widths the model is still better than word frequencies."""
         works, broken = (
-            ", ".join(f"{pct:g}" for pct in at) for at in (self.widths(model, criterion), self.broken(model, criterion))
+            ", ".join(f"{pct:g}" for pct in at)
+            for at in (self.widths(model, criterion), self.broken(model, criterion))
         )
         if not works and not broken:
             return "whether it is better than word frequencies was not measured"

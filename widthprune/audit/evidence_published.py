@@ -4,7 +4,6 @@ Published scores have binomial errors for the official number of items; the pape
 three benchmarks those that it gives are binomial.
 """
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -51,6 +50,10 @@ class PublishedEvidence:
     def peak(self, model: str, task: str) -> float:
         """The percentage of neurons removed at which a published score is highest."""
         return max((0, *PCTS), key=lambda pct: self.value(model, task, pct))
+
+    def error(self, model: str, task: str, pct: float) -> float:
+        """Binomial standard error of a published score, for the official number of items."""
+        return self._point(model, task, pct)[1]
 
     # Effects.
 

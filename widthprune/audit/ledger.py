@@ -234,7 +234,9 @@ class Ledger:
         if but:
             text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
         if numbers:
-            text += f". Of {_counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
+            text += (
+                f". Of {_counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
+            )
         words = [_opening(one.claim.claim) for one in right if one.claim.printed is None]
         return f"{text}{'. Reproduced is also: ' if words else ''}{'; '.join(words)}."
 
