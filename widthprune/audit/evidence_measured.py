@@ -63,7 +63,7 @@ class MeasuredEvidence:
     def better(self, model, task, one, other, pct, *, chat_template=False) -> Effect:
         """How much better one criterion's model is than another's, of which one at least still works."""
         if not any(pct in self.widths(model, name) for name in (one, other)):
-            raise NoEvidence(f"{model} at {pct:g}% is broken under {one} and {other}")
+            raise NoEvidence(f"no better than word frequencies at {pct:g}% under {one} and {other}")
         cells = self._same_items(model, task, [one, other], [0, pct], chat_template)
         scores = [self._score(cells, model, task, name, pct) for name in (other, one)]
         # Each was paired with the unpruned model, and not with the other.
