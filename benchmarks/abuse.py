@@ -33,7 +33,13 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 COUNTS = ("kills", "ended before", "wrong", "lost", "leftovers", "tracebacks", "healed")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["widthprune.saving", "widthprune.evaluate", "widthprune.prefix_lm"])
+CONTEXT.set_forkserver_preload(
+    [
+        "widthprune.checkpoints.loaded",
+        "widthprune.evaluation.evaluate",
+        "widthprune.evaluation.engine.prefix_lm",
+    ]
+)
 PROJECT = Path(__file__).parent.parent
 
 

@@ -18,14 +18,15 @@ import papermill
 import yaml
 from contributed import contributed_page, read_contributed
 from numbers_in_pages import compute_numbers, fill_pages
+from rooms import rooms_page
 
 from widthprune.audit.ledger import Judged, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html
+from widthprune.commands.interrupts import Interrupted, interruptible
+from widthprune.commands.options import Parser, folder_to_write
 from widthprune.errors import WidthPruneError, one_line
-from widthprune.interrupts import Interrupted, interruptible
-from widthprune.options import Parser, folder_to_write
+from widthprune.report.verdicts import OUTCOMES, collect
 from widthprune.reruns.notebooks import execute_notebook
-from widthprune.verdicts import OUTCOMES, collect
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
@@ -66,6 +67,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
         return 1
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
+    (stage / "book" / "rooms.md").write_text(rooms_page(), encoding="utf-8")
     try:
         # Before the page of strangers' results: what they write is never filled in.
         fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))

@@ -17,13 +17,13 @@ import yaml
 from build import ROOT, render
 from numbers_in_pages import compute_numbers, fill_pages
 
-from widthprune.escaping import as_line, as_myst
+from widthprune.report.escaping import as_line, as_myst
+from widthprune.report.results import load_results, public_name
+from widthprune.report.tables import criterion_labels, with_error
+from widthprune.report.tasks import TASKS, headline
+from widthprune.report.verdicts import collect
 from widthprune.reruns.plan import read_plan
 from widthprune.reruns.records import without_path
-from widthprune.results import load_results, public_name
-from widthprune.tables import criterion_labels, with_error
-from widthprune.tasks import TASKS, headline
-from widthprune.verdicts import collect
 
 BADGES = {
     "reproduced": "success",

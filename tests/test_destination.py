@@ -11,10 +11,11 @@ import pytest
 from conftest import tiny_model
 from processes import start
 
-from widthprune import WidthPruneError, destination
-from widthprune.checkpoint import prune_checkpoint
-from widthprune.destination import check_destination, moved_into_place, sweep
-from widthprune.saving import prune_loaded
+from widthprune import WidthPruneError
+from widthprune.checkpoints import destination
+from widthprune.checkpoints.destination import check_destination, moved_into_place, sweep
+from widthprune.checkpoints.loaded import prune_loaded
+from widthprune.checkpoints.stream import prune_checkpoint
 
 # Both ways to prune: tensor by tensor, and by way of the model in memory.
 WAYS = {"stream": ["--criterion", "PPM"], "memory": ["--criterion", "ACT", "--calibration-sequences", "4"]}

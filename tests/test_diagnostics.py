@@ -16,9 +16,9 @@ from widthprune.audit.diagnostics import (
     shortest_chosen,
     text_diagnostics,
 )
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.samples import load_samples
 from widthprune.reruns.contributions import find_problems
-from widthprune.samples import load_samples
 
 
 def test_texts_by_hand():

@@ -19,8 +19,8 @@ from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html, to_table
 from widthprune.audit.sensitivity import sensitivity
-from widthprune.results import tidy
-from widthprune.verdicts import OUTCOMES, Verdict
+from widthprune.report.results import tidy
+from widthprune.report.verdicts import OUTCOMES, Verdict
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -244,7 +244,9 @@ def test_models_that_disagree_decide_nothing_and_any_model_counts(evidence):
 def test_the_row_says_how_it_was_measured_and_where_the_model_works(ledger):
     protocol = ledger["ifeval-measured"].protocol
     assert re.search(r"gemma3-270m: no, IFEval \(.*100 items, without template, paired\)", protocol)
-    assert "better than word frequencies at 10, 20%, not at 30, 40, 50, 60%" in ledger["ifeval-measured"].damage
+    assert (
+        "better than word frequencies at 10, 20%, not at 30, 40, 50, 60%" in ledger["ifeval-measured"].damage
+    )
     assert "smollm2-135m-instruct: no answer" in protocol  # broken from 10% on
 
 
@@ -297,7 +299,11 @@ def shown_by(path, monkeypatch):
     exec(cell, {"results_dir": ROOT / "results", "Ledger": Ledger, "ledger": Ledger(ROOT / "results")})
     boxes = [one for one in shown if isinstance(one, Verdict)]
     tables = [one.data for one in shown if hasattr(one, "data") and isinstance(one.data, pd.DataFrame)]
-    rows = {row["id"]: (row["outcome"], row.get("found", "")) for table in tables for row in table.to_dict("records")}
+    rows = {
+        row["id"]: (row["outcome"], row.get("found", ""))
+        for table in tables
+        for row in table.to_dict("records")
+    }
     return boxes, rows, shown[-1].data
 
 
@@ -318,7 +324,9 @@ def test_a_chapter_shows_what_the_front_page_says_and_every_claim_is_shown_in_it
         for box in boxes:
             text = box._repr_mimebundle_()["text/markdown"]
             outcome, found = front_page[box.id]
-            assert text.startswith(f"**Verdict: {outcome}.** ") and box.measured.startswith(found.split(" (on ")[0])
+            assert text.startswith(f"**Verdict: {outcome}.** ") and box.measured.startswith(
+                found.split(" (on ")[0]
+            )
         for name, (outcome, found) in rows.items():
             assert front_page[name][0] == outcome and front_page[name][1].startswith(found)
         own = {name for name, claim in CLAIMS.items() if claim.chapter == path.stem}
@@ -344,7 +352,9 @@ def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, t
 
 
 @pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.measured])
-def test_a_measured_verdict_says_where_each_model_is_still_better_than_word_frequencies(evidence, ledger, name):
+def test_a_measured_verdict_says_where_each_model_is_still_better_than_word_frequencies(
+    evidence, ledger, name
+):
     asked = [model for model in evidence.models() if CLAIMS[name].only in model]
     shown = Ledger(ROOT / "results").verdict(name)._repr_mimebundle_()["text/markdown"]
     for model in asked:

@@ -8,9 +8,9 @@ import papermill
 import pytest
 
 from widthprune import WidthPruneError
+from widthprune.report.tasks import SUITES
 from widthprune.reruns.experiments import EXPERIMENTS
 from widthprune.reruns.plan import Request, make_plan, read_plan, write_plan
-from widthprune.suites import SUITES
 
 ROOT = Path(__file__).parent.parent
 TASKS = len(SUITES["pocket"])

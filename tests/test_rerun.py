@@ -19,10 +19,10 @@ import pytest
 
 from widthprune import load_results
 from widthprune.__main__ import main
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.report.tasks import SUITES
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan, write_plan
-from widthprune.suites import SUITES
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
@@ -33,7 +33,7 @@ TASKS = len(SUITES["pocket"])
 KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
 RATIOS = [2.2, 1.8] + [2.6, 2.5, 2.4, 2.3, 2.1, 2.0, 1.9, 1.7][: KILLS // 2]
 TINY = """
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
 measured = evaluate(model, "pocket", pruning_pcts=pruning_pcts, expansion_ratios=ratios, criteria=criteria,
                     limit=limit, seed=seed, results_dir=results_dir, device=device)
 print(len(measured))
@@ -275,7 +275,9 @@ def test_the_instruct_chapter_finds_all_that_a_plan_with_the_template_measures(
 ):
     """Whatever the suite: the chapter's own instructions are in the plan, and measured as it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("widthprune.suites.SUITES", SUITES | {"paper-instruct": {"pocket_facts": 0}})
+    monkeypatch.setattr(
+        "widthprune.evaluation.suites.SUITES", SUITES | {"paper-instruct": {"pocket_facts": 0}}
+    )
     asked = dict(ratios=(2.2,), suite="paper-instruct", experiments=("instruct",), limit=2)
     plan = make_plan(Request(chat_model, **asked, chat_template=True), ROOT, tmp_path / "measured")
     assert plan["notebooks"]["06_instruct"]["chat_template"] is True

@@ -4,10 +4,10 @@ import pytest
 from lm_eval.models.huggingface import HFLM
 
 from widthprune import load_model
-from widthprune.measure import measure
-from widthprune.prefix_lm import PrefixLM
-from widthprune.suites import SUITES, find_benchmarks
-from widthprune.tasks import TASKS
+from widthprune.evaluation.engine.prefix_lm import PrefixLM
+from widthprune.evaluation.measure import measure
+from widthprune.evaluation.suites import find_benchmarks
+from widthprune.report.tasks import SUITES, TASKS
 
 LIMIT = 4
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import binomtest, norm
 
-from ..stats import difference
+from ..report.stats import difference
 
 YES, NO, UNSURE = "yes", "no", "cannot tell"
 AS_MUCH, MORE = "does as much", "does more"  # answers about a control, beside "no" and "cannot tell"

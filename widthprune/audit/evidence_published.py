@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..stats import difference, relative_difference
-from ..tasks import TASKS, headline
+from ..report.stats import difference, relative_difference
+from ..report.tasks import TASKS, headline
 from .effects import AS_MUCH, MORE, NO, UNSURE, Effect, answer_of, control
 from .floors import floor_errors, headline_floors
 from .lookup import LLAMA, NoEvidence, only, where
-from .proportions import OFFICIAL_ITEMS, against_unpruned
+from .proportions import against_unpruned
 
 PCTS = range(10, 70, 10)
 BASE = ("1B", "3B")
@@ -139,7 +139,7 @@ class PublishedEvidence:
             return (max if TASKS[task].higher_is_better else min)(known)
         rows = where(self.floor_table, task=task, responder=responder, metric=TASKS[task].metric)
         value = only(rows, f"{task} of {responder}")
-        n, official = only(rows, f"{task} of {responder}", "n"), OFFICIAL_ITEMS.get(task, 0)
+        n, official = only(rows, f"{task} of {responder}", "n"), TASKS[task].items or 0
         sampled = responder != "uniform" and n < official
         return value, float(np.sqrt(value * (1 - value) * (1 / n - 1 / official))) if sampled else 0.0
 

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..commands.options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..models import check_chat_template, model_revision, model_shape
-from ..options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
-from ..readiness import check_arithmetic, check_data, check_numbers, check_ready
-from ..results import run_path, write_atomically
-from ..suites import SUITES, find_benchmarks, resolve
-from ..tasks import TASKS
+from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, check_ready
+from ..evaluation.suites import find_benchmarks, resolve
+from ..models.loading import check_chat_template, model_revision, model_shape
+from ..report.results import run_path, write_atomically
+from ..report.tasks import SUITES, TASKS
 from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters
 from .fingerprint import all_code, scoring_code
 
@@ -172,7 +172,7 @@ def _all_runs(request, notebooks, shape) -> list[Run]:
 
 
 def _jobs(request, runs, benchmarks) -> dict[str, dict]:
-    from ..evaluate import run_settings
+    from ..evaluation.evaluate import run_settings
 
     code = {pruned: scoring_code(pruned) for pruned in (False, True)}
     jobs = {}

@@ -5,8 +5,8 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 
-from ..provenance import versions
-from ..results import public_name
+from ..report.provenance import versions
+from ..report.results import public_name
 from .energy import total_energy
 
 PACKAGES = ("widthprune", "torch", "transformers", "lm_eval", "numpy", "snakemake", "papermill", "codecarbon")
@@ -22,7 +22,7 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
     jobs : mapping
         Name of each job to what it left: start, results measured and found, energy.
     runs : iterable
-        Every results file of the run, as `widthprune.results.read_run` gives it.
+        Every results file of the run, as `widthprune.report.results.read_run` gives it.
 
     Returns
     -------

@@ -12,10 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from ..criteria import REGISTRY
-from ..errors import WidthPruneError
-from ..interrupts import uninterrupted
-from ..options import (
+from ..commands.interrupts import uninterrupted
+from ..commands.options import (
     COUNT,
     PERCENTAGE,
     PRICE,
@@ -28,7 +26,9 @@ from ..options import (
     is_file,
     model_name,
 )
-from ..packaged import PACKAGED
+from ..criteria import REGISTRY
+from ..errors import WidthPruneError
+from ..models.packaged import PACKAGED
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan, write_plan
 

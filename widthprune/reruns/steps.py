@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
+from ..commands.interrupts import Interrupted, interruptible
+from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
-from ..evaluate import evaluate
-from ..grid import Point
-from ..interrupts import Interrupted, interruptible
-from ..options import COUNT, Parser
-from ..results import load_results, read_run, write_atomically
+from ..evaluation.evaluate import evaluate
+from ..evaluation.grid import Point
+from ..report.results import load_results, read_run, write_atomically
 from .energy import measure_energy
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
