@@ -12,7 +12,6 @@ or the kinds of checks that the benchmark makes. They stand beside a score to as
 import contextlib
 import io
 import logging
-import random
 import re
 import tempfile
 from collections import Counter
@@ -28,7 +27,7 @@ from ..evaluation.suites import find_benchmarks
 from ..report.provenance import git_commit
 from ..report.results import write_atomically
 from ..report.tasks import TASKS
-from .fixed_answers import fitted_answer, ifeval_items, repeated_answer, score_halves
+from .fixed_answers import fitted_answer, ifeval_items, repeatable, repeated_answer, score_halves
 
 COLUMNS = ["task", "responder", "kind", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
 KINDS = ("blind", "reading", "control")
@@ -94,31 +93,20 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
                 leaves = benchmark.manager.load([benchmark.task])["tasks"]
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
             where = (benchmark.data, benchmark.version, *code)
-            # As many as `halves` gives each half.
-            sizes = {"chosen": n // 2, "other": n - n // 2}
-            rows += [
-                (benchmark.task, responder, _KINDS.get(responder, "blind"), metric, value, items, *where)
-                for responder, metric, value in _scores(leaves)
-                for items in [next((sizes[half] for half in sizes if metric.endswith(f"{half}_half")), n)]
-            ]
+            for responder, metric, value in _scores(leaves):
+                kind = _KINDS.get(responder, "blind")
+                # Of halves as many as `halves` makes.
+                items = (
+                    n // 2
+                    if metric.endswith("chosen_half")
+                    else n - n // 2
+                    if metric.endswith("other_half")
+                    else n
+                )
+                rows.append((benchmark.task, responder, kind, metric, value, items, *where))
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}
     return table
-
-
-@contextlib.contextmanager
-def _repeatable():
-    """IFEval's checks guess languages with a random start, and make up what an instruction leaves open."""
-    from langdetect import DetectorFactory
-
-    state, seed = random.getstate(), DetectorFactory.seed
-    random.seed(0)
-    DetectorFactory.seed = 0
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        DetectorFactory.seed = seed
 
 
 def load_floors(path: str | Path | None = None) -> pd.DataFrame:
@@ -158,12 +146,13 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool
     if kind not in FLOOR_NAMES:
         raise WidthPruneError(f"kind must be one of {', '.join(FLOOR_NAMES)}, got {kind!r}")
     of_kind = floors[floors["kind"] == kind]
-    floor = {task: _floor(task, rows, held_out)[0] for task, rows in of_kind.groupby("task")}
-    return pd.Series(floor, dtype=float)
+    return pd.Series(
+        {task: _floor(task, rows, held_out)[0] for task, rows in of_kind.groupby("task")}, dtype=float
+    )
 
 
 def floor_errors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
-    """The binomial standard error of each of `headline_floors`: 0 but for a text that is scored on half of the prompts."""
+    """The standard error of each of `headline_floors`: 0 but for a text that is scored on half of the prompts."""
     of_kind = floors[floors["kind"] == kind]
     return pd.Series({task: _floor(task, rows)[1] for task, rows in of_kind.groupby("task")}, dtype=float)
 
@@ -201,7 +190,7 @@ def _scores(leaves: dict) -> Iterable[tuple[str, str, float]]:
     for name, leaf in leaves.items():
         weight = OFFICIAL_LEAVES.get(name, len(leaf.eval_docs))
         for responder, answers in _responders(leaf).items():
-            with _repeatable():
+            with repeatable():
                 found = _aggregate(leaf, answers)
                 if responder in CHOSEN_ANSWERS:
                     found |= score_halves(ifeval_items(leaf.eval_docs), answers[0][0])
@@ -248,7 +237,7 @@ def _chosen(docs: list[dict]) -> dict[str, list[list[str]]]:
     """`CHOSEN_ANSWERS` for every prompt of a task whose instructions are checked."""
     items, answers = ifeval_items(docs), {}
     for name, choose in CHOSEN_ANSWERS.items():
-        with _repeatable():
+        with repeatable():
             answers[name] = [[choose(items)]] * len(docs)
     return answers
 
