@@ -13,7 +13,7 @@ import yaml
 
 from widthprune import WidthPruneError, load_results, published
 from widthprune.audit.claims import load_claims
-from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES
+from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES, Effect
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
@@ -213,6 +213,47 @@ def test_a_row_reports_no_control_of_models_that_it_did_not_consult(ledger, name
                and ledger[name].outcome != UNTESTABLE)  # fmt: skip
 
 
+def lambada_only(model="a third", values=(20.0, 60.0, 150.0, 400.0, 1000.0, 3000.0, 9000.0)):
+    """A model of which LAMBADA alone was measured, at every width, under the paper's criterion and two others at 10%."""
+    rows = [
+        ("none" if pct == 0 else "PPM", pct, value)
+        for pct, value in zip(range(0, 70, 10), values, strict=True)
+    ]
+    rows += [("VOW", 10, 30000.0), ("PON", 10, 30000.0)]
+    return tidy(pd.DataFrame([
+        dict(model=model, criterion=criterion, pruning_pct=pct, task="lambada_openai", metric="perplexity", value=value,
+             stderr=value / 20, n=200, seed=0, num_fewshot=0, dtype="auto", chat_template=False)
+        for criterion, pct, value in rows
+    ]))  # fmt: skip
+
+
+def test_a_model_of_which_one_task_was_measured_counts_where_it_was_and_nowhere_else(evidence, ledger):
+    both = pd.concat([evidence.measured_table, lambada_only()], ignore_index=True)
+    world = Evidence(both, evidence.floor_table)
+    assert world.widths("a third") == [10, 20, 30, 40, 50, 60]
+    for name, claim in CLAIMS.items():
+        found = judge(claim, world)
+        rests = bool(re.search(r"a third: (yes|no|cannot tell),", found.protocol))
+        assert rests == (name in ("perplexity-monotone", "criteria-lambada", "criteria-lambada-pon"))
+        if name == "criteria-lambada-pon":  # broken under either in the other models
+            assert (found.measured, found.outcome) == (UNSURE, REPRODUCED)
+        elif rests:
+            assert (found.measured, found.outcome) == (YES, ledger[name].outcome)
+            assert "yes, a third yes, gemma3-270m yes" in found.because  # no longer one model alone
+        elif claim.measured and not claim.only:
+            assert "a third: no answer, " in found.protocol
+        assert rests or (found.outcome, found.measured) == (ledger[name].outcome, ledger[name].measured)
+
+
+def test_a_width_that_was_not_measured_is_left_out_of_the_steps(evidence):
+    table = lambada_only()
+    table = table[~((table["criterion"] == "PPM") & table["pruning_pct"].isin([20, 30]))]
+    steps = Evidence(table, evidence.floor_table).steps("a third", "lambada_openai")
+    assert [step.label.split("PPM ")[1] for step in steps] == [
+        "from 0 to 10%", "from 10 to 40%", "from 40 to 50%", "from 50 to 60%"
+    ]  # fmt: skip
+
+
 def test_several_controls_are_judged_apart(evidence):
     floor = evidence.floor_table.assign(value=0.0)  # a responder that knows nothing is below every score
     say = judge(CLAIMS["selective-filter"], Evidence(evidence.measured_table, floor)).because
@@ -409,6 +450,24 @@ def test_how_many_verdicts_hang_on_each_rule(evidence, ledger):
         assert row["of"] == 4 and f"{name}: {ledger[name].outcome} → " in row["which"]
         assert row["changed"] == row["which"].count("→") < 4
     assert (changes.index.str.startswith("without ")).sum() == len(evidence.models())
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_no_rule_has_a_threshold_of_its_own(name):
+    """Else three standard errors instead of two, or another margin, would not reach it."""
+    claim = CLAIMS[name]
+    rules = [claim.recompute, claim.holds, claim.measured, *(rule for _, rule in claim.controls)]
+    assert not any(re.search(r"\.z\b|\.stderr\b|error\(|_sd\(|\b0\.25\b", rule or "") for rule in rules)
+
+
+def test_a_larger_margin_and_a_stricter_threshold_reach_the_widths_too(evidence):
+    gemma = "gemma3-270m"
+    assert evidence.widths(gemma) == [10, 20] and evidence.vary(sigmas=9.0).widths(gemma) == [10]
+    assert evidence.vary(margin=0.1).rule.margin == 0.1 and evidence.rule.margin == 0.25
+    loss = [Effect(-0.15, 0.01, 1.0, 100)]
+    assert evidence.vary(margin=0.5).rule.some_rise(*loss) == evidence.rule.some_rise(*loss) == NO
+    flat = [Effect(-0.01, 0.06, 1.0, 100)]
+    assert [evidence.vary(margin=m).rule.keeps(*flat) for m in (0.1, 0.25)] == [UNSURE, YES]
 
 
 GOOD = "- {id: a, group: g, claim: c, where: w, chapter: 01_architecture, recompute: 'True'"

@@ -92,6 +92,16 @@ class PublishedEvidence:
         """Score of an uninformed responder: the blind floor, the "reading" one, or a named responder's."""
         return self._floor_and_error(task, responder)[0]
 
+    def floor_error(self, task: str, responder: str | None = None) -> float:
+        """The standard error of that: 0 where it is known and not sampled."""
+        return self._floor_and_error(task, responder)[1]
+
+    def over_floor(self, model: str, task: str, pct: float, responder: str | None = None) -> Effect:
+        """How far a published score is above a responder's, with both errors."""
+        value, error, n = self._point(model, task, pct)
+        found = difference(self._floor_and_error(task, responder), (value, error))
+        return Effect(*found, value, n, f"{TASKS[task].label} of {model} at {pct:g}%, over the floor")
+
     def above(self, model: str, task: str, pct: float, responder: str | None = None) -> bool:
         """Whether a published score is significantly better than a responder that knows nothing.
 
@@ -125,8 +135,7 @@ class PublishedEvidence:
         models = BASE if model in BASE else (model,)
         family = [(one, at) for one in models for at in PCTS] if pct else [(model, 0)]
         family = [at for at in family if (LLAMA[at[0]], task, at[1]) in self._tested or at == (model, pct)]
-        floor = self._floor_and_error(task, responder)
-        effects = [Effect(*difference(floor, self._point(one, task, at)[:2])) for one, at in family]
+        effects = [self.over_floor(one, task, at, responder) for one, at in family]
         return self.rule.signs(effects)[family.index((model, pct))]
 
     def _floor_and_error(self, task, responder=None) -> tuple[float, float]:
