@@ -13,11 +13,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 
 from ..checkpoints.shards import read_headers
 from ..commands.options import (
-    COUNT,
-    SEED,
-    TOKENS,
     Number,
-    check_list,
     check_model_name,
     check_writable,
     nearest,
@@ -36,14 +32,6 @@ def check_numbers(numbers: dict[Number, dict]) -> None:
         for name, value in values.items():
             if value is not None:
                 number.check(name, value)
-
-
-def check_evaluation(*, limit, seed, neuron_seeds, batch_size, max_length, dtype, device) -> None:
-    """The arguments of `evaluate` that have a range of their own, named as there."""
-    check_numbers({COUNT: {"limit": limit, "batch_size": batch_size}, TOKENS: {"max_length": max_length}})
-    SEED.check("seed", seed)
-    check_list("neuron_seeds", neuron_seeds, SEED)
-    check_arithmetic(dtype, device)
 
 
 def check_arithmetic(dtype: str | torch.dtype, device: str | torch.device) -> None:

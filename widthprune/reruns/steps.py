@@ -18,8 +18,9 @@ import torch
 from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
-from ..evaluation.evaluate import evaluate
+from ..evaluation.evaluate import evaluate_points
 from ..evaluation.grid import Point
+from ..evaluation.settings import Settings
 from ..report.results import load_results, read_run, write_atomically
 from .energy import measure_energy
 from .fingerprint import scoring_code
@@ -67,16 +68,10 @@ def measure(job: str, threads: int) -> None:
     torch.set_num_threads(threads)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with measure_energy() as energy:
-        evaluate(
-            request["model"],
-            list(it["files"]),
-            points=[point],
-            limit=request["limit"],
-            seed=it["seed"],
-            results_dir=str(folder),
-            device=request["device"],
-            batch_size=request["batch_size"],
-            chat_template=it["chat_template"],
+        settings = {name: request[name] for name in ("limit", "device", "batch_size")}
+        settings |= {name: it[name] for name in ("seed", "chat_template")}
+        evaluate_points(
+            request["model"], list(it["files"]), [point], Settings(**settings), results_dir=str(folder)
         )
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
