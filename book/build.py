@@ -25,7 +25,7 @@ from widthprune.audit.ledger_tables import save_ledger, to_html
 from widthprune.commands.interrupts import Interrupted, interruptible
 from widthprune.commands.options import Parser, folder_to_write
 from widthprune.errors import WidthPruneError, one_line
-from widthprune.report.verdicts import OUTCOMES
+from widthprune.report.verdicts import OUTCOMES, collect
 from widthprune.reruns.notebooks import execute_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +62,9 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
     ledger = judge_all(ROOT / "results")
+    if differing := disagreements(ledger, sorted((stage / "notebooks").glob("*.ipynb"))):
+        print(f"book: no book was built, because {'; '.join(differing)}", file=sys.stderr)
+        return 1
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
     (stage / "book" / "rooms.md").write_text(rooms_page(), encoding="utf-8")
@@ -137,6 +140,17 @@ def execute(source: Path, parameters: dict, stage: Path) -> bool:
         return False
     stamp.write_text(identity)
     return True
+
+
+def disagreements(ledger: list[Judged], executed: list[Path]) -> list[str]:
+    """Verdicts that an executed chapter shows and the front page does not: none, in a book that is built."""
+    front = {one.claim.id: one.outcome for one in ledger}
+    return [
+        f"{path.stem} calls {shown.id} {shown.outcome}, and the front page {front[shown.id]}"
+        for path in executed
+        for shown in collect(json.loads(path.read_text(encoding="utf-8")))
+        if shown.outcome != front[shown.id]
+    ]
 
 
 def ledger_page(ledger: list[Judged]) -> str:

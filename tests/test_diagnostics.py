@@ -13,6 +13,7 @@ from widthprune.audit.diagnostics import (
     divergence,
     instruction_shares,
     paired,
+    shortest_chosen,
     text_diagnostics,
 )
 from widthprune.evaluation.evaluate import evaluate
@@ -67,6 +68,11 @@ def test_mcnemar_is_the_sign_test_of_the_items_that_flipped():
     assert found["mcnemar_p"] == pytest.approx(binomtest(1, 8).pvalue)
 
 
+def test_how_often_the_shortest_answer_is_chosen_by_hand():
+    rows = [[-1.0, -2.0], [-3.0, -2.0, -9.0], [-5.0, -1.0]]
+    assert shortest_chosen(rows, [0, 1, 0]) == pytest.approx(2 / 3)
+
+
 def test_clusters_of_one_are_the_plain_error_and_equal_items_count_once():
     values = [0.0, 1.0, 1.0, 0.0, 1.0]
     plain = np.std(values, ddof=1) / np.sqrt(5)
@@ -85,6 +91,7 @@ def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
     assert table["pocket_misconceptions_mc2", 0, "answer_entropy"] == expected["answer_entropy"]
     assert table["pocket_facts", 50, "kl_to_unpruned"] >= 0
     assert 0 <= table["pocket_facts", 50, "mcnemar_p"] <= 1
+    assert 0 <= table["pocket_misconceptions_mc2", 50, "shortest_chosen"] <= 1
     # MC2 is no count of right answers, so it has no paired test; nothing is compared with itself.
     assert ("pocket_misconceptions_mc2", 50, "mcnemar_p") not in table
     pruned = load_samples(tmp_path, task="pocket_misconceptions_mc2", pruning_pct=50.0)

@@ -167,7 +167,7 @@ def test_several_questions_need_each_to_be_answered():
 
 def test_a_correlation_takes_points_by_fisher_s_z():
     rule, r = Rule(), 0.864
-    rule.rises(Effect(r, r / 1.2, n=7, label="it", points=True, family=40))
+    rule.rises(Effect(r, r / 1.2, n=7, label="it", unit="points", family=40))
     critical = norm.isf(rule.alpha / 2 / 40)
     n = rule.open[0].together().items()
     assert norm.sf(critical - math.atanh(r) * math.sqrt(n - 3)) == pytest.approx(0.8)

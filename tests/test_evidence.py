@@ -26,9 +26,15 @@ def test_published_scores_changes_and_gaps():
     assert e.value("3B", "mmlu", 60) == 0.2589
     assert e.change("3B", "mmlu", 60) == pytest.approx(100 * (0.2589 / 0.5605 - 1))
     floor = e.floor("mmlu")
-    assert e.kept("3B", "mmlu", 10) == pytest.approx(100 * (0.4333 - floor) / (0.5605 - floor))
+    left = e.relative("3B", "mmlu", 10, above_floor=True)
+    assert left.change == pytest.approx((0.4333 - floor) / (0.5605 - floor) - 1)
+    x, y = 0.5605 - floor, 0.4333 - floor
+    dx, dy = (e.error("3B", "mmlu", pct) for pct in (0, 10))
+    assert left.stderr == pytest.approx(np.hypot(dy / x, y * dx / x**2))  # by propagation of errors
     assert e.gap("ifeval", 60) == pytest.approx(0)  # base and instruct model print the same 0.1368
     assert e.error("1B", "ifeval", 0) == pytest.approx((0.1035 * 0.8965 / 541) ** 0.5)
+    strict = e.relative("1B", "gsm8k", 40, "exact_match_strict")
+    assert strict.change == pytest.approx(0.0091 / 0.0637 - 1) and strict.n == 1319
 
 
 def test_criteria_and_shapes():
@@ -178,7 +184,7 @@ def test_criteria_are_compared_with_each_other_and_not_by_way_of_the_unpruned_mo
     assert e.better("m", "pocket_facts", "PPM", "MAW", 10).change == pytest.approx(-0.15)
     assert len(e.rivals("m", "pocket_facts", "L2", "PPM")) == 1
     # Two broken models are not compared.
-    with pytest.raises(NoEvidence, match="broken under"):
+    with pytest.raises(NoEvidence, match="no better than word frequencies at 10% under MAW and PPM"):
         evidence(*runs).better("m", "pocket_facts", "MAW", "PPM", 10)
 
 
@@ -190,10 +196,33 @@ def test_other_rules_on_the_same_tables():
     assert strict.floor("mmlu") == e.floor("mmlu")
 
 
-def test_a_control_counts_where_it_shows_the_effect_and_is_not_left_behind():
+def test_what_a_responder_that_knows_nothing_does_of_a_rise():
     e = evidence()
-    # From 0.1035, a text that never sees the prompt reaches what the model reaches at 40%, not at 30%.
-    assert e.like("1B", "ifeval", 40) and not e.like("1B", "ifeval", 30)
-    assert e.like("1B", "ifeval", 30, "reading")
-    # The fall of MMLU ends at the floor at 60% of 3B, and is above it at 10%.
-    assert e.like("3B", "mmlu", 60) and not e.like("3B", "mmlu", 10)
+    # From 0.1035, the prompt echoed is far above what the model reaches at 40%; the blind floor is not surely a rise.
+    assert e.like("1B", "ifeval", 40, "reading") == "does more" and e.like("3B", "mmlu", 10) == "no"
+    assert e.like("1B", "ifeval", 40) == "cannot tell"
+    # Equal probability on every answer is as good as MC2 at 60%, and surely better than unpruned.
+    assert e.like("3B", "truthfulqa_mc2", 60, "uniform", "shortest") in ("does as much", "does more")
+
+
+def test_the_blind_floor_of_instructions_is_of_the_half_that_did_not_choose_its_text():
+    e = evidence()
+    half = e.floor_table.query("task == 'ifeval' and responder == 'one text repeated, chosen'").set_index(
+        "metric"
+    )
+    held_out = half.loc["prompt_level_strict_acc_other_half"]
+    assert (e.floor("ifeval"), held_out["n"]) == (held_out["value"], 271)
+    error = (held_out["value"] * (1 - held_out["value"]) / 271) ** 0.5
+    assert e._floor_and_error("ifeval") == pytest.approx((held_out["value"], error))
+    assert e._floor_and_error("mmlu")[1] == 0  # what a die scores is known
+    whole = e.vary(floor_kinds=("on all prompts",))
+    assert whole._floor_and_error("ifeval") == (half.loc["prompt_level_strict_acc", "value"], 0)
+
+
+def test_being_above_the_floor_is_corrected_over_all_widths():
+    e = evidence()
+    widths = [(m, pct) for m in ("1B", "3B") for pct in range(10, 70, 10)]
+    corrected, alone = (
+        {at for at in widths if world.above(at[0], "ifeval", at[1])} for world in (e, e.vary(holm=False))
+    )
+    assert corrected < alone

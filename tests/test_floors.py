@@ -15,6 +15,7 @@ from widthprune.audit.floors import (
     KINDS,
     NULL_RESPONDERS,
     compute_floors,
+    floor_errors,
     floor_lines,
     headline_floors,
     load_floors,
@@ -109,6 +110,8 @@ def test_an_answer_chosen_on_half_says_what_it_scores_on_both(pocket, chosen):
     halves = [
         of(pocket, "pocket_instructions", chosen, f"{strict}_{half}_half") for half in ("chosen", "other")
     ]
+    sizes = pocket[pocket["metric"].str.endswith("_half") & (pocket["responder"] == chosen)]["n"]
+    assert sizes.tolist() == [60, 60]
     assert np.mean(halves) == pytest.approx(of(pocket, "pocket_instructions", chosen, strict))
 
 
@@ -127,10 +130,23 @@ def test_headline_floors_take_the_best_responder_of_a_kind(pocket):
     assert floor["pocket_prose"] == of(pocket, "pocket_prose", "word frequencies", "word_perplexity")
     strict = pocket[pocket["metric"] == "prompt_level_strict_acc"].groupby("kind")["value"].max()
     read = headline_floors(pocket, "reading")
-    assert floor["pocket_instructions"] == strict["blind"] < strict["reading"] == read["pocket_instructions"]
+    other = of(
+        pocket, "pocket_instructions", "one text repeated, chosen", "prompt_level_strict_acc_other_half"
+    )
+    assert floor["pocket_instructions"] == other < strict["reading"] == read["pocket_instructions"]
+    assert headline_floors(pocket, held_out=False)["pocket_instructions"] == strict["blind"]
+    # One word repeated has as much, on all prompts: what it scores is known.
+    assert floor_errors(pocket)["pocket_instructions"] == 0 == floor_errors(pocket)["pocket_facts"]
     assert set(read.index) == {"pocket_instructions", "pocket_arithmetic"}
     # Neither floor is a control, though one answer fitted to the checks beats both.
     assert strict["control"] > strict["reading"]
+
+
+def test_a_chosen_text_counts_by_the_prompts_that_did_not_choose_it_and_has_their_error():
+    ifeval = load_floors().query("task == 'ifeval'")
+    other = of(ifeval, "ifeval", "one text repeated, chosen", "prompt_level_strict_acc_other_half")
+    assert headline_floors(ifeval)["ifeval"] == other < headline_floors(ifeval, held_out=False)["ifeval"]
+    assert floor_errors(ifeval)["ifeval"] == pytest.approx((other * (1 - other) / 271) ** 0.5)
 
 
 def test_lines_of_figures_name_both_floors(pocket):

@@ -1,7 +1,10 @@
 """The ledger: verdicts follow the numbers, the paper's numbers come out, and bad claims are refused."""
 
+import html
 import json
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,14 +13,14 @@ import yaml
 
 from widthprune import WidthPruneError, load_results, published
 from widthprune.audit.claims import load_claims
-from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES
+from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES, Effect
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html, to_table
 from widthprune.audit.sensitivity import sensitivity
 from widthprune.report.results import tidy
-from widthprune.report.verdicts import OUTCOMES
+from widthprune.report.verdicts import OUTCOMES, Verdict
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -61,11 +64,11 @@ def test_outcomes_follow_from_answers(published_says, others_say, control, outco
 @pytest.mark.parametrize(
     ("name", "found", "outcome"),
     [
-        ("r-3b", "-0.864", LIKE_CONTROL),
+        ("r-3b", "-0.864", REPRODUCED),
         ("p-3b", "0.012", INCONCLUSIVE),
-        ("r-1b", "-0.676", LIKE_CONTROL),
+        ("r-1b", "-0.676", REPRODUCED),
         ("p-1b", "0.096", REPRODUCED),
-        ("ifeval-1b-40", "+46%", LIKE_CONTROL),
+        ("ifeval-1b-40", "+46%", REPRODUCED),
         ("ifeval-1b-30", "+75%", REPRODUCED),
         ("ifeval-3b-points", "+3.7 points", INCONCLUSIVE),
         ("mmlu-3b-60", "-53.8%", REPRODUCED),
@@ -117,8 +120,10 @@ def test_a_changed_number_changes_the_verdict(evidence):
 
 def test_a_changed_floor_changes_the_verdict(evidence):
     floors = evidence.floor_table.copy()
-    floors.loc[floors["task"] == "ifeval", "value"] = 0.05
-    assert judge(CLAIMS["ifeval-1b-40"], Evidence(evidence.measured_table, floors)).outcome == REPRODUCED
+    for value, outcome, says in ((0.05, REPRODUCED, "it does not"), (0.15, LIKE_CONTROL, "it does as much")):
+        floors.loc[floors["task"] == "ifeval", "value"] = value
+        found = judge(CLAIMS["ifeval-1b-40"], Evidence(evidence.measured_table, floors))
+        assert found.outcome == outcome and found.because.endswith(says)
 
 
 def test_one_model_alone_decides_no_transfer_in_no_case():
@@ -127,9 +132,9 @@ def test_one_model_alone_decides_no_transfer_in_no_case():
 
 
 def test_a_fall_that_ends_at_the_floor_is_a_fall(evidence, ledger):
-    falls = [one for one in ledger.values() if one.claim.ends]
+    falls = [one for one in ledger.values() if "ends(" in (one.claim.beside or "")]
     assert len(falls) == 6 and all(one.outcome == REPRODUCED for one in falls)
-    assert all("ends at the floor" in one.because for one in falls)
+    assert all("ends not significantly above the floor" in one.because for one in falls)
     nowhere = Evidence(evidence.measured_table, evidence.floor_table.assign(value=0.0))
     assert "ends above the floor" in judge(CLAIMS["mmlu-3b-60"], nowhere).because
 
@@ -208,6 +213,47 @@ def test_a_row_reports_no_control_of_models_that_it_did_not_consult(ledger, name
                and ledger[name].outcome != UNTESTABLE)  # fmt: skip
 
 
+def lambada_only(model="a third", values=(20.0, 60.0, 150.0, 400.0, 1000.0, 3000.0, 9000.0)):
+    """A model of which LAMBADA alone was measured, at every width, under the paper's criterion and two others at 10%."""
+    rows = [
+        ("none" if pct == 0 else "PPM", pct, value)
+        for pct, value in zip(range(0, 70, 10), values, strict=True)
+    ]
+    rows += [("VOW", 10, 30000.0), ("PON", 10, 30000.0)]
+    return tidy(pd.DataFrame([
+        dict(model=model, criterion=criterion, pruning_pct=pct, task="lambada_openai", metric="perplexity", value=value,
+             stderr=value / 20, n=200, seed=0, num_fewshot=0, dtype="auto", chat_template=False)
+        for criterion, pct, value in rows
+    ]))  # fmt: skip
+
+
+def test_a_model_of_which_one_task_was_measured_counts_where_it_was_and_nowhere_else(evidence, ledger):
+    both = pd.concat([evidence.measured_table, lambada_only()], ignore_index=True)
+    world = Evidence(both, evidence.floor_table)
+    assert world.widths("a third") == [10, 20, 30, 40, 50, 60]
+    for name, claim in CLAIMS.items():
+        found = judge(claim, world)
+        rests = bool(re.search(r"a third: (yes|no|cannot tell),", found.protocol))
+        assert rests == (name in ("perplexity-monotone", "criteria-lambada", "criteria-lambada-pon"))
+        if name == "criteria-lambada-pon":  # broken under either in the other models
+            assert (found.measured, found.outcome) == (UNSURE, REPRODUCED)
+        elif rests:
+            assert (found.measured, found.outcome) == (YES, ledger[name].outcome)
+            assert "yes, a third yes, gemma3-270m yes" in found.because  # no longer one model alone
+        elif claim.measured and not claim.only:
+            assert "a third: no answer, " in found.protocol
+        assert rests or (found.outcome, found.measured) == (ledger[name].outcome, ledger[name].measured)
+
+
+def test_a_width_that_was_not_measured_is_left_out_of_the_steps(evidence):
+    table = lambada_only()
+    table = table[~((table["criterion"] == "PPM") & table["pruning_pct"].isin([20, 30]))]
+    steps = Evidence(table, evidence.floor_table).steps("a third", "lambada_openai")
+    assert [step.label.split("PPM ")[1] for step in steps] == [
+        "from 0 to 10%", "from 10 to 40%", "from 40 to 50%", "from 50 to 60%"
+    ]  # fmt: skip
+
+
 def test_several_controls_are_judged_apart(evidence):
     floor = evidence.floor_table.assign(value=0.0)  # a responder that knows nothing is below every score
     say = judge(CLAIMS["selective-filter"], Evidence(evidence.measured_table, floor)).because
@@ -239,7 +285,9 @@ def test_models_that_disagree_decide_nothing_and_any_model_counts(evidence):
 def test_the_row_says_how_it_was_measured_and_where_the_model_works(ledger):
     protocol = ledger["ifeval-measured"].protocol
     assert re.search(r"gemma3-270m: no, IFEval \(.*100 items, without template, paired\)", protocol)
-    assert "better than word frequencies at 10, 20%, not at 30, 40, 50, 60%" in protocol
+    assert (
+        "better than word frequencies at 10, 20%, not at 30, 40, 50, 60%" in ledger["ifeval-measured"].damage
+    )
     assert "smollm2-135m-instruct: no answer" in protocol  # broken from 10% on
 
 
@@ -283,37 +331,98 @@ def test_the_committed_results_are_read():
     assert {one.claim.id for one in judge_all(ROOT / "results")} == set(CLAIMS)
 
 
-def cells_with_verdicts(path):
-    cells = json.loads(path.read_text())["cells"]
-    return ["".join(cell["source"]) for cell in cells if "verdict(" in "".join(cell["source"])]
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_chapter_shows_the_ledger_s_verdicts_and_no_others(path, ledger):
-    (cell,) = cells_with_verdicts(path)
+def shown_by(path, monkeypatch):
+    """What the last cell of a notebook displays: boxes, the rows of its table, and a paragraph."""
     shown = []
-    exec(cell, {"results_dir": ROOT / "results", "Ledger": Ledger, "ledger": Ledger(ROOT / "results"),
-                "display": shown.append, "Markdown": str})  # fmt: skip
-    *verdicts, right = shown
-    assert verdicts and [one.outcome for one in verdicts] == [ledger[one.id].outcome for one in verdicts]
-    assert right.startswith("**What the paper gets right.** Of ")
-    text = path.read_text()
-    assert "grade(" not in text and not any(f'"{outcome}"' in text for outcome in OUTCOMES)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+    (cell,) = [cell for cell in cells if "ledger.show(" in cell]
+    exec(cell, {"results_dir": ROOT / "results", "Ledger": Ledger, "ledger": Ledger(ROOT / "results")})
+    boxes = [one for one in shown if isinstance(one, Verdict)]
+    tables = [one.data for one in shown if hasattr(one, "data") and isinstance(one.data, pd.DataFrame)]
+    rows = {
+        row["id"]: (row["outcome"], row.get("found", ""))
+        for table in tables
+        for row in table.to_dict("records")
+    }
+    return boxes, rows, shown[-1].data
+
+
+@pytest.fixture(scope="module")
+def front_page(ledger):
+    """Outcome and number of every claim as the front page has them: read from its HTML."""
+    text = to_html(ledger.values(), {claim.chapter: "" for claim in CLAIMS.values()})
+    rows = re.findall(r"<tr id='([\w-]+)'.*?</td><td>.*?</td><td>(.*?)</td><td><span[^>]*>(.*?)</span>", text)
+    return {name: (outcome, html.unescape(found)) for name, found, outcome in rows}
+
+
+def test_a_chapter_shows_what_the_front_page_says_and_every_claim_is_shown_in_its_own(
+    front_page, monkeypatch
+):
+    assert set(front_page) == set(CLAIMS)
+    for path in NOTEBOOKS:
+        boxes, rows, right = shown_by(path, monkeypatch)
+        for box in boxes:
+            text = box._repr_mimebundle_()["text/markdown"]
+            outcome, found = front_page[box.id]
+            assert text.startswith(f"**Verdict: {outcome}.** ") and box.measured.startswith(
+                found.split(" (on ")[0]
+            )
+        for name, (outcome, found) in rows.items():
+            assert front_page[name][0] == outcome and front_page[name][1].startswith(found)
+        own = {name for name, claim in CLAIMS.items() if claim.chapter == path.stem}
+        assert own == {box.id for box in boxes if box.id in own} | set(rows) and len(boxes) > 2
+        assert right.startswith("**What the paper gets right.** Of ")
+        text = path.read_text()
+        assert "grade(" not in text and not any(f'"{outcome}"' in text for outcome in OUTCOMES)
+
+
+def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, tmp_path):
+    sys.path.insert(0, str(ROOT / "book"))
+    from build import disagreements
+
+    def executed(*verdicts):
+        outputs = [{"data": verdict._repr_mimebundle_()} for verdict in verdicts]
+        (tmp_path / "07.ipynb").write_text(json.dumps({"cells": [{"outputs": outputs}]}))
+        return [tmp_path / "07.ipynb"]
+
+    one = Ledger(ROOT / "results").verdict("energy-23")
+    assert disagreements(ledger.values(), executed(one)) == []
+    (said,) = disagreements(ledger.values(), executed(replace(one, outcome=NOT)))
+    assert said == f"07 calls energy-23 {NOT}, and the front page {REPRODUCED}"
+
+
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.measured])
+def test_a_measured_verdict_says_where_each_model_is_still_better_than_word_frequencies(
+    evidence, ledger, name
+):
+    asked = [model for model in evidence.models() if CLAIMS[name].only in model]
+    shown = Ledger(ROOT / "results").verdict(name)._repr_mimebundle_()["text/markdown"]
+    for model in asked:
+        assert f"{model}, {evidence.damage(model)}" in ledger[name].damage
+    assert asked and "- Damage: " in shown and "word frequencies" in shown
+
+
+@pytest.mark.parametrize("chapter", ["03_capabilities", "04_truthfulness", "06_instruct"])
+def test_a_chapter_that_measures_says_what_damage_it_measures(chapter):
+    assert "ledger.damage(" in (ROOT / "notebooks" / f"{chapter}.ipynb").read_text()
+    said = Ledger(ROOT / "results").damage("smollm2-135m-instruct", "gemma3-270m", "no such model")
+    assert "smollm2-135m-instruct is no better than word frequencies at 10, 20, 30, 40, 50, 60%" in said
+    assert "gemma3-270m is better than word frequencies at 10, 20%, not at 30, 40, 50, 60%" in said
+    assert "no such" not in said
 
 
 @pytest.mark.parametrize("chapter", sorted({claim.chapter for claim in CLAIMS.values()}))
-def test_what_the_paper_gets_right_is_what_is_reproduced(ledger, chapter):
+def test_what_the_paper_gets_right_is_counted_and_short(ledger, chapter):
     asked = [one for one in ledger.values() if one.claim.chapter == chapter and one.published]
     right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
-    first, _, rest = Ledger(ROOT / "results").gets_right(chapter).partition(" as much or more")
-    named = "claim" if len(asked) == 1 else "claims"
-    assert f"Of {len(asked)} {named} of this chapter that its own tables can answer, {len(right)} " in first
-    listed, _, _ = first.partition(" more claim")
-    assert all(one.claim.claim.rstrip(".") in listed for one in right)
-    assert all(
-        one.claim.claim.rstrip(".") in rest and one.claim.claim.rstrip(".") not in listed for one in but
-    )
-    assert bool(rest) == bool(but)
+    text = Ledger(ROOT / "results").gets_right(chapter)
+    claims = "claim" if len(asked) == 1 else "claims"
+    assert f"Of {len(asked)} {claims} of this chapter that its own tables can answer, {len(right)} " in text
+    assert (f"of {len(but)} more" in text) == bool(but) and len(text) < 900
+    for one in asked:
+        words = one.claim.printed is None and re.split(r"[,;](?!\d)|\.(?!\d)", one.claim.claim)[0]
+        assert not words or (words in text) == (one in right)
 
 
 def test_an_id_that_is_no_claim():
@@ -341,6 +450,24 @@ def test_how_many_verdicts_hang_on_each_rule(evidence, ledger):
         assert row["of"] == 4 and f"{name}: {ledger[name].outcome} → " in row["which"]
         assert row["changed"] == row["which"].count("→") < 4
     assert (changes.index.str.startswith("without ")).sum() == len(evidence.models())
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_no_rule_has_a_threshold_of_its_own(name):
+    """Else three standard errors instead of two, or another margin, would not reach it."""
+    claim = CLAIMS[name]
+    rules = [claim.recompute, claim.holds, claim.measured, *(rule for _, rule in claim.controls)]
+    assert not any(re.search(r"\.z\b|\.stderr\b|error\(|_sd\(|\b0\.25\b", rule or "") for rule in rules)
+
+
+def test_a_larger_margin_and_a_stricter_threshold_reach_the_widths_too(evidence):
+    gemma = "gemma3-270m"
+    assert evidence.widths(gemma) == [10, 20] and evidence.vary(sigmas=9.0).widths(gemma) == [10]
+    assert evidence.vary(margin=0.1).rule.margin == 0.1 and evidence.rule.margin == 0.25
+    loss = [Effect(-0.15, 0.01, 1.0, 100)]
+    assert evidence.vary(margin=0.5).rule.some_rise(*loss) == evidence.rule.some_rise(*loss) == NO
+    flat = [Effect(-0.01, 0.06, 1.0, 100)]
+    assert [evidence.vary(margin=m).rule.keeps(*flat) for m in (0.1, 0.25)] == [UNSURE, YES]
 
 
 GOOD = "- {id: a, group: g, claim: c, where: w, chapter: 01_architecture, recompute: 'True'"

@@ -12,7 +12,7 @@ import yaml
 from widthprune import WidthPruneError
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
-from widthprune.audit.ledger import load_claims
+from widthprune.audit.ledger import judge, load_claims
 from widthprune.evaluation.grid import PAPER_PCTS
 from widthprune.report.results import load_results, one_sweep
 from widthprune.report.tasks import headline
@@ -146,6 +146,22 @@ def test_the_front_page_on_each_draw_of_random_neurons(task, evidence):
     assert len(draws) == 3
     # Perplexity is lower under each draw; on facts the draws lie on either side.
     assert draws.min() < ppm < draws.max() if task == "pocket_facts" else draws.max() < ppm
+
+
+def test_the_front_page_on_damage_and_on_the_width_at_which_the_criterion_wins(evidence):
+    e, small, gemma = evidence, "smollm2-135m-instruct", "gemma3-270m"
+    assert e.widths(small) == [] and e.broken(small) == list(PAPER_PCTS[1:])
+    assert 20 in e.widths(gemma) and 20 in e.broken(gemma, "RANDOM")
+    assert e.better(gemma, "pocket_prose", "PPM", "RANDOM", 20).z > 2
+    assert all(e.better(gemma, text, "RANDOM", "PPM", 10).z > 2 for text in ("wikitext", "pocket_prose"))
+
+
+def test_the_front_page_on_rises_that_are_more_than_their_error_and_no_more_than_the_blind_floor(evidence):
+    ids = ("ifeval-1b-40", "ifeval-3b-40", "ifeval-1b-points", "ifeval-range")
+    judged = [judge(claim, evidence) for claim in load_claims() if claim.id in ids]
+    assert [one.outcome for one in judged] == ["reproduced"] * 4
+    assert all("(the blind floor): cannot tell" in one.because and "prompt-reading floor" in one.because
+               for one in judged)  # fmt: skip
 
 
 def test_the_front_page_on_what_has_to_be_made(evidence):

@@ -16,11 +16,12 @@ QUICK = dict(limit=6, pruning_pcts=[0, 50], save_samples=True)
 def test_a_record_holds_answers_and_no_questions():
     choice = dict(doc_id=3, filter="none", metrics=["acc"], acc=1.0, target=1, doc={"question": "why"})
     choice |= dict(resps=[[(-1.5, False)], [(-0.5, True)]], filtered_resps=[(-1.5, False), (-0.5, True)])
+    choice |= dict(arguments=[("why", " because"), ("why", " so")])
     text = dict(doc_id=0, filter="none", metrics=["strict"], strict=True, target="why", resps=[["because"]])
     text |= dict(filtered_resps=["because"], doc={"prompt": "why", "instruction_id_list": ["a:b"]})
     assert records({"t": [choice], "u": [text]}) == [
         {"leaf": "t", "doc_id": 3, "filter": "none", "acc": 1.0, "loglikelihoods": [-1.5, -0.5],
-         "greedy": [False, True], "target": 1},
+         "greedy": [False, True], "shortest": 1, "target": 1},
         {"leaf": "u", "doc_id": 0, "filter": "none", "strict": True, "generated": "because",
          "instructions": ["a:b"]},
     ]  # fmt: skip
@@ -37,7 +38,7 @@ def test_records_agree_with_the_results(language_model, tmp_path):
         np.testing.assert_allclose(means, expected.sort_index(), rtol=1e-12)
     facts = items[items["task"] == "pocket_facts"]
     right = [int(np.argmax(row.loglikelihoods)) == row.target for row in facts.itertuples()]
-    assert right == facts["acc"].astype(bool).tolist()
+    assert right == facts["acc"].astype(bool).tolist() and facts["shortest"].between(0, 3).all()
     both = load_samples(tmp_path, task="pocket_misconceptions_mc2", pruning_pct=50)
     assert len(both) == 6 and (both["labels"].str.len() == both["loglikelihoods"].str.len()).all()
 

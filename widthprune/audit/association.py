@@ -5,8 +5,9 @@ other; a benchmark at its floor adds points that cannot move; and many pairs wer
 what the dose alone would give, a partial correlation, the correlation of the steps, a correlation above the
 floor, and Holm's correction.
 
-Holm's family is every pair of every model in the paper's tables. Any of them could have been quoted, and the two
-that were quoted were chosen when all of them were known. SciPy computes.
+Holm's family is every pair of a knowledge and a behaviour benchmark of every model in the paper's tables. Any of them
+could have been quoted, and the two that were quoted were chosen when all of them were known. Pairs of two benchmarks of one
+side could not have been quoted for a paradox between the sides; to count them, too, would only raise p. SciPy computes.
 """
 
 from collections.abc import Mapping

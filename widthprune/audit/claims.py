@@ -16,7 +16,7 @@ OPTIONAL = {
     "unit",
     "found",
     "holds",
-    "ends",
+    "beside",
     "measured",
     "only",
     "control",
@@ -42,7 +42,7 @@ class Claim:
     unit: str = ""
     found: str | None = None
     holds: str | None = None
-    ends: str | None = None
+    beside: str | None = None
     measured: str | None = None
     only: str = ""
     control: str | list[str] = ""

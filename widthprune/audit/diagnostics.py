@@ -78,6 +78,11 @@ def answer_masses(loglikelihoods: Iterable[Sequence[float]], labels: Iterable[Se
     }
 
 
+def shortest_chosen(loglikelihoods: Iterable[Sequence[float]], shortest: Iterable[int]) -> float:
+    """Share of items on which the most probable answer is the shortest: log-likelihoods are not normalized by length."""
+    return _mean([int(np.argmax(row)) == at for row, at in zip(loglikelihoods, shortest, strict=True)])
+
+
 def calibration(loglikelihoods: Iterable[Sequence[float]], right: Iterable[int], bins: int = 10) -> dict:
     """Expected calibration error of a multiple-choice task: ``ece``, and the mean ``confidence``.
 
@@ -134,6 +139,8 @@ def run_diagnostics(items: pd.DataFrame, unpruned: pd.DataFrame | None = None) -
         found |= answer_masses(items["loglikelihoods"], items["labels"])
     elif scored and _has(items, "target"):
         found |= calibration(items["loglikelihoods"], items["target"])
+    if scored and _has(items, "shortest"):
+        found["shortest_chosen"] = shortest_chosen(items["loglikelihoods"], items["shortest"])
     if items["leaf"].nunique() > 1 and metric in items:
         found["clustered_stderr"] = clustered_stderr(items[metric], items["leaf"])
     if unpruned is not None:

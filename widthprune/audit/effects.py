@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.stats import binomtest, norm
 
+from ..report.stats import difference
+
 YES, NO, UNSURE = "yes", "no", "cannot tell"
 AS_MUCH, MORE = "does as much", "does more"  # answers about a control, beside "no" and "cannot tell"
-MARGIN = 0.25  # of the unpruned score: a fall that would matter, in the sense of `Rule.keeps`
 POWER = 0.8  # chance of finding an effect as large as the one seen
 
 
@@ -24,7 +25,7 @@ class Effect:
 
     ``before`` is the score it moved from, ``n`` the number of items, ``label`` says what was compared, and ``p`` is the
     two-sided p of an exact test, where there was one; else it follows from the standard error. Of a correlation,
-    ``change`` is r and ``points`` is true: its ``n`` counts points. ``family`` is how many tests its error allows for.
+    ``change`` is r and ``unit``, what ``n`` counts, is "points". ``family`` is how many tests its error allows for.
     """
 
     change: float
@@ -33,7 +34,7 @@ class Effect:
     n: float = math.nan
     label: str = ""
     p: float = math.nan
-    points: bool = False
+    unit: str = "items"
     family: int = 1
 
     @property
@@ -64,7 +65,7 @@ class Undecided:
         Of a correlation, points: by Fisher's z, whose standard error is 1 / sqrt(n - 3).
         """
         needed = self.critical + norm.ppf(POWER)
-        if self.effect.points:
+        if self.effect.unit == "points":
             z = abs(math.atanh(min(abs(self.effect.change), 1 - 1e-12)))
             return 3 + (needed / z) ** 2 if z else math.inf
         return self.effect.n * (needed / abs(self.z)) ** 2 if self.z else math.inf
@@ -91,13 +92,16 @@ class Open:
 
 @dataclass
 class Rule:
-    """How much evidence decides: the threshold in standard errors, and whether Holm's correction is made.
+    """How much evidence decides: the threshold in standard errors, whether Holm's correction is made, and the margin.
 
-    What it could not decide is kept in ``open``, to compute what would settle it.
+    ``margin`` is the share of the unpruned score that would matter if it were lost or gained: nothing stays level that
+    may have lost so much. Where it is not excluded, a question stays open. What could not be decided is kept
+    in ``open``, to compute what would settle it.
     """
 
     sigmas: float = 2.0
     holm: bool = True
+    margin: float = 0.25
     open: list[Open] = field(default_factory=list)
 
     @property
@@ -125,8 +129,8 @@ class Rule:
         return self.rises(*(replace(e, change=-e.change) for e in effects))
 
     def keeps(self, *effects: Effect) -> str:
-        """Yes, if every effect is better than losing a quarter of the score; no, if one is a significant fall."""
-        spared = [replace(e, change=e.change + MARGIN * abs(e.before)) for e in effects]
+        """Yes, if every effect is better than losing the margin; no, if one is a significant fall."""
+        spared = [replace(e, change=e.change + self.margin * abs(e.before)) for e in effects]
         if -1 in self.signs(effects):
             return NO
         # Each must be excluded, so no correction: it is the intersection of the tests that is asked.
@@ -135,10 +139,10 @@ class Rule:
         return UNSURE if left or not effects else YES
 
     def some_rise(self, *effects: Effect) -> str:
-        """Yes, if an effect is a significant rise; no, if each is worse than gaining a quarter of the score."""
+        """Yes, if an effect is a significant rise; no, if each is worse than gaining the margin."""
         if 1 in self.signs(effects):
             return YES
-        short = [replace(e, change=e.change - MARGIN * abs(e.before)) for e in effects]
+        short = [replace(e, change=e.change - self.margin * abs(e.before)) for e in effects]
         left = [e for e in short if not e.z < -self.sigmas]
         turned = [[replace(e, change=-e.change) for e in group] for group in (left, effects)]
         self._keep_open(UNSURE if left else NO, *turned, 1, len(effects))
@@ -152,13 +156,13 @@ class Rule:
         """What a control does, of effects that say how much better it is than what it is a control of.
 
         "no", if one is a significant fall; "does more", if one is a significant rise; "does as much", if none is
-        either, and a quarter of the score is excluded both ways. Not to be significant is not enough for that.
+        either, and the margin is excluded both ways. Not to be significant is not enough for that.
         """
         signs = self.signs(effects)
         if any(signs):
             return NO if -1 in signs else MORE
         close = [
-            abs(e.change) + self.sigmas * e.stderr < MARGIN * abs(e.before) and abs(e.z) < self.sigmas
+            abs(e.change) + self.sigmas * e.stderr < self.margin * abs(e.before) and abs(e.z) < self.sigmas
             for e in effects
         ]
         return AS_MUCH if close and all(close) else UNSURE
@@ -174,6 +178,15 @@ class Rule:
             return float(norm.isf(self.alpha / 2 / (max(family, e.family, 1) if self.holm else 1)))
 
         return [Undecided(e, e.z, critical(e)) for e in effects if not math.isnan(e.z)]
+
+
+def further(one: Effect, other: Effect | float) -> Effect:
+    """How much further one effect goes than another, with both errors, or than a number."""
+    if not isinstance(other, Effect):
+        return replace(one, change=one.change - other, p=math.nan)
+    found = difference((other.change, other.stderr), (one.change, one.stderr))
+    label = f"{one.label}, against {other.label}"
+    return Effect(*found, one.before, min(one.n, other.n), label)
 
 
 def answer_of(x) -> str:
@@ -239,4 +252,4 @@ def to_settle(rule: Rule, answers: Sequence[str] = ()) -> str:
     effect, needed = best.effect, best.items()
     size = "more than a million" if needed > 1e6 else f"{math.ceil(needed):,}"
     now = "" if math.isnan(effect.n) else f" instead of {effect.n:,.0f}"
-    return f"{size} {'points' if effect.points else 'items'}{now} ({effect.label})"
+    return f"{size} {effect.unit}{now} ({effect.label})"

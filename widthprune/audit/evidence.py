@@ -18,27 +18,25 @@ from ..report.stats import correlate
 from ..report.tasks import TASKS, headline
 from ..sizes import kept_size
 from .association import associations
-from .effects import UNSURE, Effect, Rule, both, control, inverse
+from .effects import Effect, Rule, both, control, further, inverse
 from .evidence_efficiency import EfficiencyEvidence
 from .evidence_measured import MeasuredEvidence
-from .floors import headline_floors
+from .evidence_published import PCTS, PublishedEvidence
 from .lookup import LLAMA, NoEvidence, only, where
-from .proportions import against_unpruned
 
 __all__ = ["Evidence", "NoEvidence"]
 PLAIN = {
     f.__name__: f for f in (abs, all, any, len, max, min, range, round, sorted, sum, zip, bool, float, set)
 }
-PCTS = range(10, 70, 10)
 
 
 def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Effect:
     """A correlation as an effect with the p given, which allows for a family of tests."""
     z = float(norm.isf(max(p, 1e-300) / 2))  # a straight line has a p of nothing
-    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, points=True, family=family)
+    return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, unit="points", family=family)
 
 
-class Evidence(EfficiencyEvidence, MeasuredEvidence):
+class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
     """The tables that verdicts are computed from.
 
     Parameters
@@ -60,12 +58,12 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         self.rule, self.without, self.floor_kinds = Rule(), None, ("blind",)
         self.seen = []
 
-    def vary(self, *, sigmas=2.0, holm=True, without=None, floor_kinds=("blind",)) -> "Evidence":
-        """The same tables under other rules: another threshold, no correction, a model left out, other floors."""
+    def vary(self, *, without=None, floor_kinds=("blind",), **rule) -> "Evidence":
+        """The same tables under another `Rule`, with a model left out, or with other floors."""
         # What does not depend on these was computed once, and goes along.
         self._pairs, self._tested, self._values, self._summary, self._kinds, self._working, self._runs  # noqa: B018
         other = copy.copy(self)
-        other.rule, other.without, other.floor_kinds = Rule(sigmas, holm), without, floor_kinds
+        other.rule, other.without, other.floor_kinds = Rule(**rule), without, floor_kinds
         other.seen = []
         return other
 
@@ -73,92 +71,16 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
         """What an expression may use: the methods of this class, `Rule`'s, and Python's arithmetic of collections."""
         own = {
             name: getattr(self, name)
-            for cls in (Evidence, EfficiencyEvidence, MeasuredEvidence)
+            for cls in (Evidence, PublishedEvidence, EfficiencyEvidence, MeasuredEvidence)
             for name, method in vars(cls).items()
             if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
         }
         rule = self.rule
         verbs = (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse, rule.compare)
-        verbs = {f.__name__: f for f in (*verbs, both, control, inverse)}
+        verbs = {f.__name__: f for f in (*verbs, both, control, inverse, further)}
         return own | verbs | PLAIN | {"log": np.log, "PCTS": PCTS}
 
-    # Published benchmarks.
-
-    def value(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
-        """A published score."""
-        key = (LLAMA[model], task, metric or TASKS[task].metric, pct)
-        if pd.isna(self._values.get(key)):
-            raise NoEvidence(f"no single value for {task} of {model} at {pct}%")
-        return float(self._values[key])
-
-    def change(self, model: str, task: str, pct: float, metric: str | None = None) -> float:
-        """Change of a published score from the unpruned model's, in %."""
-        return 100 * (self.value(model, task, pct, metric) / self.value(model, task, 0, metric) - 1)
-
-    def points(self, model: str, task: str, pct: float) -> float:
-        """The same in percentage points."""
-        return 100 * (self.value(model, task, pct) - self.value(model, task, 0))
-
-    def kept(self, model: str, task: str, pct: float) -> float:
-        """What is left, in %, of the unpruned model's distance from the floor."""
-        floor = self.floor(task)
-        return 100 * (self.value(model, task, pct) - floor) / (self.value(model, task, 0) - floor)
-
-    def gap(self, task: str, pct: float) -> float:
-        """Published score of 1B-Instruct less that of 1B."""
-        return self.value("1B-Instruct", task, pct) - self.value("1B", task, pct)
-
-    def ratio(self, model: str, pct: float) -> float:
-        """The expansion ratio at a percentage."""
-        rows = where(self.capabilities, model=LLAMA[model], pruning_pct=pct)
-        return float(rows["expansion_ratio"].iloc[0])
-
-    def peak(self, model: str, task: str) -> float:
-        """The percentage of neurons removed at which a published score is highest."""
-        return max((0, *PCTS), key=lambda pct: self.value(model, task, pct))
-
-    def floor(self, task: str, responder: str | None = None) -> float:
-        """Score of an uninformed responder: the blind floor, the "reading" one, or a named responder's."""
-        if responder in (None, "reading"):
-            kinds = self.floor_kinds if responder is None else (responder,)
-            known = [self._floors[kind][task] for kind in kinds if task in self._floors[kind]]
-            if not known:
-                raise NoEvidence(f"no floor of {task}")
-            return max(known) if TASKS[task].higher_is_better else min(known)
-        rows = where(self.floor_table, task=task, responder=responder)
-        return only(rows[rows["metric"] == TASKS[task].metric], f"{task} of {responder}")
-
-    def moved(self, model: str, task: str, pct: float, start: float = 0) -> Effect:
-        """The published effect of pruning, from the unpruned model or from ``start``, with binomial errors."""
-        (x, dx, _), (y, dy, n) = (self._point(model, task, at) for at in (start, pct))
-        return Effect(
-            y - x, float(np.hypot(dx, dy)), x, n, f"{TASKS[task].label} of {model}, {start:g} to {pct:g}%"
-        )
-
-    def error(self, model: str, task: str, pct: float) -> float:
-        """Binomial standard error of a published score, for the official number of items."""
-        return self._point(model, task, pct)[1]
-
-    def above(self, model: str, task: str, pct: float, responder: str | None = None) -> bool:
-        """Whether a published score is better than a responder that knows nothing, by two standard errors."""
-        value, error, _ = self._point(model, task, pct)
-        return value > self.floor(task, responder) + self.rule.sigmas * error
-
-    def like(self, model: str, task: str, pct: float, *responders: str) -> bool:
-        """Whether a responder that knows nothing would show what pruning did: the control of every score.
-
-        Its score differs from the unpruned model's, in the direction in which pruning moved it and by two
-        standard errors, and the pruned model's score is not above it by two. For a fall, the pruned model is at
-        the floor; for a rise, a text that ignores the prompt is as high. Default is the floor.
-        """
-        before, error, _ = self._point(model, task, 0)
-        after = self._point(model, task, pct)[0]
-        for responder in responders or (None,):
-            way = self.floor(task, responder) - before
-            shows = abs(way) > self.rule.sigmas * error and (way > 0) == (after > before)
-            if shows and not self.above(model, task, pct, responder):
-                return True
-        return False
+    # Associations of published benchmarks.
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
@@ -175,12 +97,31 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
             rows = associations(table[table["task"].isin([knowledge, behaviour])])
         return only(rows, f"{knowledge} and {behaviour} of {model}", column)
 
-    def follows_dose(self, model: str, knowledge: str, behaviour: str) -> bool | str:
-        """Whether r is what the ratio alone gives: of one sign with it, and it within the 95% interval of r."""
-        r, dose, low, high = (
-            self.pair(model, knowledge, behaviour, name) for name in ("r", "dose_r", "low", "high")
+    def beyond_ratio(self, model: str, knowledge: str, behaviour: str) -> Effect:
+        """How much less than two benchmarks share their common ratio leaves, of Fisher's z: an effect of the ratio as a control.
+
+        What is left is the partial correlation given the ratio; if nothing is, the ratio alone does as much.
+        """
+        r, left, p, n = (
+            self.pair(model, knowledge, behaviour, name) for name in ("r", "partial_r", "partial_p", "n")
         )
-        return UNSURE if np.isnan(r) else bool(r * dose > 0 and low <= dose <= high)
+        z, whole = (np.arctanh(np.clip(x, -1 + 1e-12, 1 - 1e-12)) for x in (left, r))
+        return Effect(-float(np.sign(r) * z), 1 / np.sqrt(n - 4), abs(float(whole)), n, p=p)
+
+    def without_ratio(self, model: str, knowledge: str, behaviour: str) -> str:
+        """What is left of a correlation without the ratio, each way, in words."""
+        dose, left, p, steps, steps_p = (
+            self.pair(model, knowledge, behaviour, name)
+            for name in ("dose_r", "partial_r", "partial_p", "steps_r", "steps_p")
+        )
+        return (
+            f"the ratio alone would give {dose:.2f}; given it {left:.2f} is left (p = {p:.2f}), "
+            f"and from one width to the next {steps:.2f} (p = {steps_p:.2f})"
+        )
+
+    def pairs(self) -> int:
+        """How many pairs of a knowledge and a behaviour benchmark the published models have: Holm's family."""
+        return len(self._pairs)
 
     def correlated(self, model: str, knowledge: str, behaviour: str) -> Effect:
         """How strongly two benchmarks go together, whichever way: an effect whose p is `p_holm` of all pairs."""
@@ -240,35 +181,12 @@ class Evidence(EfficiencyEvidence, MeasuredEvidence):
     # Computed once.
 
     @cached_property
-    def _floors(self) -> dict[str, pd.Series]:
-        return {kind: headline_floors(self.floor_table, kind) for kind in ("blind", "reading")}
-
-    @cached_property
     def _pairs(self) -> pd.DataFrame:
         try:
-            return associations(self.capabilities, self._floors["blind"], resampled=False)
+            return associations(self.capabilities, resampled=False)
         except WidthPruneError:  # no pair moves
             return pd.DataFrame(columns=["model", "knowledge", "behaviour"])
 
     @cached_property
-    def _tested(self) -> dict:
-        rows = against_unpruned(headline(self.capabilities))
-        points = rows[["value", "binomial_se", "items"]].astype(float).itertuples(index=False, name=None)
-        return dict(
-            zip(zip(rows["model"], rows["task"], rows["pruning_pct"], strict=True), points, strict=True)
-        )
-
-    @cached_property
     def _criteria(self) -> dict:
         return self.criteria_table.set_index(["paper_version", "criterion", "task"])["value"].to_dict()
-
-    @cached_property
-    def _values(self) -> dict:
-        return self.capabilities.set_index(["model", "task", "metric", "pruning_pct"])["value"].to_dict()
-
-    def _point(self, model, task, pct) -> tuple[float, float, float]:
-        """A published score, its binomial standard error, and the official number of items."""
-        try:
-            return self._tested[LLAMA[model], task, pct]
-        except KeyError:
-            raise NoEvidence(f"no single value for {task} of {model} at {pct}%") from None

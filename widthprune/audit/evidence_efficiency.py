@@ -4,8 +4,10 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t
 
 from ..efficiency.analysis import change_pct, decompose, summarize
+from .effects import Effect
 from .lookup import LLAMA, NoEvidence, only, where
 
 
@@ -24,16 +26,18 @@ class EfficiencyEvidence:
         """Change of the number of tokens generated."""
         return self._efficiency(model, workload, pct, "tokens")
 
-    def throughput(self, model: str, workload: str, pct: float) -> float:
-        """Change of tokens per second."""
-        return self._efficiency(model, workload, pct, "throughput")
+    def over_seeds(self, model: str, workload: str, pct: float, what: str) -> Effect:
+        """The relative effect of pruning on "energy", "ttlt", "tokens", "throughput" or time "per_token".
 
-    def throughput_sd(self, model: str, workload: str, pct: float) -> float:
-        """Standard deviation of that over seeds, in % of the unpruned value, both runs' taken together."""
-        rows = where(self._summary, model=LLAMA[model], workload=workload)
-        rows = rows[rows["pruning_pct"].isin([0, pct])]
-        whole = rows.loc[rows["pruning_pct"] == 0, "throughput_tok_s"].iloc[0]
-        return float(100 * np.hypot.reduce(rows["throughput_tok_s_sd"]) / whole)
+        A seed draws the prompts, so runs of one seed are paired. Three seeds say little of one width's error, which is
+        taken from all widths of the model and workload together; p is Student's, with their degrees of freedom.
+        """
+        seeds = self._seeds[what].loc[LLAMA[model], workload]
+        changes = seeds.drop(columns=0).sub(seeds[0], axis=0) / seeds[0].mean()
+        n, widths = changes.shape
+        change, stderr = float(changes[pct].mean()), float(np.sqrt(changes.var().mean() / n))
+        p = float(2 * t.sf(abs(change) / stderr, (n - 1) * widths)) if stderr > 0 else np.nan
+        return Effect(change, stderr, 1.0, n, f"{what} of {model}, {workload} at {pct:g}%", p, unit="seeds")
 
     def per_token(self, model: str, workload: str, pct: float) -> float:
         """Change of the time to the last token divided by tokens generated; single requests only."""
@@ -58,8 +62,21 @@ class EfficiencyEvidence:
         table["energy"] = change_pct(table, "j_per_token_printed")
         table["ttlt"] = change_pct(table, "ttlt_ms")
         table["tokens"] = change_pct(table, "new_tokens")
-        table["throughput"] = change_pct(table, "throughput_tok_s")
         return table
+
+    @cached_property
+    def _seeds(self) -> dict[str, pd.DataFrame]:
+        """What was measured, with a row a model, workload and seed, and a column a percentage."""
+        runs = self.runs
+        columns = {
+            "energy": runs["tracker_stop_net"] / runs["new_tokens"],
+            "ttlt": runs["ttlt_ms"],
+            "tokens": runs["new_tokens"],
+            "throughput": runs["throughput_tok_s"],
+            "per_token": runs["ttlt_ms"] / runs["new_tokens"],
+        }
+        keys = dict(index=["model", "workload", "seed"], columns="pruning_pct", values="x")
+        return {what: runs.assign(x=x).pivot(**keys) for what, x in columns.items()}
 
     def _efficiency(self, model, workload, pct, column):
         row = self._workloads.get((LLAMA[model], workload, pct), {})

@@ -1,8 +1,8 @@
 """What rules may ask of the models measured here: effects of pruning over the same items, and at which widths.
 
-A model counts at the widths at which it still works, that is, at which its perplexity on WikiText, or on our prose where
-that was not measured, is lower than word frequencies alone would have. Whether a broken model scores higher or lower
-says nothing.
+A model counts at the widths at which it still works, that is, at which its perplexity is significantly lower than word
+frequencies alone would have: on WikiText, where that was not measured on our prose, and where neither was on LAMBADA. Whether
+a broken model scores higher or lower says nothing. A model that lacks a measurement counts neither for a claim nor against.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from ..report.tasks import TASKS
 from .effects import Effect
 from .lookup import NoEvidence
 
-TEXTS = ("wikitext", "pocket_prose")
+TEXTS = ("wikitext", "pocket_prose", "lambada_openai")
 UNPAIRED = (np.nan, np.nan, np.nan)
 
 
@@ -63,7 +63,7 @@ class MeasuredEvidence:
     def better(self, model, task, one, other, pct, *, chat_template=False) -> Effect:
         """How much better one criterion's model is than another's, of which one at least still works."""
         if not any(pct in self.widths(model, name) for name in (one, other)):
-            raise NoEvidence(f"{model} at {pct:g}% is broken under {one} and {other}")
+            raise NoEvidence(f"no better than word frequencies at {pct:g}% under {one} and {other}")
         cells = self._same_items(model, task, [one, other], [0, pct], chat_template)
         scores = [self._score(cells, model, task, name, pct) for name in (other, one)]
         # Each was paired with the unpruned model, and not with the other.
@@ -83,10 +83,12 @@ class MeasuredEvidence:
         return found
 
     def steps(self, model, task, criterion="PPM") -> list[Effect]:
-        """The effect of each further step of pruning, from the unpruned model on, while the model still works."""
+        """The effect of each further step of pruning that was measured, from the unpruned model on, while the model works."""
         found, last = [], 0
         for pct in self.widths(model, criterion):
             cells = self._same_items(model, task, [criterion], [last, pct], False)
+            if (criterion, pct, TASKS[task].metric) not in cells:
+                continue
             before = self._score(cells, model, task, criterion if last else "none", last)
             after = (*self._score(cells, model, task, criterion, pct)[:3], UNPAIRED)
             found.append(
@@ -94,34 +96,33 @@ class MeasuredEvidence:
             )
             last = pct
         if not found:
-            raise NoEvidence(f"{model} does not work at any width measured under {criterion}")
+            raise NoEvidence(
+                f"{model} under {criterion}: no width with {TASKS[task].label} and a working model"
+            )
         return found
 
     def starts_above(self, model, task, *, chat_template=False) -> bool:
         """Whether the unpruned model is better than the floor by two standard errors, and has something to lose."""
         cells = self._same_items(model, task, [], [0], chat_template)
-        value, stderr, *_ = self._score(cells, model, task, "none", 0)
-        log = not TASKS[task].higher_is_better
-        z = difference((self.floor(task), 0.0), (value, stderr), log=log).z
-        return bool((-z if log else z) > self.rule.sigmas)
+        return self._better_than_floor(task, self._score(cells, model, task, "none", 0))
 
     def knowledge(self, model, *criteria) -> str:
         """A benchmark of knowledge on which the model has something to lose: MMLU, or else the pocket facts.
 
         Measured under PPM and the further criteria, at widths at which the model still works.
         """
-        for task in self._measured_on(model, ("mmlu", "pocket_facts"), criteria):
+        for task in self.measured_on(model, "mmlu", "pocket_facts", criteria=criteria):
             if self.starts_above(model, task):
                 return task
         raise NoEvidence(f"{model} has no knowledge above the floor to lose, at a width at which it works")
 
     def truthfulness(self, model, *criteria) -> str:
         """MC2 of TruthfulQA where it was measured so, or else of the pocket misconceptions."""
-        return self._measured_on(model, ("truthfulqa_mc2", "pocket_misconceptions_mc2"), criteria)[0]
+        return self.measured_on(model, "truthfulqa_mc2", "pocket_misconceptions_mc2", criteria=criteria)[0]
 
     def instructions(self, model, *criteria) -> str:
         """IFEval where it was measured so, or else the pocket instructions."""
-        return self._measured_on(model, ("ifeval", "pocket_instructions"), criteria)[0]
+        return self.measured_on(model, "ifeval", "pocket_instructions", criteria=criteria)[0]
 
     def widths(self, model, criterion="PPM") -> list[float]:
         """Percentages of neurons removed at which the model still works."""
@@ -131,7 +132,19 @@ class MeasuredEvidence:
         """Percentages at which it is no better than word frequencies."""
         return self._states(model, criterion)[1]
 
-    def _measured_on(self, model, tasks, criteria) -> list[str]:
+    def damage(self, model, criterion="PPM") -> str:
+        """In words, at which widths the model is still better than word frequencies."""
+        works, broken = (
+            ", ".join(f"{pct:g}" for pct in at)
+            for at in (self.widths(model, criterion), self.broken(model, criterion))
+        )
+        if not works and not broken:
+            return "whether it is better than word frequencies was not measured"
+        if not works:
+            return f"no better than word frequencies at {broken}%"
+        return f"better than word frequencies at {works}%" + (f", not at {broken}%" if broken else "")
+
+    def measured_on(self, model, *tasks, criteria=()) -> list[str]:
         """Those of the tasks that were measured under PPM and the criteria where the model works; at least one."""
         names = ("PPM", *criteria)
         found = [
@@ -147,18 +160,25 @@ class MeasuredEvidence:
         return found
 
     def _states(self, model, criterion) -> tuple[list[float], list[float]]:
-        if (model, criterion) not in self._working:
+        key = (model, criterion, self.rule.sigmas)
+        if key not in self._working:
             # The first text that was measured at a width decides.
             decides = {pct: text for text in TEXTS[::-1] for pct in self._seen_at(model, text, criterion)}
             states = {pct: self._works(model, criterion, pct, decides[pct]) for pct in sorted(decides)}
-            self._working[model, criterion] = tuple(
+            self._working[key] = tuple(
                 [pct for pct, works in states.items() if works is way] for way in (True, False)
             )
-        return self._working[model, criterion]
+        return self._working[key]
 
     def _works(self, model, criterion, pct, text) -> bool:
         cells = self._same_items(model, text, [criterion], [pct], False)
-        return bool(self._score(cells, model, text, criterion, pct)[0] < self.floor(text))
+        return self._better_than_floor(text, self._score(cells, model, text, criterion, pct))
+
+    def _better_than_floor(self, task, score) -> bool:
+        """Whether a measured score is better than the floor by more than both errors."""
+        log = not TASKS[task].higher_is_better
+        z = difference(self._floor_and_error(task), score[:2], log=log).z
+        return bool((-z if log else z) > self.rule.sigmas)
 
     def _effect(self, model, task, before, after, what, chat_template, metric=None) -> Effect:
         headline = metric in (None, TASKS[task].metric)

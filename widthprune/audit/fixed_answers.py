@@ -7,6 +7,7 @@ instruction IFEval checks, and has a piece for each kind that one text can obey:
 is worth, and no model loses its way into it.
 """
 
+import contextlib
 import json
 import random
 from collections import Counter
@@ -55,6 +56,21 @@ def ifeval_items(docs: Iterable[Mapping]) -> list[dict]:
         }
         for doc in docs
     ]
+
+
+@contextlib.contextmanager
+def repeatable():
+    """IFEval's checks guess languages with a random start, and make up what an instruction leaves open."""
+    from langdetect import DetectorFactory
+
+    state, seed = random.getstate(), DetectorFactory.seed
+    random.seed(0)
+    DetectorFactory.seed = 0
+    try:
+        yield
+    finally:
+        random.setstate(state)
+        DetectorFactory.seed = seed
 
 
 def halves(items: Sequence[Mapping]) -> tuple[list, list]:

@@ -12,7 +12,6 @@ or the kinds of checks that the benchmark makes. They stand beside a score to as
 import contextlib
 import io
 import logging
-import random
 import re
 import tempfile
 from collections import Counter
@@ -28,7 +27,7 @@ from ..evaluation.suites import find_benchmarks
 from ..report.provenance import git_commit
 from ..report.results import write_atomically
 from ..report.tasks import TASKS
-from .fixed_answers import fitted_answer, ifeval_items, repeated_answer, score_halves
+from .fixed_answers import fitted_answer, ifeval_items, repeatable, repeated_answer, score_halves
 
 COLUMNS = ["task", "responder", "kind", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
 KINDS = ("blind", "reading", "control")
@@ -93,29 +92,21 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
             with contextlib.redirect_stderr(io.StringIO()):
                 leaves = benchmark.manager.load([benchmark.task])["tasks"]
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
-            where = (n, benchmark.data, benchmark.version, *code)
-            rows += [
-                (benchmark.task, responder, _KINDS.get(responder, "blind"), metric, value, *where)
-                for responder, metric, value in _scores(leaves)
-            ]
+            where = (benchmark.data, benchmark.version, *code)
+            for responder, metric, value in _scores(leaves):
+                kind = _KINDS.get(responder, "blind")
+                # Of halves as many as `halves` makes.
+                items = (
+                    n // 2
+                    if metric.endswith("chosen_half")
+                    else n - n // 2
+                    if metric.endswith("other_half")
+                    else n
+                )
+                rows.append((benchmark.task, responder, kind, metric, value, items, *where))
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}
     return table
-
-
-@contextlib.contextmanager
-def _repeatable():
-    """IFEval's checks guess languages with a random start, and make up what an instruction leaves open."""
-    from langdetect import DetectorFactory
-
-    state, seed = random.getstate(), DetectorFactory.seed
-    random.seed(0)
-    DetectorFactory.seed = 0
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        DetectorFactory.seed = seed
 
 
 def load_floors(path: str | Path | None = None) -> pd.DataFrame:
@@ -136,8 +127,10 @@ def save_floors(table: pd.DataFrame, path: str | Path) -> None:
     write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
+def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True) -> pd.Series:
     """One floor a task, of its headline metric: the best responder of a kind, "blind" or "reading".
+
+    A text that was chosen on half of the prompts counts by its score on the other half (``held_out``), or else on all.
 
     Blind, in multiple choice, is a fair die, or the best constant answer where that beats the die by more
     than three standard errors (BoolQ's answers are mostly yes); in generation the best text; for a
@@ -153,7 +146,15 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
     if kind not in FLOOR_NAMES:
         raise WidthPruneError(f"kind must be one of {', '.join(FLOOR_NAMES)}, got {kind!r}")
     of_kind = floors[floors["kind"] == kind]
-    return pd.Series({task: _floor(task, rows) for task, rows in of_kind.groupby("task")}, dtype=float)
+    return pd.Series(
+        {task: _floor(task, rows, held_out)[0] for task, rows in of_kind.groupby("task")}, dtype=float
+    )
+
+
+def floor_errors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
+    """The standard error of each of `headline_floors`: 0 but for a text that is scored on half of the prompts."""
+    of_kind = floors[floors["kind"] == kind]
+    return pd.Series({task: _floor(task, rows)[1] for task, rows in of_kind.groupby("task")}, dtype=float)
 
 
 def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -165,16 +166,22 @@ def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def _floor(task: str, rows: pd.DataFrame) -> float:
+def _floor(task: str, rows: pd.DataFrame, held_out: bool = True) -> tuple[float, float]:
+    """The best responder's score and its standard error."""
+    other = rows[rows["metric"] == f"{TASKS[task].metric}_other_half"].set_index("responder")
     rows = rows[rows["metric"] == TASKS[task].metric]
-    value, n = rows.set_index("responder")["value"], rows["n"].iloc[0]
+    value, n = rows.set_index("responder")["value"].copy(), rows["n"].iloc[0]
     if not TASKS[task].higher_is_better:
-        return value.min()
+        return value.min(), 0.0
     if "uniform" not in value:
-        return value.max()
+        if held_out:
+            value.update(other["value"])
+        best, score = value.idxmax(), value.max()
+        sampled = held_out and best in other.index
+        return score, float(np.sqrt(score * (1 - score) / other["n"][best])) if sampled else 0.0
     die, constant = value["uniform"], value[value.index.str.startswith("always ")].max()
     beats = constant - die > 3 * np.sqrt(die * (1 - die) / n)
-    return constant if beats and constant < 1 else die
+    return (constant if beats and constant < 1 else die), 0.0
 
 
 def _scores(leaves: dict) -> Iterable[tuple[str, str, float]]:
@@ -183,7 +190,7 @@ def _scores(leaves: dict) -> Iterable[tuple[str, str, float]]:
     for name, leaf in leaves.items():
         weight = OFFICIAL_LEAVES.get(name, len(leaf.eval_docs))
         for responder, answers in _responders(leaf).items():
-            with _repeatable():
+            with repeatable():
                 found = _aggregate(leaf, answers)
                 if responder in CHOSEN_ANSWERS:
                     found |= score_halves(ifeval_items(leaf.eval_docs), answers[0][0])
@@ -230,7 +237,7 @@ def _chosen(docs: list[dict]) -> dict[str, list[list[str]]]:
     """`CHOSEN_ANSWERS` for every prompt of a task whose instructions are checked."""
     items, answers = ifeval_items(docs), {}
     for name, choose in CHOSEN_ANSWERS.items():
-        with _repeatable():
+        with repeatable():
             answers[name] = [[choose(items)]] * len(docs)
     return answers
 

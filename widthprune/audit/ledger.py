@@ -7,6 +7,7 @@ Chapters ask a `Ledger` for theirs, so that no chapter can say what the front pa
 
 import ast
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,8 @@ class Judged:
     measured: str  # "yes", "no", "cannot tell", "not yet", or empty where nothing measured bears on it
     because: str
     published: str  # the answer of the published tables: "yes", "no", "cannot tell", or empty
-    protocol: str = ""  # each measured model: its answer, what was measured and how, and where it still works
+    protocol: str = ""  # each measured model: its answer, what was measured and how; or why it has none
+    damage: str = ""  # each of them: at which widths it is still better than word frequencies
     settle: str = ""  # beside an inconclusive verdict: how many items or models would settle it
 
 
@@ -71,9 +73,8 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
         holds, reason = _evaluate(claim, claim.holds, evidence)
         published = answer_of(holds) if holds is not None else published
         reasons.append(reason or _HOLDS[published])
-    if claim.ends and x is not None:
-        at, _ = _evaluate(claim, claim.ends, evidence)
-        reasons.append(f"ends {'at' if at else 'above'} the floor")
+    if claim.beside and x is not None:
+        reasons.append(_evaluate(claim, claim.beside, evidence)[0] or "")
     if published != UNSURE:  # else it is the published tables that have to settle it
         evidence.rule.open.clear()
     answers, rows = _by_model(claim, evidence)
@@ -92,7 +93,9 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     if outcome == INCONCLUSIVE and published != UNSURE and measured == NO:
         settle = "a second model that says no, too"
     shown = "" if not claim.measured else measured or "not yet"
-    return Judged(claim, outcome, found, shown, "; ".join(reasons), published, "; ".join(rows), settle)
+    damage = "; ".join(f"{model}, {evidence.damage(model)}" for model in _asked(claim, evidence))
+    reasons = "; ".join(filter(None, reasons))
+    return Judged(claim, outcome, found, shown, reasons, published, "; ".join(rows), damage, settle)
 
 
 _HOLDS = {
@@ -138,17 +141,20 @@ def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: di
 def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows = {}, []
-    for model in evidence.models() if claim.measured else ():
-        if claim.only and claim.only not in model:
-            continue
+    for model in _asked(claim, evidence):
         evidence.seen.clear()
         x, reason = _evaluate(claim, claim.measured, evidence, model)
         if x is None:
             rows.append(f"{model}: no answer, {reason}")
             continue
         answers[model] = answer_of(x)
-        rows.append(f"{model}: {answers[model]}, {_protocol(evidence.seen)}; {_damage(model, evidence)}")
+        rows.append(f"{model}: {answers[model]}, {_protocol(evidence.seen)}")
     return answers, rows
+
+
+def _asked(claim: Claim, evidence: Evidence) -> list[str]:
+    """The measured models that a claim is asked of."""
+    return [model for model in evidence.models() if claim.only in model] if claim.measured else []
 
 
 def _protocol(seen: list) -> str:
@@ -158,20 +164,9 @@ def _protocol(seen: list) -> str:
         groups.setdefault((TASKS[task].label, n, template, paired), []).append(what)
     return " and ".join(
         f"{task} ({', '.join(dict.fromkeys(whats))}; {n} items, {'in the chat template' if template else 'without template'}"
-        f"{', paired' if paired else ''})"
+        f", {'paired' if paired else 'unpaired'})"
         for (task, n, template, paired), whats in groups.items()
     )
-
-
-def _damage(model: str, evidence: Evidence) -> str:
-    """At which widths the model is still better than word frequencies under the paper's criterion."""
-    works, broken = ([f"{pct:g}" for pct in f(model)] for f in (evidence.widths, evidence.broken))
-    better = (
-        f"better than word frequencies at {', '.join(works)}%"
-        if works
-        else "at no width better than word frequencies"
-    )
-    return better + (f", not at {', '.join(broken)}%" if broken and works else "")
 
 
 class Ledger:
@@ -201,36 +196,58 @@ class Ledger:
             "; ".join(text) or "nothing",
             one.outcome,
             ". ".join(part for part in because if part),
+            one.damage,
         )
+
+    def show(self, chapter: str, *ids: str) -> None:
+        """Display a chapter's claims: a box for each named, a table of its others, and what the paper gets right."""
+        from IPython.display import Markdown, display
+
+        from .ledger_tables import to_style
+
+        for name in ids:
+            display(self.verdict(name))
+        others = [name for name, one in self.claims.items() if one.chapter == chapter and name not in ids]
+        if others:
+            display(to_style(map(self.judge, others)))
+        display(Markdown(self.gets_right(chapter)))
+
+    def damage(self, *models: str) -> str:
+        """Of each model measured here, at which widths it still works: a paragraph in Markdown."""
+        known = self.evidence.models()
+        said = [f"{model} is {self.evidence.damage(model)}" for model in models if model in known]
+        if not said:
+            return ""
+        return f"**Damage.** Pruned by PPM, {'; '.join(said)}. Verdicts rest on the widths at which a model is better."
 
     def gets_right(self, chapter: str) -> str:
         """What the paper gets right, of the claims of a chapter: a paragraph in Markdown."""
         judged = [self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter]
         asked = [one for one in judged if one.published != ABSENT]
-        right = [one for one in asked if one.outcome == REPRODUCED]
-        but = [one for one in asked if one.outcome == LIKE_CONTROL]
+        right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
+        numbers = [one for one in asked if one.claim.printed is not None]
+        exact = [one for one in numbers if one.found == printed(one.claim)]
         text = (
-            f"**What the paper gets right.** Of {_claims(asked)} of this chapter that its own tables can answer, "
-            f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced{_listed(right)}."
+            f"**What the paper gets right.** Of {_counted(asked, 'claim')} of this chapter that its own tables can answer, "
+            f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced"
         )
-        if not but:
-            return text
-        comes = "comes out, but a control does" if len(but) == 1 else "come out, but controls do"
-        return f"{text} {_claims(but, 'more')} {comes} as much or more{_listed(but)}."
+        if but:
+            text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
+        if numbers:
+            text += (
+                f". Of {_counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
+            )
+        words = [_opening(one.claim.claim) for one in right if one.claim.printed is None]
+        return f"{text}{'. Reproduced is also: ' if words else ''}{'; '.join(words)}."
 
 
-def _claims(claims: list[Judged], more: str = "") -> str:
-    return f"{len(claims)} {more} claim{'s' * (len(claims) != 1)}".replace("  ", " ")
+def _counted(things: list, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
-def _listed(claims: list[Judged]) -> str:
-    """The claims with what was found for them, after a colon; nothing of none."""
-    shown = "; ".join(
-        one.claim.claim.rstrip(".")
-        + (f" ({one.found})" if one.claim.printed is not None or one.claim.found else "")
-        for one in claims
-    )
-    return f": {shown}" if shown else ""
+def _opening(claim: str) -> str:
+    """A claim up to its first comma, semicolon or full stop."""
+    return re.split(r"[,;](?!\d)|\.(?!\d)", claim)[0]
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:

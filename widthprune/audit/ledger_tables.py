@@ -22,8 +22,15 @@ def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
         verdict = {"outcome": one.outcome, "found": one.found, "published_holds": one.published}
         verdict |= {"measured_holds": one.measured, "because": one.because, "protocol": one.protocol}
         # The rule named found makes the text of that name.
-        rows.append(fields | verdict | {"settle": one.settle})
+        rows.append(fields | verdict | {"damage": one.damage, "settle": one.settle})
     return pd.DataFrame(rows)
+
+
+def to_style(ledger: Iterable[Judged]):
+    """Claims with their verdicts as a notebook shows a table."""
+    table = to_table(ledger)[["id", "claim", "found", "outcome", "because", "damage", "settle"]]
+    # What no claim here has is no column.
+    return table.loc[:, table.ne("").any()].style.format(escape="html").hide(axis="index")
 
 
 def save_ledger(ledger: Iterable[Judged], directory: str | Path) -> list[Path]:
@@ -46,7 +53,12 @@ def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
         measured = f" (on other models: {one.measured})" if one.measured else ""
         why = "".join(
             f" <small>{html.escape(text)}</small>"
-            for text in (one.because, one.protocol, one.settle and f"To settle it: {one.settle}")
+            for text in (
+                one.because,
+                one.protocol,
+                one.damage and f"Damage: {one.damage}",
+                one.settle and f"To settle it: {one.settle}",
+            )
             if text
         )
         cells = (

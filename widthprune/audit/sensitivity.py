@@ -16,15 +16,21 @@ def variants(evidence: Evidence) -> dict[str, dict]:
         "floors of responders that read the prompt, the echo among them": {
             "floor_kinds": ("blind", "reading")
         },
+        "the floor of instructions on all prompts, those that its text was chosen on among them": {
+            "floor_kinds": ("on all prompts",)
+        },
         "three standard errors instead of two": {"sigmas": 3.0},
         "no correction by Holm": {"holm": False},
+        "a loss of an eighth matters, and not only of a quarter": {"margin": 0.125},
+        "only a loss of half matters, and not of a quarter": {"margin": 0.5},
     } | left_out
 
 
 def sensitivity(evidence: Evidence, claims: Iterable[Claim]) -> pd.DataFrame:
     """How many verdicts change under each of `variants`, and which, from what to what.
 
-    The verdicts themselves stand on floors without the echo, two standard errors, Holm, and every model.
+    The verdicts themselves stand on floors without the echo and on prompts held out, two standard errors, Holm, the margin
+    of a quarter, and every model.
 
     Returns
     -------

@@ -47,7 +47,8 @@ def load_samples(root: str | Path = "results", **chosen) -> pd.DataFrame:
     -------
     DataFrame
         The run's settings, then ``leaf`` (lm-eval's task), ``doc_id``, ``filter``, one column a metric,
-        and where the task has them: ``loglikelihoods`` and ``greedy`` (one entry an answer),
+        and where the task has them: ``loglikelihoods`` and ``greedy`` (one entry an answer), ``shortest``
+        (position of the answer of fewest characters, the first of several),
         ``generated``, ``target`` (position of the right answer), ``labels`` (1 for a true answer),
         ``instructions`` (IFEval). No rows if there are no records.
 
@@ -98,6 +99,9 @@ def _record(leaf: str, sample: Mapping) -> dict:
         record["generated"] = sample["resps"][0][0]
     else:
         record["loglikelihoods"] = list(answers)
+    lengths = [len(request[1]) for request in sample.get("arguments", ())]
+    if "loglikelihoods" in record and len(lengths) == len(answers) > 1:
+        record["shortest"] = lengths.index(min(lengths))
     if isinstance(sample["target"], int) and not isinstance(sample["target"], bool):
         record["target"] = sample["target"]
     document = sample["doc"]

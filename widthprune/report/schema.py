@@ -175,7 +175,10 @@ RANGES = {
         r"bits_per_byte": (0, INF),
     },
     "diagnostics": {
-        r"distinct_[12]|empty|share_.+|answer_entropy|ece|confidence|flip_rate|mcnemar_p": (0, 1),
+        r"distinct_[12]|empty|share_.+|answer_entropy|shortest_chosen|ece|confidence|flip_rate|mcnemar_p": (
+            0,
+            1,
+        ),
         r"(clustered|change)_stderr": (0, 1),
         r"words": (0, 1e6),
         r"word_entropy": (0, 64),  # bits

@@ -156,6 +156,18 @@ def paired_stderr(change, flip_rate, n):
     return np.sqrt(np.maximum(flip_rate - np.square(change), 0) / n)
 
 
+def relative_difference(a, b) -> Difference:
+    """b over a, less one, with both errors counted: `difference` between b and the share of a that it is.
+
+    Parameters and result are those of `difference`; a share of a has that share of a's error.
+    """
+    (x, dx), (y, dy) = ([np.asarray(part, float) for part in pair] for pair in (a, b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = y / x
+        change, stderr = share - 1, difference((y, share * dx), (y, dy)).stderr / np.abs(x)
+    return Difference(change, stderr) if change.ndim else Difference(float(change), float(stderr))
+
+
 def relative_change(table: pd.DataFrame) -> pd.DataFrame:
     """The table with ``change_pct`` and ``change_se``: each value against the unpruned model's.
 
@@ -179,10 +191,9 @@ def relative_change(table: pd.DataFrame) -> pd.DataFrame:
             f"{row['model']}, {row['task']} {row['metric']}: no value at 0% to compare with"
         )
     base = merged["value_0"].where(merged["value_0"] > 0)
-    ratio = merged["value"] / base
-    spread = np.hypot(merged["stderr"] / base, ratio * merged["stderr_0"] / base)
-    merged["change_pct"] = 100 * (ratio - 1)
-    merged["change_se"] = (100 * spread).where((merged["pruning_pct"] > 0) | base.isna(), 0.0)
+    found = relative_difference((base, merged["stderr_0"]), (merged["value"], merged["stderr"]))
+    merged["change_pct"], merged["change_se"] = 100 * found.change, 100 * found.stderr
+    merged.loc[(merged["pruning_pct"] == 0) & base.notna(), "change_se"] = 0.0
     return merged.drop(columns=["value_0", "stderr_0"])
 
 

@@ -23,7 +23,8 @@ class Verdict:
     """One claim and what became of it. In a notebook it shows itself as a box with the facts.
 
     ``id`` names the claim in the ledger; ``published`` and ``measured`` are what the paper prints and what was
-    computed from it or measured here, as text; ``because`` is what decided.
+    computed from it or measured here, as text; ``because`` is what decided; ``damage`` says of each model measured at
+    which widths it is still better than word frequencies, empty where nothing measured bears on the claim.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Verdict:
     measured: str
     outcome: str
     because: str
+    damage: str = ""
 
     def __post_init__(self):
         if self.outcome not in OUTCOMES:
@@ -39,13 +41,14 @@ class Verdict:
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         # They name models and other strings of results files.
-        claim, published, measured, because = map(
-            as_myst, (self.claim, self.published, self.measured, self.because)
-        )
-        text = (
-            f"**Verdict: {self.outcome}.** {claim}\n\n"
-            f"- Published: {published}\n- Found: {measured}\n- Why: {because}"
-        )
+        facts = {
+            "Published": self.published,
+            "Found": self.measured,
+            "Damage": self.damage,
+            "Why": self.because,
+        }
+        listed = "\n".join(f"- {name}: {as_myst(fact)}" for name, fact in facts.items() if fact)
+        text = f"**Verdict: {self.outcome}.** {as_myst(self.claim)}\n\n{listed}"
         return {MIME: asdict(self), "text/markdown": text, "text/plain": text}
 
 
