@@ -14,6 +14,7 @@ from widthprune.results import (
     COLUMNS,
     find_run,
     one_sweep,
+    partial_prefix,
     public_name,
     read_run,
     result_files,
@@ -114,6 +115,14 @@ def test_a_kill_leaves_whole_files_only(tmp_path):
             os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         assert (tmp_path / "file.txt").read_text() in ("a" * 200_000, "b" * 200_000)
+    # What killed writers left goes with the next write of the file; a living one's, and another machine's, stay.
+    dead = partial_prefix(tmp_path / "file.txt").replace(f"-{os.getpid()}.", f"-{writer.pid}.")
+    living = partial_prefix(tmp_path / "file.txt")
+    for prefix in (dead, living, ".file.txt.0123abcd-1."):
+        (tmp_path / f"{prefix}abcdefgh.partial").touch()
+    write_atomically(tmp_path / "file.txt", "new")
+    names = {"file.txt", f"{living}abcdefgh.partial", ".file.txt.0123abcd-1.abcdefgh.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 # Bad input.

@@ -15,6 +15,7 @@ from .errors import WidthPruneError
 from .models import check_placement, load_tokenizer, local_directory
 from .options import COUNT, SEED, TOKENS, Number, check_list, check_model_name, check_writable, nearest
 from .packaged import PACKAGED
+from .results import partial_prefix
 from .shards import read_headers
 from .suites import Benchmark
 
@@ -142,7 +143,7 @@ def check_results_dir(folder: str | Path, files: Iterable[Path]) -> None:
     for file in files:
         try:
             # The file is first written under a name that is this much longer.
-            nearest(file.with_name(f".{file.name}.12345678.partial"))
+            nearest(file.with_name(f"{partial_prefix(file)}12345678.partial"))
         except OSError as error:
             raise WidthPruneError(
                 f"results_dir must be a folder that can be written: {file} ({error.strerror})"

@@ -7,16 +7,19 @@ any other setting cannot be taken for it. results/README.md says what each field
 `widthprune.schema` what it may hold: a file that it refuses is neither written nor read.
 """
 
+import glob
 import hashlib
 import json
 import math
 import os
+import platform
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from .criteria import criterion_of
 from .errors import WidthPruneError
@@ -378,10 +381,17 @@ def stored_sweeps(
 
 
 def write_atomically(path: str | Path, text: str | bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, sees the old file or the new one."""
+    """Write a file so that a reader, or a kill at any moment, sees the old file or the new one.
+
+    What processes of this machine that were killed left of the same file is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.{_machine()}-')}*.partial"):
+        pid = left.name.removesuffix(".partial").rpartition("-")[2].partition(".")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=partial_prefix(path), suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode() if isinstance(text, str) else text)
@@ -392,6 +402,15 @@ def write_atomically(path: str | Path, text: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def partial_prefix(path: Path) -> str:
+    """How the name of a file begins while it is written; eight characters and ``.partial`` follow."""
+    return f".{path.name}.{_machine()}-{os.getpid()}."
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _metric_to_json(row: Mapping) -> dict:

@@ -13,19 +13,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from ..errors import WidthPruneError, one_line
-from ..evaluate import evaluate
-from ..grid import Point
 from ..interrupts import Interrupted, interruptible
 from ..options import COUNT, Parser
 from ..results import load_results, read_run, write_atomically
-from .energy import measure_energy
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
-from .plan import read_plan
-from .records import make_record
 
 HERE = Path(".")
 
