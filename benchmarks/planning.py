@@ -34,7 +34,7 @@ SHAPE = dict(
 PLAN = """
 import sys
 from pathlib import Path
-from widthprune.plans import make_plan, open_checkpoint
+from widthprune.checkpoints.plans import make_plan, open_checkpoint
 print(make_plan(open_checkpoint(Path(sys.argv[1])), "PPM", bytes_free=10**12, expansion_ratio=2.4)[0])
 """
 DRY_RUN = """

@@ -26,7 +26,7 @@ from widthprune.architectures import meta_model, paper_config
 # VmHWM, the largest resident size since exec, in kB. getrusage would start from the parent's.
 PRUNE = """
 import re, sys, time
-from widthprune.checkpoint import prune_checkpoint
+from widthprune.checkpoints.stream import prune_checkpoint
 start = time.perf_counter()
 prune_checkpoint(sys.argv[1], sys.argv[2], pruning_pct=40, progress=False)
 seconds = time.perf_counter() - start

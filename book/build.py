@@ -21,11 +21,11 @@ from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.audit.ledger import Judged, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html
+from widthprune.commands.interrupts import Interrupted, interruptible
+from widthprune.commands.options import Parser, folder_to_write
 from widthprune.errors import WidthPruneError, one_line
-from widthprune.interrupts import Interrupted, interruptible
-from widthprune.options import Parser, folder_to_write
+from widthprune.report.verdicts import OUTCOMES
 from widthprune.reruns.notebooks import execute_notebook
-from widthprune.verdicts import OUTCOMES
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")

@@ -11,10 +11,10 @@ import pandas as pd
 
 from widthprune.efficiency.analysis import split_measured
 from widthprune.errors import WidthPruneError
-from widthprune.escaping import as_myst
+from widthprune.report.escaping import as_myst
+from widthprune.report.results import PROFILE_COLUMNS, is_profile, one_sweep, result_files, run_rows, tidy
+from widthprune.report.tables import by_ratio, criterion_labels, origin
 from widthprune.reruns.contributions import Problem, find_problems
-from widthprune.results import PROFILE_COLUMNS, is_profile, one_sweep, result_files, run_rows, tidy
-from widthprune.tables import by_ratio, criterion_labels, origin
 
 NONE_YET = "There are none yet: yours would be the first.\n"
 

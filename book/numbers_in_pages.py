@@ -15,8 +15,8 @@ from widthprune.audit.evidence import LLAMA, Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.calibration import DEFAULT_TEXT
 from widthprune.errors import WidthPruneError
-from widthprune.results import load_results, one_sweep
-from widthprune.tasks import headline
+from widthprune.report.results import load_results, one_sweep
+from widthprune.report.tasks import headline
 
 HERE = Path(__file__).parent
 SMALL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"

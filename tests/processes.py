@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Forks from a process that has imported everything.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["widthprune.saving", "transformers.models.llama.modeling_llama"])
+_CONTEXT.set_forkserver_preload(["widthprune.checkpoints.loaded", "transformers.models.llama.modeling_llama"])
 
 
 def start(arguments: list[str], stderr: Path) -> multiprocessing.Process:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from conftest import logits, tiny_model
 
-from widthprune import WidthPruneError, arithmetic
-from widthprune.arithmetic import COMPUTE_DTYPES, compute_in, native
+from widthprune import WidthPruneError
+from widthprune.models import arithmetic
+from widthprune.models.arithmetic import COMPUTE_DTYPES, compute_in, native
 
 
 @pytest.fixture

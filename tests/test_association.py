@@ -15,7 +15,7 @@ from widthprune.audit.association import (
     partial_correlation,
     permutation_p,
 )
-from widthprune.results import tidy
+from widthprune.report.results import tidy
 
 RNG = np.random.default_rng(3)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from widthprune import WidthPruneError, attention
-from widthprune.attention import Parts, attend
+from widthprune import WidthPruneError
+from widthprune.evaluation.engine import attention
+from widthprune.evaluation.engine.attention import Parts, attend
 
 
 def ordinary(query, key, value, mask):

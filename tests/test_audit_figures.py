@@ -19,9 +19,9 @@ from widthprune.audit.figures import (
     rise_below_floors,
 )
 from widthprune.audit.floors import FLOOR_NAMES
-from widthprune.figures import plot_dichotomy, plot_paradox, plot_sweep
-from widthprune.floor_lines import FLOOR_STYLES
-from widthprune.results import sweep
+from widthprune.report.figures import plot_dichotomy, plot_paradox, plot_sweep
+from widthprune.report.floor_lines import FLOOR_STYLES
+from widthprune.report.results import sweep
 
 FLOOR = {
     "mmlu": {"blind floor": 0.272},

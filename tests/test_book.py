@@ -17,10 +17,10 @@ import yaml
 from widthprune import CALIBRATED, load_results
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
-from widthprune.grid import PAPER_PCTS
+from widthprune.evaluation.grid import PAPER_PCTS
+from widthprune.report.results import one_sweep
+from widthprune.report.verdicts import OUTCOMES, collect
 from widthprune.reruns.contributions import find_problems
-from widthprune.results import one_sweep
-from widthprune.verdicts import OUTCOMES, collect
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

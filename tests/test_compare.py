@@ -9,9 +9,9 @@ from matplotlib import pyplot as plt
 
 from widthprune import WidthPruneError, load_results
 from widthprune.__main__ import main
-from widthprune.figures import plot_comparison
+from widthprune.report.figures import plot_comparison
+from widthprune.report.results import write_run
 from widthprune.reruns.compare import compare_runs
-from widthprune.results import write_run
 
 SETTINGS = {
     "model": "one",

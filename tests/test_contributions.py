@@ -10,9 +10,17 @@ import pytest
 
 from widthprune import load_results
 from widthprune.__main__ import main
-from widthprune.escaping import as_myst
+from widthprune.report.escaping import as_myst
+from widthprune.report.results import (
+    load_profiles,
+    one_sweep,
+    read_run,
+    run_key,
+    run_text,
+    stored_path,
+    write_run,
+)
 from widthprune.reruns.contributions import find_problems
-from widthprune.results import load_profiles, one_sweep, read_run, run_key, run_text, stored_path, write_run
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))

@@ -7,7 +7,7 @@ import torch
 
 from widthprune import WidthPruneError, load_model
 from widthprune.audit.controls import different_neurons, random_initialised, same_damage, same_neurons
-from widthprune.results import one_sweep, tidy
+from widthprune.report.results import one_sweep, tidy
 
 
 def test_a_random_twin_has_the_shape_and_none_of_the_weights(language_model, tmp_path):

@@ -12,10 +12,10 @@ import torch
 from widthprune import CALIBRATED, CRITERIA, WidthPruneError, prune_model, score_neurons, weight_criteria
 from widthprune.__main__ import main
 from widthprune.criteria import GLOBAL, REGISTRY, Criterion, criterion_of, find_criterion
-from widthprune.figures import plot_criteria
-from widthprune.grid import grid
+from widthprune.evaluation.grid import grid
+from widthprune.report.figures import plot_criteria
+from widthprune.report.results import run_rows
 from widthprune.reruns.experiments import needed_runs, notebook_parameters
-from widthprune.results import run_rows
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02_criteria.ipynb"
 
@@ -38,7 +38,9 @@ def test_names_are_keys_and_functions_are_there():
 
 
 def test_names_need_no_torch():
-    code = "import sys, widthprune.grid; print(widthprune.CRITERIA); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, widthprune.evaluation.grid; print(widthprune.CRITERIA); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 

@@ -1,5 +1,6 @@
 """A directory written as a transaction: races, signals, kills, and what is not ours stays."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -10,10 +11,11 @@ import pytest
 from conftest import tiny_model
 from processes import start
 
-from widthprune import WidthPruneError, destination
-from widthprune.checkpoint import prune_checkpoint
-from widthprune.destination import check_destination, moved_into_place, sweep
-from widthprune.saving import prune_loaded
+from widthprune import WidthPruneError
+from widthprune.checkpoints import destination
+from widthprune.checkpoints.destination import check_destination, moved_into_place, sweep
+from widthprune.checkpoints.loaded import prune_loaded
+from widthprune.checkpoints.stream import prune_checkpoint
 
 # Both ways to prune: tensor by tensor, and by way of the model in memory.
 WAYS = {"stream": ["--criterion", "PPM"], "memory": ["--criterion", "ACT", "--calibration-sequences", "4"]}
@@ -61,7 +63,8 @@ def test_stopped_at_any_moment_nothing_is_left_and_a_rerun_heals(way, source, tm
         while child.is_alive() and not set(tmp_path.glob(".widthprune-*/model")) - old:
             time.sleep(0.002)
         time.sleep(moments.uniform(0, 0.2))
-        os.kill(child.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(child.pid, number)
         child.join()
         if out.exists():  # it had ended
             assert content(out) == whole

@@ -15,8 +15,9 @@ from widthprune.audit.diagnostics import (
     paired,
     text_diagnostics,
 )
-from widthprune.evaluate import evaluate
-from widthprune.samples import load_samples
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.samples import load_samples
+from widthprune.reruns.contributions import find_problems
 
 
 def test_texts_by_hand():
@@ -93,3 +94,5 @@ def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
     )
     assert ("pocket_facts", 0, "kl_to_unpruned") not in table
     assert table["pocket_instructions", 50, "words"] > 0
+    # Whatever is measured here can be contributed.
+    assert find_problems(tmp_path)[0] == []

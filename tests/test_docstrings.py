@@ -6,7 +6,8 @@ import re
 import pytest
 
 import widthprune
-from widthprune import criteria, grid, pruning, scores, widths
+from widthprune import criteria, pruning, scores, widths
+from widthprune.evaluation import grid
 from widthprune.variants import compensation, global_widths
 
 # A line says all of these; results have a page of their own.

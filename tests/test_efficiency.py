@@ -16,7 +16,7 @@ from widthprune.efficiency.analysis import (
     split_published,
     summarize,
 )
-from widthprune.results import load_profiles
+from widthprune.report.results import load_profiles
 
 
 def run(**changes):

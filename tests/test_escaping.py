@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from widthprune.escaping import as_html, as_line, as_myst
-from widthprune.results import tidy
-from widthprune.tables import origin, show
+from widthprune.report.escaping import as_html, as_line, as_myst
+from widthprune.report.results import tidy
+from widthprune.report.tables import origin, show
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "book"))
 from run_book import missing, record_table, short  # noqa: E402

@@ -12,14 +12,14 @@ from pandas.testing import assert_frame_equal
 from transformers import AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
-from widthprune import evaluate as evaluate_module
 from widthprune.calibration import Calibration
-from widthprune.evaluate import evaluate
-from widthprune.grid import grid
-from widthprune.results import one_sweep, stored_sweeps
-from widthprune.stats import relative_change
-from widthprune.tables import origin
-from widthprune.tasks import headline
+from widthprune.evaluation import evaluate as evaluate_module
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.grid import grid
+from widthprune.report.results import one_sweep, stored_sweeps
+from widthprune.report.stats import relative_change
+from widthprune.report.tables import origin
+from widthprune.report.tasks import headline
 
 FOUR = ["pocket_prose", "pocket_facts", "pocket_misconceptions_mc1", "pocket_misconceptions_mc2"]
 QUICK = dict(limit=4, pruning_pcts=[0, 50])
@@ -82,8 +82,8 @@ def test_prompts_in_a_chat_template_are_another_result(language_model, chat_mode
         prompts.extend(request.args[0] for request in requests)
         return [""] * len(requests)
 
-    monkeypatch.setattr("widthprune.engines.difference", lambda *args, **options: "")
-    monkeypatch.setattr("widthprune.prefix_lm.PrefixLM.generate_until", generate_nothing)
+    monkeypatch.setattr("widthprune.evaluation.engine.choice.difference", lambda *args, **options: "")
+    monkeypatch.setattr("widthprune.evaluation.engine.prefix_lm.PrefixLM.generate_until", generate_nothing)
     for chat in (False, True):
         table = evaluate(chat_model, ["pocket_instructions"], chat_template=chat, **options)
         assert (table["chat_template"] == chat).all()
@@ -200,7 +200,7 @@ def test_vllm_is_refused_where_it_is_absent_and_fed_where_it_is_there(language_m
     with pytest.raises(WidthPruneError, match="backend vllm needs the package vllm: pip install vllm"):
         evaluate(language_model, backend="vllm", results_dir=tmp_path)
 
-    from widthprune.prefix_lm import PrefixLM
+    from widthprune.evaluation.engine.prefix_lm import PrefixLM
 
     read = []
 
@@ -209,7 +209,7 @@ def test_vllm_is_refused_where_it_is_absent_and_fed_where_it_is_there(language_m
         options = dict(dtype=dtype, max_length=max_model_len, softmax_dtype="float32", device="cpu")
         return PrefixLM(pretrained=pretrained, **options)
 
-    monkeypatch.setattr("widthprune.evaluate.find_spec", lambda name: name)
+    monkeypatch.setattr("widthprune.evaluation.evaluate.find_spec", lambda name: name)
     monkeypatch.setattr("lm_eval.api.registry.get_model", lambda name: {"vllm": stand_in}[name])
     options = dict(limit=4, pruning_pcts=[50], results_dir=tmp_path)
     through = evaluate(language_model, ["pocket_prose"], backend="vllm", max_length=64, **options)
@@ -250,7 +250,7 @@ def test_global_widths_are_results_of_their_own(language_model, tmp_path):
 
 SWEEP = """
 import resource, sys
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
 evaluate(sys.argv[1], ["pocket_facts"], pruning_pcts=[float(p) for p in sys.argv[3:]], limit=2, results_dir=sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -7,7 +7,7 @@ import pytest
 from widthprune import published
 from widthprune.audit.evidence import Evidence, NoEvidence
 from widthprune.audit.floors import load_floors
-from widthprune.results import tidy
+from widthprune.report.results import tidy
 
 
 def run(criterion, pct, value, task="pocket_facts", metric="acc", seed=None, n=192, stderr=0.03):

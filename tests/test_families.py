@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from widthprune import WidthPruneError, prune_model, score_model
-from widthprune.checkpoint import prune_checkpoint
+from widthprune.checkpoints.stream import prune_checkpoint
 from widthprune.mlps import find_mlps
 from widthprune.scores import kept_indices
 

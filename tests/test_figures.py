@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from widthprune import WidthPruneError, figures, published
-from widthprune.results import sweep, tidy
-from widthprune.tasks import TASKS, headline
+from widthprune import WidthPruneError, published
+from widthprune.report import figures
+from widthprune.report.results import sweep, tidy
+from widthprune.report.tasks import TASKS, headline
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 
 from widthprune import WidthPruneError
 from widthprune.reruns.fingerprint import (
+    ENTRY,
     PACKAGE,
     PLUMBING,
     PRUNING,
@@ -34,10 +35,10 @@ CHANGES = {
     "a comment": ("weight_criteria.py", "\n# a remark\n", set()),
     "the criteria": ("weight_criteria.py", "\nEXTRA = 1\n", {"pruned", "notebooks"}),
     "a variant": ("variants/global_widths.py", "\nEXTRA = 1\n", {"pruned", "notebooks"}),
-    "the scoring": ("prefix_lm.py", "\nEXTRA = 1\n", {"unpruned", "pruned", "notebooks"}),
+    "the scoring": ("evaluation/engine/prefix_lm.py", "\nEXTRA = 1\n", {"unpruned", "pruned", "notebooks"}),
     "a task's prompt": ("pocket/pocket_facts.yaml", "\nextra: 1\n", {"unpruned", "pruned"}),
-    "the figures": ("figures.py", "\nEXTRA = 1\n", {"notebooks"}),
-    "how results are stored": ("results.py", "\nEXTRA = 1\n", {"notebooks"}),
+    "the figures": ("report/figures.py", "\nEXTRA = 1\n", {"notebooks"}),
+    "how results are stored": ("report/results.py", "\nEXTRA = 1\n", {"notebooks"}),
 }
 
 
@@ -54,17 +55,18 @@ def test_what_a_change_makes_stale(case, package):
 def test_docstrings_do_not_count(tmp_path):
     with_one, without = tmp_path / "a", tmp_path / "b"
     for folder, text in ((with_one, '"""What it is."""\nX = 1\n'), (without, "X = 1  # one\n")):
-        folder.mkdir()
-        (folder / "evaluate.py").write_text(text)
+        (folder / "evaluation").mkdir(parents=True)
+        (folder / "evaluation" / "__init__.py").touch()
+        (folder / "evaluation" / "evaluate.py").write_text(text)
     assert scoring_code(True, with_one) == scoring_code(True, without)
 
 
 def test_a_new_module_counts_as_soon_as_it_is_imported(package):
     (package / "newcomer.py").write_text("VALUE = 1\n")
     before = scoring_code(False, package)
-    with (package / "suites.py").open("a") as text:
-        text.write("\ndef late():\n    from .newcomer import VALUE\n    return VALUE\n")
-    assert "newcomer" in imported(package, "evaluate") and scoring_code(False, package) != before
+    with (package / "evaluation" / "suites.py").open("a") as text:
+        text.write("\ndef late():\n    from ..newcomer import VALUE\n    return VALUE\n")
+    assert "newcomer" in imported(package, ENTRY) and scoring_code(False, package) != before
 
 
 FORMS = {
@@ -98,18 +100,16 @@ def test_what_ppm_depends_on_counts_wherever_it_lies(package):
     (package / "core" / "__init__.py").touch()
     home = (package / "weight_criteria.py").rename(package / "core" / "weight_criteria.py")
     home.write_text(home.read_text().replace("from .", "from .."))
-    for path in package.glob("*.py"):
-        path.write_text(
-            path.read_text().replace("from .weight_criteria import", "from .core.weight_criteria import")
-        )
+    for path in package.rglob("*.py"):
+        path.write_text(path.read_text().replace(".weight_criteria import", ".core.weight_criteria import"))
     moved = scoring_code(True, package)
-    assert moved != before and "core.weight_criteria" in imported(package, "evaluate")
+    assert moved != before and "core.weight_criteria" in imported(package, ENTRY)
     home.write_text(home.read_text().replace("return largest + smallest.abs()", "return largest"))
     assert scoring_code(True, package) != moved
 
 
 def test_a_missing_entry_is_refused_and_no_list_names_one(package):
     assert all(_file(package, name) for name in PRUNING + PLUMBING)
-    (package / "evaluate.py").unlink()
-    with pytest.raises(WidthPruneError, match="has no module evaluate"):
+    (package / "evaluation" / "evaluate.py").unlink()
+    with pytest.raises(WidthPruneError, match=f"has no module {ENTRY}"):
         scoring_code(True, package)

@@ -20,7 +20,7 @@ from widthprune.audit.floors import (
     load_floors,
     score_texts,
 )
-from widthprune.suites import POCKET, SUITES, find_benchmarks
+from widthprune.evaluation.suites import POCKET, SUITES, find_benchmarks
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The models of a sweep, each once."""
 
-from widthprune.grid import grid
+from widthprune.evaluation.grid import grid
 
 
 def test_the_grid_names_the_unpruned_model_once():

@@ -14,8 +14,8 @@ from hub_server import REPOSITORY, commit_of, serving
 from huggingface_hub import constants
 
 from widthprune import WidthPruneError, load_model
-from widthprune.model_files import INDEX
-from widthprune.models import local_directory, model_revision, model_shape
+from widthprune.models.files import INDEX
+from widthprune.models.loading import local_directory, model_revision, model_shape
 
 # In a process of its own: the hub's client reads its settings when it is imported.
 WALK = """

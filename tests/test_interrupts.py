@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from widthprune.interrupts import Interrupted, interruptible, uninterrupted
+from widthprune.commands.interrupts import Interrupted, interruptible, uninterrupted
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 

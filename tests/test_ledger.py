@@ -16,8 +16,8 @@ from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html, to_table
 from widthprune.audit.sensitivity import sensitivity
-from widthprune.results import tidy
-from widthprune.verdicts import OUTCOMES
+from widthprune.report.results import tidy
+from widthprune.report.verdicts import OUTCOMES
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

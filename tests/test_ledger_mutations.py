@@ -20,8 +20,8 @@ from widthprune.audit.ledger import (
     UNTESTABLE,
     judge,
 )
-from widthprune.results import tidy
-from widthprune.tasks import TASKS
+from widthprune.report.results import tidy
+from widthprune.report.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = load_claims()

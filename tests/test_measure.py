@@ -10,9 +10,9 @@ import pytest
 import torch
 from lm_eval.api.model import LM
 
-from widthprune.measure import measure, perplexity_stderr, subset
+from widthprune.evaluation.measure import measure, perplexity_stderr, subset
+from widthprune.evaluation.suites import SUITES, find_benchmarks
 from widthprune.pocket import scoring
-from widthprune.suites import SUITES, find_benchmarks
 
 
 class Fixed(LM):
@@ -47,7 +47,7 @@ def test_ifeval_scores_the_same_answers_alike_twenty_times(tmp_path, monkeypatch
     (tmp_path / "ifeval/train.jsonl").write_text("\n".join(rows))
     monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
     # Sentences are not asked about; imported so, the scoring does not fetch the tables for them.
-    monkeypatch.setattr("widthprune.suites._sentence_tables_missing", lambda task: "")
+    monkeypatch.setattr("widthprune.evaluation.suites._sentence_tables_missing", lambda task: "")
     scoring._ifeval()
     (benchmark,) = find_benchmarks(["ifeval"], tmp_path)
     first, *others = scored_again(benchmark, 20)

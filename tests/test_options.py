@@ -9,12 +9,24 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
-from widthprune import WidthPruneError, options
+from widthprune import WidthPruneError
 from widthprune.__main__ import COMMANDS, main, make_parser
+from widthprune.commands import options
+from widthprune.commands.options import (
+    COUNT,
+    PERCENTAGE,
+    PRICE,
+    RATIO,
+    SECONDS,
+    SEED,
+    TOKENS,
+    Parser,
+    check_list,
+)
+from widthprune.efficiency.command import workload
 from widthprune.efficiency.profiling import profile_model
-from widthprune.evaluate import evaluate
-from widthprune.grid import grid
-from widthprune.options import COUNT, PERCENTAGE, PRICE, RATIO, SECONDS, SEED, TOKENS, Parser, check_list
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.grid import grid
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan
 
@@ -37,7 +49,7 @@ INVALID = {
     options.existing_file: [*NO_PATH, "/dev/null", "nowhere", "FOLDER"],
     options.file_to_write: [*NO_PATH, "FOLDER", "/proc/nowhere/floors.csv"],
     options.criterion: NO_NAME,
-    options.workload: NO_NAME,
+    workload: NO_NAME,
     options.model_name: ["", " ", "a\nb", "https://example.org/acme/tiny", "FILE", "/dev/null", "FOLDER"],
 }
 # Texts whose meaning the command itself looks up.
@@ -153,7 +165,7 @@ def test_every_option_refuses_what_it_must_not_be(command, places, tmp_path, cap
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_several_values_takes_each_once(command, places, tmp_path, capsys):
     good = {COUNT: "3", SEED: "3", PERCENTAGE: "30", RATIO: "2", options.criterion: "PPM"}
-    good |= {options.workload: "generated_latency_b1"}
+    good |= {workload: "generated_latency_b1"}
     for action in actions(command):
         if action.nargs not in ("+", "*"):
             continue
@@ -295,7 +307,7 @@ def test_a_system_error_is_one_line(places, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "out/\nfile")
 
-    monkeypatch.setattr("widthprune.checkpoint.prune_checkpoint", full)
+    monkeypatch.setattr("widthprune.checkpoints.stream.prune_checkpoint", full)
     assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("widthprune: error: [Errno 28] No space left") and error.count("\n") == 1

@@ -7,9 +7,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from transformers import AutoTokenizer
 
-from widthprune import attention, decoding
-from widthprune.prefix_lm import MIN_SHARED, PrefixLM, _by_prefix
-from widthprune.threads import readers
+from widthprune.evaluation.engine import attention, decoding
+from widthprune.evaluation.engine.prefix_lm import MIN_SHARED, PrefixLM, _by_prefix
+from widthprune.evaluation.engine.threads import readers
 
 SHOTS = "Question: is water wet?\nAnswer: yes\n\nQuestion: is fire cold?\nAnswer: no\n\n"
 TEXTS = [
@@ -46,7 +46,7 @@ def threads(request):
 @pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3"])
 @pytest.mark.parametrize("batch_tokens", [64, 16384])
 def test_same_as_hflm(family, batch_tokens, threads, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.prefix_lm.BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr("widthprune.evaluation.engine.prefix_lm.BATCH_TOKENS", batch_tokens)
     # Some texts fit the window and some do not.
     window = {"sliding_window": 200} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)
@@ -73,7 +73,7 @@ def test_the_models_own_attention_is_back_afterwards(language_model):
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 @pytest.mark.parametrize("logits", [21 * 300, 2**28])
 def test_perplexity_is_that_of_hflm(logits, family, threads, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.prefix_lm.LOGITS", logits)
+    monkeypatch.setattr("widthprune.evaluation.engine.prefix_lm.LOGITS", logits)
     window = {"sliding_window": 20} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=128, **window)
     texts = ["a sentence that goes on " * 30, "a short one", "and another that goes on " * 20]
@@ -87,7 +87,9 @@ def test_perplexity_is_that_of_hflm(logits, family, threads, language_model, mon
 
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_perplexity_in_blocks_of_bfloat16(family, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.prefix_lm.LOGITS", 80 * 300 * readers(torch.device("cpu")))
+    monkeypatch.setattr(
+        "widthprune.evaluation.engine.prefix_lm.LOGITS", 80 * 300 * readers(torch.device("cpu"))
+    )
     window = {"sliding_window": 20} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=512, **window).bfloat16()
     text = [Instance("loglikelihood_rolling", {}, ("a sentence that goes on " * 30,), 0)]
@@ -128,8 +130,10 @@ PROMPTS += ["alone", "alone", "two", "x" * 1200]  # a duplicate, one that is cut
 @pytest.mark.parametrize("slots", [64, 2**17])
 @pytest.mark.parametrize("until", [[], ["e", "zq"]])
 def test_generation_is_that_of_hflm(family, slots, until, threads, language_model, monkeypatch):
-    monkeypatch.setattr("widthprune.decoding.slots", lambda model: slots)
-    monkeypatch.setattr("widthprune.decoding.ROOM", 8)  # an answer outgrows it several times
+    monkeypatch.setattr("widthprune.evaluation.engine.decoding.slots", lambda model: slots)
+    monkeypatch.setattr(
+        "widthprune.evaluation.engine.decoding.ROOM", 8
+    )  # an answer outgrows it several times
     # A window shorter than most prompts: padding inside a row would change what it sees.
     window = {"sliding_window": 16} if family == "gemma3" else {}
     model = tiny_model(family, vocab_size=300, max_position_embeddings=1024, **window)

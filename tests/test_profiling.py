@@ -13,7 +13,7 @@ from widthprune.efficiency.profiling import (
     profile_prompts,
     time_metrics,
 )
-from widthprune.results import load_profiles
+from widthprune.report.results import load_profiles
 
 SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)
 GENERATED = ["generated_latency_b1", "generated_throughput_b8"]

@@ -7,7 +7,7 @@ from scipy import stats
 
 from widthprune import WidthPruneError, published
 from widthprune.audit.proportions import against_unpruned
-from widthprune.results import tidy
+from widthprune.report.results import tidy
 
 
 def table(values, task="boolq", n=None):

@@ -13,9 +13,9 @@ from widthprune import WidthPruneError
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import load_claims
-from widthprune.grid import PAPER_PCTS
-from widthprune.results import load_results, one_sweep
-from widthprune.tasks import headline
+from widthprune.evaluation.grid import PAPER_PCTS
+from widthprune.report.results import load_results, one_sweep
+from widthprune.report.tasks import headline
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))

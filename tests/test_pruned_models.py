@@ -6,11 +6,12 @@ import pytest
 import torch
 from conftest import logits
 
-from widthprune import calibrate, load_model, prune_model, pruned_models
+from widthprune import calibrate, load_model, prune_model
 from widthprune.calibration import Calibration
 from widthprune.criteria import GLOBAL, criterion_of
-from widthprune.grid import grid
-from widthprune.pruned_models import PrunedModels
+from widthprune.evaluation import pruned_models
+from widthprune.evaluation.grid import grid
+from widthprune.evaluation.pruned_models import PrunedModels
 
 TEXT = Calibration(["the question and the answer", "of the test", "the test of the answer"])
 SWEEPS = [["PPM"], ["RANDOM"], ["FLAP", "TAYLOR", "FLAP-BIAS"], ["PPM", "L2"], ["FLAP", "PPM"]]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from widthprune import WidthPruneError, published
-from widthprune.published import TABLES
-from widthprune.results import COLUMNS
+from widthprune.report.published import TABLES
+from widthprune.report.results import COLUMNS
 
 
 @pytest.mark.parametrize(

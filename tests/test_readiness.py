@@ -17,8 +17,8 @@ from transformers import (
 
 from widthprune import WidthPruneError, load_model
 from widthprune.__main__ import main
-from widthprune.models import model_shape
-from widthprune.readiness import check_results_dir
+from widthprune.evaluation.readiness import check_results_dir
+from widthprune.models.loading import model_shape
 
 TEXT = SMALL | {"num_hidden_layers": 1}
 

@@ -19,10 +19,11 @@ import pytest
 
 from widthprune import load_results
 from widthprune.__main__ import main
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.suites import SUITES
 from widthprune.reruns import steps
-from widthprune.reruns.plan import Request, make_plan, write_plan
-from widthprune.suites import SUITES
+from widthprune.reruns.plan import Request, make_plan
+from widthprune.reruns.records import write_plan
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
@@ -33,7 +34,7 @@ TASKS = len(SUITES["pocket"])
 KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
 RATIOS = [2.2, 1.8] + [2.6, 2.5, 2.4, 2.3, 2.1, 2.0, 1.9, 1.7][: KILLS // 2]
 TINY = """
-from widthprune.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate
 measured = evaluate(model, "pocket", pruning_pcts=pruning_pcts, expansion_ratios=ratios, criteria=criteria,
                     limit=limit, seed=seed, results_dir=results_dir, device=device)
 print(len(measured))
@@ -171,6 +172,15 @@ def test_the_record_says_what_repeats_it(finished):
     assert covered + before == record["results"] and energy["cost"] == 0.3 * energy["energy_kwh"]
 
 
+def test_what_is_not_hidden_names_no_folder_of_this_machine(finished, language_model):
+    files = [path for path in finished.out.rglob("*.*") if path.is_file()]
+    shown = [
+        path for path in files if not any(part[0] == "." for part in path.relative_to(finished.out).parts)
+    ]
+    folders = [os.fsencode(folder) for folder in (finished.out.parent, language_model)]
+    assert shown and not [path for path in shown for folder in folders if folder in path.read_bytes()]
+
+
 def test_another_ratio_measures_that_one_alone(finished, language_model, project):
     """And a notebook that fails is named with its cell, after which the rest is not made again."""
     before = store(finished.out)
@@ -275,7 +285,9 @@ def test_the_instruct_chapter_finds_all_that_a_plan_with_the_template_measures(
 ):
     """Whatever the suite: the chapter's own instructions are in the plan, and measured as it says."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("widthprune.suites.SUITES", SUITES | {"paper-instruct": {"pocket_facts": 0}})
+    monkeypatch.setattr(
+        "widthprune.evaluation.suites.SUITES", SUITES | {"paper-instruct": {"pocket_facts": 0}}
+    )
     asked = dict(ratios=(2.2,), suite="paper-instruct", experiments=("instruct",), limit=2)
     plan = make_plan(Request(chat_model, **asked, chat_template=True), ROOT, tmp_path / "measured")
     assert plan["notebooks"]["06_instruct"]["chat_template"] is True

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError, load_results
-from widthprune.results import (
+from widthprune.report.results import (
     COLUMNS,
     find_run,
     one_sweep,
@@ -100,7 +100,7 @@ def test_a_kill_leaves_whole_files_only(tmp_path):
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from widthprune.results import write_atomically
+        from widthprune.report.results import write_atomically
         print("ready", flush=True)
         while True:
             for letter in "ab":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.evaluate import evaluate
-from widthprune.samples import load_samples, records
-from widthprune.tasks import headline
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.samples import load_samples, records
+from widthprune.report.tasks import headline
 
 QUICK = dict(limit=6, pruning_pcts=[0, 50], save_samples=True)
 

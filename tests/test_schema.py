@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from test_escaping import HOSTILE
 
 from widthprune import WidthPruneError, load_results
-from widthprune.escaping import as_line
+from widthprune.report.escaping import as_line
+from widthprune.report.results import load_profiles, stored_path
+from widthprune.report.schema import Profile, Provenance, Run, wrong_contributor, wrong_fields
 from widthprune.reruns.contributions import find_problems
-from widthprune.results import load_profiles, stored_path
-from widthprune.schema import Profile, Provenance, Run, wrong_contributor, wrong_fields
 
 ROOT = Path(__file__).parent.parent
 STORED = ROOT / "results" / "smollm2-135m-instruct"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from widthprune import WidthPruneError
-from widthprune.shards import _read_header, create_file, read_headers, read_into
+from widthprune.checkpoints.shards import _read_header, create_file, read_headers, read_into
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

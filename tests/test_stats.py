@@ -4,8 +4,8 @@ import pytest
 from scipy import stats as scipy_stats
 
 from widthprune import WidthPruneError, published
-from widthprune.results import sweep, tidy
-from widthprune.stats import (
+from widthprune.report.results import sweep, tidy
+from widthprune.report.stats import (
     correlate,
     correlate_tasks,
     correlation_or_reason,
@@ -16,7 +16,7 @@ from widthprune.stats import (
     relative_change,
     values,
 )
-from widthprune.tasks import headline
+from widthprune.report.tasks import headline
 
 
 def table(numbers, task="mmlu", metric="acc", model="m", stderr=None):

@@ -17,7 +17,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize(("command", "number"), zip(COMMANDS, [signal.SIGINT, signal.SIGTERM], strict=True))
+@pytest.mark.parametrize(("command", "number"), [("evaluate", signal.SIGINT), ("rerun", signal.SIGTERM)])
 def test_a_command_at_work(command, number, language_model, tmp_path):
     words = [
         word.replace("MODEL", language_model).replace("OUT", str(tmp_path)) for word in COMMANDS[command]
@@ -46,6 +46,7 @@ def test_children_that_do_not_listen_are_killed(tmp_path, monkeypatch):
         "import os, signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"os.kill({os.getpid()}, signal.SIGINT)\ntime.sleep(99)\n"
     )
+    before = set(psutil.Process().children(recursive=True))  # such as the server of tests/processes.py
     with (tmp_path / "lock").open("w") as lock, pytest.raises(KeyboardInterrupt):
         _run(["sh", "-c", f"{sys.executable} {deaf} & wait"], lock.fileno())
-    assert not psutil.Process().children(recursive=True)
+    assert set(psutil.Process().children(recursive=True)) <= before

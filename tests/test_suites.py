@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from widthprune import WidthPruneError
+from widthprune.evaluation.suites import POCKET, SUITES, find_benchmarks, resolve
 from widthprune.pocket import generate, scoring
-from widthprune.suites import POCKET, SUITES, find_benchmarks, resolve
 
 
 def rows(name):

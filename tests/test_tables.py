@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from widthprune import published
-from widthprune.results import sweep, tidy
-from widthprune.tables import by_ratio, origin, show
+from widthprune.report.results import sweep, tidy
+from widthprune.report.tables import by_ratio, origin, show
 
 
 def test_a_published_sweep_by_ratio():

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from widthprune.threads import MOST, readers, side_by_side
+from widthprune.evaluation.engine.threads import MOST, readers, side_by_side
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.verdicts import MIME, OUTCOMES, Verdict, collect
+from widthprune.report.verdicts import MIME, OUTCOMES, Verdict, collect
 
 
 def some_verdict(outcome="inconclusive"):

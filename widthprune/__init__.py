@@ -4,8 +4,8 @@ import importlib
 
 from .criteria import CALIBRATED, CRITERIA
 from .errors import WidthPruneError
-from .published import published
-from .results import load_results
+from .report.published import published
+from .report.results import load_results
 from .sizes import expansion_ratio, kept_size
 
 __version__ = "0.1.0"
@@ -31,8 +31,8 @@ __all__ = [
 _LATER = {
     "Calibration": "calibration",
     "calibrate": "calibration",
-    "load_model": "models",
-    "prune_checkpoint": "checkpoint",
+    "load_model": "models.loading",
+    "prune_checkpoint": "checkpoints.stream",
     "prune_model": "variants.prune",
     "score_model": "scores",
     "score_neurons": "weight_criteria",

@@ -1,1 +1,5 @@
-"""The audit: floors, controls, statistics, and the ledger of claims with its computed verdicts."""
+"""The ledger: every claim of the paper, judged by rules from published and measured numbers.
+
+In: the tables of `report`, claims.yaml, floors.csv. Out: outcomes with their reasons; floors, controls, diagnostics.
+No verdict is written by hand. May import the core, `models`, `commands`, `report`, `evaluation` and `efficiency`.
+"""

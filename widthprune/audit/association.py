@@ -16,8 +16,8 @@ import pandas as pd
 from scipy import stats
 
 from ..errors import WidthPruneError
-from ..stats import correlate
-from ..tasks import TASKS, headline
+from ..report.stats import correlate
+from ..report.tasks import TASKS, headline
 from .effects import holm
 
 ALL_ORDERS = 5040  # 7!, the orders of seven ratios
@@ -39,7 +39,7 @@ def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[
     Returns
     -------
     dict
-        ``r``, ``p`` and Fisher's interval as in `widthprune.stats.correlate`; ``spearman``, ``kendall`` and
+        ``r``, ``p`` and Fisher's interval as in `widthprune.report.stats.correlate`; ``spearman``, ``kendall`` and
         their p as SciPy gives it; ``p_exact``, two-sided over all n! pairings (n <= 7; beyond, 5,040 random ones);
         ``boot_low`` and ``boot_high``, 95% percentile bootstrap over points; ``steps_r`` and ``steps_p``,
         the correlation of the first differences, which a common trend does not make; ``dose_r``, what two series

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from ..errors import WidthPruneError
-from ..models import load_model
-from ..results import one_sweep
+from ..models.loading import load_model
+from ..report.results import one_sweep
+from ..report.tasks import TASKS
 from ..scores import kept_indices, score_model
 from ..sizes import kept_size
-from ..tasks import TASKS
 from .evidence import Evidence, NoEvidence
 
 

@@ -1,4 +1,4 @@
-"""Why scores move: what the answers of a run look like, from the records of `widthprune.samples`.
+"""Why scores move: what the answers of a run look like, from the records of `widthprune.evaluation.samples`.
 
 Each function takes the records of one run and gives numbers; `diagnose` writes them as results files of
 the same settings, so that the book can draw them without the answers themselves.
@@ -14,10 +14,10 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import entropy
 from statsmodels.stats.contingency_tables import mcnemar
 
-from ..provenance import record
-from ..results import METRIC_FIELDS, SAME_KIND, find_run, read_run, write_run
-from ..samples import SUFFIX, load_samples
-from ..tasks import TASKS
+from ..evaluation.samples import SUFFIX, load_samples
+from ..report.provenance import record
+from ..report.results import METRIC_FIELDS, SAME_KIND, find_run, read_run, write_run
+from ..report.tasks import TASKS
 
 VERSION = 1  # of these definitions; a changed one gets a new number and new files
 

@@ -13,10 +13,10 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..errors import WidthPruneError
-from ..published import published
+from ..report.published import published
+from ..report.stats import correlate
+from ..report.tasks import TASKS, headline
 from ..sizes import kept_size
-from ..stats import correlate
-from ..tasks import TASKS, headline
 from .association import associations
 from .effects import UNSURE, Effect, Rule, both, control, inverse
 from .evidence_efficiency import EfficiencyEvidence

@@ -11,9 +11,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..results import SAME_KIND, one_sweep
-from ..stats import difference, paired_stderr
-from ..tasks import TASKS
+from ..report.results import SAME_KIND, one_sweep
+from ..report.stats import difference, paired_stderr
+from ..report.tasks import TASKS
 from .effects import Effect
 from .lookup import NoEvidence
 

@@ -1,6 +1,6 @@
 """Figures of the audit: scores against floors, pairs of benchmarks, criteria at equal damage.
 
-As in `widthprune.figures`, each takes a tidy table and an optional ``ax`` (or ``axes``), draws, and returns it.
+As in `widthprune.report.figures`, each takes a tidy table and an optional ``ax`` (or ``axes``), draws, and returns it.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from ..errors import WidthPruneError
-from ..figures import MARKERS, PALETTE, SIDES
-from ..floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
-from ..tasks import TASKS, headline
+from ..report.figures import MARKERS, PALETTE, SIDES
+from ..report.floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
+from ..report.tasks import TASKS, headline
 from .floors import FLOOR_NAMES, floor_lines
 
 BLIND = FLOOR_NAMES["blind"]

@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 
 from ..errors import WidthPruneError
-from ..provenance import git_commit
-from ..results import write_atomically
-from ..suites import find_benchmarks
-from ..tasks import TASKS
+from ..evaluation.suites import find_benchmarks
+from ..report.provenance import git_commit
+from ..report.results import write_atomically
+from ..report.tasks import TASKS
 from .fixed_answers import fitted_answer, ifeval_items, repeated_answer, score_halves
 
 COLUMNS = ["task", "responder", "kind", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
@@ -70,7 +70,7 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
     Parameters
     ----------
     tasks : str or sequence of str
-        As for `widthprune.evaluate.evaluate`.
+        As for `widthprune.evaluation.evaluate.evaluate`.
 
     Returns
     -------

@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import WidthPruneError
-from ..results import load_results, tidy
-from ..tasks import TASKS
-from ..verdicts import OUTCOMES, Verdict
+from ..report.results import load_results, tidy
+from ..report.tasks import TASKS
+from ..report.verdicts import OUTCOMES, Verdict
 from .claims import Claim, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..results import write_atomically
-from ..verdicts import OUTCOMES
+from ..report.results import write_atomically
+from ..report.verdicts import OUTCOMES
 from .claims import printed
 from .ledger import Judged
 

@@ -6,8 +6,8 @@ from scipy.stats import norm
 from statsmodels.stats.proportion import proportion_confint
 
 from ..errors import WidthPruneError
-from ..stats import difference
-from ..tasks import TASKS, headline
+from ..report.stats import difference
+from ..report.tasks import TASKS, headline
 from .effects import holm
 
 # Items of the official benchmarks, which the published runs used whole.
@@ -27,7 +27,7 @@ OFFICIAL_ITEMS = {
 
 
 def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
-    """Each accuracy with its binomial error, and its `widthprune.stats.difference` from the unpruned model's.
+    """Each accuracy with its binomial error, and its `widthprune.report.stats.difference` from the unpruned model's.
 
     The two are taken as independent. Where both saw the same items the test is weaker than a paired one,
     which needs the answers. MC2 is a mean of numbers between 0 and 1, whose variance is at most a

@@ -121,7 +121,7 @@ def split_published(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
-    """The same of profiles (`widthprune.results.load_profiles`), where each term has its own clock.
+    """The same of profiles (`widthprune.report.results.load_profiles`), where each term has its own clock.
 
     A row per device, model, weights, multiple, workload, protocol and percentage, means over seeds. For a batch
     ``tokens`` counts its steps, so that ``ttlt_ms`` is the time until its last answer has ended.
@@ -146,7 +146,7 @@ def split_measured(profiles: pd.DataFrame) -> pd.DataFrame:
 def alignment_changes(profiles: pd.DataFrame) -> pd.DataFrame:
     """What rounding kept sizes up does to time per token, against the exact size at the same percentage.
 
-    ``profiles`` is a table of `widthprune.results.load_profiles`. A row per device, model, weights,
+    ``profiles`` is a table of `widthprune.report.results.load_profiles`. A row per device, model, weights,
     workload, percentage and ``multiple_of`` above 1, under the fixed protocol: ``change_pct``, the mean
     over seeds of the change of the median time per token, and ``stderr``, its standard error over them.
     """

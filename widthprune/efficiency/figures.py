@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ..figures import MARKERS, PALETTE, single_value
+from ..report.figures import MARKERS, PALETTE, single_value
 from .analysis import change_pct
 
 

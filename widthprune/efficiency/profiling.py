@@ -14,15 +14,15 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig
 
 from ..architectures import SHAPES, paper_config, random_model
+from ..commands.options import COUNT, SECONDS, SEED, check_list, check_model_name
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..grid import PAPER_PCTS, Point, grid
-from ..models import local_directory, model_revision, model_shape
-from ..options import COUNT, SECONDS, SEED, check_list, check_model_name
-from ..provenance import clock_mhz, device_name, record
-from ..pruned_models import PrunedModels
-from ..readiness import check_arithmetic, check_numbers, check_results_dir
-from ..results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_path, run_rows, tidy, write_run
+from ..evaluation.grid import PAPER_PCTS, Point, grid
+from ..evaluation.pruned_models import PrunedModels
+from ..evaluation.readiness import check_arithmetic, check_numbers, check_results_dir
+from ..models.loading import local_directory, model_revision, model_shape
+from ..report.provenance import clock_mhz, device_name, record
+from ..report.results import METRIC_FIELDS, PROFILE_COLUMNS, find_run, run_path, run_rows, tidy, write_run
 from ..sizes import expansion_ratio, kept_size
 from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch

@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 
 from ..errors import WidthPruneError
-from ..readiness import check_data, check_ready
-from ..suites import find_benchmarks
+from ..evaluation.readiness import check_data, check_ready
+from ..evaluation.suites import find_benchmarks
 from .meter import check_meter
 
 GENERATED_TOKENS = 128  # length of each generated prompt

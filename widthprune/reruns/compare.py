@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..commands.options import existing_folder, file_to_write
 from ..errors import WidthPruneError
-from ..options import existing_folder, file_to_write
-from ..results import load_results
-from ..stats import difference
-from ..tables import with_error
-from ..tasks import TASKS
+from ..report.results import load_results
+from ..report.stats import difference
+from ..report.tables import with_error
+from ..report.tasks import TASKS
 
 KEYS = ("criterion", "pruning_pct", "task", "chat_template", "metric")
 
@@ -24,7 +24,7 @@ def add_compare(commands) -> None:
 
 
 def compare(options) -> None:
-    from ..figures import plot_comparison
+    from ..report.figures import plot_comparison
 
     suffixes = (".png", ".svg", ".pdf")
     if options.figure and options.figure.suffix not in suffixes:
@@ -60,7 +60,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
         A row for each number that either has: the keys; ``model_a``, ``value_a``, ``stderr_a``, ``n_a``
         and the same of b (empty where a run has none); ``difference`` = b - a, of perplexities that of
         their logarithms; ``stderr`` of it, from both taken as independent, which overstates it where both
-        saw the same items; ``z``, their ratio, as `widthprune.stats.difference` computes them.
+        saw the same items; ``z``, their ratio, as `widthprune.report.stats.difference` computes them.
 
     Raises
     ------

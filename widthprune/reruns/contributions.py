@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ..commands.options import existing_folder, folder_to_write
 from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
-from ..escaping import as_line
-from ..options import existing_folder, folder_to_write
-from ..results import (
+from ..evaluation.samples import SUFFIX
+from ..evaluation.suites import SUITES
+from ..report.escaping import as_line
+from ..report.results import (
     SAME_KIND,
     is_profile,
     read_run,
@@ -25,10 +27,8 @@ from ..results import (
     stored_path,
     write_atomically,
 )
-from ..samples import SUFFIX
-from ..schema import kind_of, metric_range, wrong_contributor
-from ..suites import SUITES
-from ..tasks import TASKS
+from ..report.schema import kind_of, metric_range, wrong_contributor
+from ..report.tasks import TASKS
 from .profile_checks import wrong_numbers, wrong_profile
 
 CONTRIBUTED = Path("contributed")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import WidthPruneError
-from ..grid import Point, grid
-from ..suites import SUITES
+from ..evaluation.grid import Point, grid
+from ..evaluation.suites import SUITES
 
 
 @dataclass(frozen=True)

@@ -28,30 +28,21 @@ PRUNING = (
     "widths",
 )
 # These store and explain numbers, and cannot change one.
-PLUMBING = (
-    "errors",
-    "escaping",
-    "interrupts",
-    "options",
-    "provenance",
-    "readiness",
-    "results",
-    "samples",
-    "schema",
-    "tasks",
-)
+PLUMBING = ("commands", "errors", "evaluation.readiness", "evaluation.samples", "report")
+# Whose imports say what code a result needs.
+ENTRY = "evaluation.evaluate"
 
 
 def scoring_code(pruned: bool, package: Path = PACKAGE) -> str:
     """Hash of the modules that decide what a benchmark gives on a pruned or the unpruned model.
 
-    They are found by following the imports of ``evaluate``: a new module counts unless it is listed
+    They are found by following the imports of ``ENTRY``: a new module counts unless it is listed
     above as one that cannot matter.
     """
     left_out = PLUMBING if pruned else PLUMBING + PRUNING
     modules = [
         name
-        for name in imported(package, "evaluate")
+        for name in imported(package, ENTRY)
         if name not in left_out and name.partition(".")[0] not in left_out
     ]
     texts = [f"{name}\n{meaning(_file(package, name))}" for name in modules]
@@ -76,7 +67,7 @@ def imported(package: Path, name: str) -> list[str]:
     package : Path
         The package's folder.
     name : str
-        A module, dotted from the package on: "evaluate", "reruns.plan".
+        A module, dotted from the package on: "pruning", "reruns.plan".
 
     Raises
     ------

@@ -1,11 +1,10 @@
 """The plan of a rerun: everything checked before any work starts, and every job with its results files.
 
-A plan is plain JSON in the run's folder, and all that the Snakemake workflow reads. A job is one pruned
+A plan is plain JSON in the run's folder; the Snakemake workflow reads it, and this machine's paths beside it. A job is one pruned
 model with every task asked of it, since loading and pruning it once per task would cost more than a task;
 tasks in the chat template are a job of their own.
 """
 
-import json
 import logging
 import shutil
 import tempfile
@@ -13,18 +12,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..commands.options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..models import check_chat_template, model_revision, model_shape
-from ..options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
-from ..readiness import check_arithmetic, check_data, check_numbers, check_ready
-from ..results import run_path, write_atomically
-from ..suites import SUITES, find_benchmarks, resolve
-from ..tasks import TASKS
+from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, check_ready
+from ..evaluation.suites import SUITES, find_benchmarks, resolve
+from ..models.loading import check_chat_template, model_revision, model_shape
+from ..report.results import run_path
+from ..report.tasks import TASKS
 from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters
 from .fingerprint import all_code, scoring_code
+from .records import PLAN
 
-PLAN = "plan.json"
 NEEDED_BYTES = 100e6  # executed notebooks and their book: a run of two ratios takes some 40 MB
 
 
@@ -112,19 +111,6 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
         }
 
 
-def read_plan(folder: Path) -> dict:
-    """The plan of a run's folder."""
-    try:
-        return json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise WidthPruneError(f"{folder} holds no whole {PLAN}: name the folder of a rerun") from None
-
-
-def write_plan(folder: Path, plan: dict) -> None:
-    """Write the plan of `make_plan` into a run's folder, which must exist; whole or not at all."""
-    write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
-
-
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be written or whose disk is full, before anything is made."""
     # What begins with a dot is the lock, or a plan that a kill left half-written.
@@ -172,7 +158,7 @@ def _all_runs(request, notebooks, shape) -> list[Run]:
 
 
 def _jobs(request, runs, benchmarks) -> dict[str, dict]:
-    from ..evaluate import run_settings
+    from ..evaluation.evaluate import run_settings
 
     code = {pruned: scoring_code(pruned) for pruned in (False, True)}
     jobs = {}

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..commands.interrupts import Interrupted, interruptible
+from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
-from ..interrupts import Interrupted, interruptible
-from ..options import COUNT, Parser
-from ..results import load_results, read_run, write_atomically
+from ..report.results import load_results, read_run, write_atomically
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
+from .records import make_record, read_here, read_plan, without_path
 
 HERE = Path(".")
 
@@ -50,18 +51,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(job: str, threads: int) -> None:
     """Measure every task of one pruned model; what the store holds already is not measured again."""
-    plan = read_plan(HERE)
+    # Here, since the other steps need none of it, and it takes seconds to import.
+    import torch
+
+    from ..evaluation.evaluate import evaluate
+    from ..evaluation.grid import Point
+    from .energy import measure_energy
+
+    plan, here = read_plan(HERE), read_here(HERE)
     request, it = plan["request"], _named(plan["jobs"], "job", job)
     point = Point(**it["point"])
     if scoring_code(point.criterion != "none") != it["code"]:
         raise WidthPruneError("the package has changed since the plan was made: give the same command again")
-    folder = Path(plan["store"]) / it["code"]
+    folder = Path(here["store"]) / it["code"]
     before = _there(folder, it["files"].values())
     torch.set_num_threads(threads)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with measure_energy() as energy:
         evaluate(
-            request["model"],
+            here["model"],
             list(it["files"]),
             points=[point],
             limit=request["limit"],
@@ -78,18 +86,17 @@ def measure(job: str, threads: int) -> None:
 
 def collect() -> None:
     """Put the results of all jobs, and no others, into ``results``, with a table and a record of the run."""
-    plan = read_plan(HERE)
+    plan, here = read_plan(HERE), read_here(HERE)
     results = HERE / "results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
     for it in plan["jobs"].values():
         for file in it["files"].values():
-            source, target = Path(plan["store"]) / it["code"] / file, results / file
+            source = Path(here["store"]) / it["code"] / file
             # A task may end without a number; the record then lacks it.
             if source.exists():
                 read_run(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                write_atomically(results / file, source.read_bytes())
     table = load_results(results).sort_values(["criterion", "pruning_pct", "seed", "task", "metric"])
     write_atomically(HERE / "results.csv", table.to_csv(index=False))
     jobs = {name: json.loads((HERE / "jobs" / f"{name}.json").read_text("utf-8")) for name in plan["jobs"]}
@@ -99,10 +106,16 @@ def collect() -> None:
 
 def notebook(name: str) -> None:
     """Execute one notebook on the collected results."""
-    plan = read_plan(HERE)
-    source = Path(plan["project"]) / "notebooks" / f"{name}.ipynb"
-    parameters = _named(plan["notebooks"], "name", name)
-    execute_notebook(source, HERE / "notebooks" / source.name, parameters, cwd=HERE)
+    plan, here = read_plan(HERE), read_here(HERE)
+    source = Path(here["project"]) / "notebooks" / f"{name}.ipynb"
+    parameters = dict(_named(plan["notebooks"], "name", name))
+    if "model" in parameters:
+        parameters["model"] = here["model"]
+
+    def public(text: str) -> str:
+        return without_path(text, here["model"])
+
+    execute_notebook(source, HERE / "notebooks" / source.name, parameters, cwd=HERE, public=public)
 
 
 def _named(found: Mapping, option: str, name: str):

@@ -1,0 +1,231 @@
+import contextlib
+import json
+import shutil
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+import torch
+from conftest import CONFIGS, logits, tiny_model
+from gguf import GGUFReader, dequantize
+from huggingface_hub import constants
+from huggingface_hub.errors import GatedRepoError
+from safetensors.torch import load_file
+from transformers import MambaConfig, MambaForCausalLM
+
+from widthprune import WidthPruneError, load_model
+from widthprune.architectures import meta_model, paper_config
+from widthprune.mlps import check_layout
+from widthprune.models import loading as models
+from widthprune.models.files import INDEX
+from widthprune.models.packaged import PackagedModel
+
+
+@pytest.fixture
+def saved(tmp_path, llama):
+    llama.save_pretrained(tmp_path / "tiny")
+    return tmp_path / "tiny"
+
+
+def test_the_packaged_model_is_the_real_one():
+    model, tokenizer = load_model("smollm2-135m-instruct")
+    config = model.config
+    assert (config.hidden_size, config.intermediate_size, config.num_hidden_layers) == (576, 1536, 30)
+    assert model.dtype == torch.bfloat16 and not model.training
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    answer = model.generate(**prompt, max_new_tokens=1, do_sample=False)[0, -1]
+    assert tokenizer.decode(answer).strip() == "Paris"
+
+
+def test_a_local_directory(saved, llama):
+    model, tokenizer = load_model(str(saved))
+    assert tokenizer is None
+    assert torch.equal(logits(model), logits(llama))
+    assert load_model(str(saved), dtype=torch.bfloat16)[0].dtype == torch.bfloat16
+
+
+def test_the_papers_models_would_be_accepted():
+    # The true config, without weights: what load_model checks before it reads any.
+    for name in ("Llama-3.2-1B", "Llama-3.2-3B"):
+        assert len(check_layout(meta_model(paper_config(name)))) in (16, 28)
+
+
+def test_a_gguf_file_is_converted_once(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+    model, tokenizer = load_model(str(gguf_file))
+    assert model.dtype == torch.bfloat16 and tokenizer("a b").input_ids
+    written = dict(GGUFReader(gguf_file).tensors[6]._asdict())
+    rows = dequantize(written["data"], written["tensor_type"])
+    gate = model.model.layers[0].mlp.gate_proj.weight
+    assert written["name"] == "blk.0.ffn_gate.weight" and torch.equal(gate, torch.tensor(rows).bfloat16())
+    digest = sha256(gguf_file.read_bytes()).hexdigest()[:16]
+    assert [path.name.startswith(f"tiny-{digest}-bfloat16") for path in tmp_path.iterdir()] == [True]
+    assert models.model_revision(str(gguf_file)) == f"sha256:{digest}"
+    assert models.model_shape(str(gguf_file)) == (64, 32)
+
+
+def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(models.AutoTokenizer, "from_pretrained", stop)
+    with pytest.raises(KeyboardInterrupt):
+        load_model(str(gguf_file))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_revision_of_a_directory_counts_every_byte_of_its_weights(saved, llama):
+    llama.save_pretrained(saved, max_shard_size="50KB")
+    index = json.loads((saved / INDEX).read_text())
+    (saved / "sub").mkdir()
+    for file in set(index["weight_map"].values()):
+        (saved / file).rename(saved / "sub" / file)
+    index["weight_map"] = {name: f"sub/{file}" for name, file in index["weight_map"].items()}
+    (saved / INDEX).write_text(json.dumps(index))
+    before = models.model_revision(str(saved))
+    (shard, *_) = sorted((saved / "sub").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert models.model_revision(str(saved)) != before
+
+
+def test_how_weights_are_stored(saved, gguf_file):
+    assert models.stored_format(str(saved)) == "float32"
+    assert models.stored_format(str(gguf_file)) == "GGUF, dequantized to bfloat16"
+    assert models.stored_format("gemma3-270m") == "Q4_K_M, dequantized to bfloat16"
+
+
+def test_a_gguf_file_among_strange_configs_runs_no_code(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    shutil.copy(gguf_file, tmp_path / "model.gguf")
+    automatic = {"auto_map": {"AutoTokenizer": ["evil.Evil", None]}, "tokenizer_class": "Evil"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(automatic))
+    (tmp_path / "evil.py").write_text("raise SystemExit('this must never run')")
+    monkeypatch.setattr("builtins.input", lambda *asked: "y")
+    with contextlib.suppress(WidthPruneError):
+        load_model(str(tmp_path / "model.gguf"))
+
+
+# Bad input: one line that says what to do.
+
+
+def refused(name, match):
+    with pytest.raises(WidthPruneError, match=match) as error:
+        load_model(str(name))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_package(monkeypatch):
+    monkeypatch.setattr(
+        models,
+        "PACKAGED",
+        {"x": PackagedModel("no-such-package", "pip install no-such-package", (), "", "")},
+    )
+    refused("x", "the package no-such-package is not installed: pip install no-such-package")
+
+
+def test_parts_are_joined_and_checked_and_never_imported(tmp_path, monkeypatch):
+    parts = [b"one, ", b"two"]
+    for n, part in enumerate(parts, 1):
+        package = tmp_path / f"gguf_part{n}"
+        package.mkdir()
+        (package / "data.bin").write_bytes(part)
+        (package / "__init__.py").write_text("raise SystemExit('this must never run')")
+        info = tmp_path / f"gguf_part{n}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gguf-part{n}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    files = tuple((f"gguf-part{n}", f"gguf_part{n}/data.bin") for n in (1, 2))
+    whole = PackagedModel("gguf-part1", "pip install x", files, sha256(b"one, two").hexdigest(), "Q8_0")
+    assert whole.assemble(tmp_path / "whole").read_bytes() == b"one, two"
+    assert whole.revision == "gguf-part1 1.0"
+    with pytest.raises(WidthPruneError, match="have SHA-256 .*, not 0000: install them again"):
+        replace(whole, sha256="0000").assemble(tmp_path / "whole")
+    (tmp_path / "gguf_part2" / "data.bin").unlink()
+    with pytest.raises(WidthPruneError, match="the package gguf-part2 lacks gguf_part2/data.bin"):
+        whole.assemble(tmp_path / "whole")
+
+
+def test_a_file_of_another_kind(saved):
+    refused(saved / "config.json", "is a file: name the directory that holds it")
+
+
+def test_a_gated_repository(monkeypatch):
+    def gated(*args, **kwargs):
+        response = type("Response", (), {"headers": {}, "request": None, "status_code": 403})()
+        raise GatedRepoError("403 Client Error.\nCannot access gated repo", response=response)
+
+    monkeypatch.setattr(models, "snapshot_download", gated)
+    refused("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B is gated: accept its licence .*hf auth login")
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "no such name", "a/b/c", "https://example.org/model"])
+def test_a_name_that_is_nowhere(name, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused(name, r"no packaged model \(smollm2-135m-instruct, gemma3-270m, .*\), no local directory")
+
+
+def test_a_model_without_mlp(tmp_path):
+    MambaForCausalLM(MambaConfig(hidden_size=8, num_hidden_layers=1, vocab_size=20)).save_pretrained(tmp_path)
+    refused(tmp_path, "MambaForCausalLM has no MLP of a known layout")
+
+
+def test_remote_code(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config |= {
+        "model_type": "mystery",
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    }
+    (saved / "config.json").write_text(json.dumps(config))
+    (saved / "code.py").write_text("raise SystemExit('this must never run')")
+    refused(saved, "wants to run code from its repository")
+
+
+def test_a_damaged_gguf_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bad.gguf").write_bytes(b"no such thing")
+    refused(tmp_path / "bad.gguf", "bad.gguf cannot be converted: ")
+
+
+def test_an_adapter(saved):
+    (saved / "adapter_config.json").write_text("{}")
+    refused(saved, "holds an adapter, which would change the weights: merge it")
+
+
+def test_pickle_weights(saved):
+    torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
+    (saved / "model.safetensors").unlink()
+    refused(saved, "holds pickle weights.*convert it with")
+
+
+def test_weights_cut_in_half(saved):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(saved, "damaged safetensors file")
+
+
+def test_a_quantized_checkpoint(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (saved / "config.json").write_text(json.dumps(config))
+    refused(saved, "is quantized: load it without quantization")
+
+
+def test_a_directory_without_a_config(saved):
+    (saved / "config.json").unlink()
+    refused(saved, "cannot be loaded")
+
+
+def test_a_config_cut_in_half(saved):
+    path = saved / "config.json"
+    path.write_text(path.read_text()[:50])
+    refused(saved, "cannot be loaded|config.json")
+
+
+def test_every_test_family_loads(tmp_path):
+    for family in CONFIGS:
+        model = tiny_model(family)
+        model.save_pretrained(tmp_path / family)
+        assert torch.equal(logits(load_model(str(tmp_path / family))[0]), logits(model))
+        shutil.rmtree(tmp_path / family)

@@ -1,0 +1,43 @@
+"""`widthprune floors` and `widthprune diagnose`."""
+
+from ..commands.options import existing_folder, file_to_write
+from ..commands.shared import SEVERAL
+from ..evaluation.suites import KNOWN_TASKS, SUITES
+
+
+def add_floors(commands) -> None:
+    command = commands.add_parser("floors", help="what a responder that knows nothing scores")
+    command.set_defaults(run=floors)
+    command.add_argument(
+        "--suite", choices=(*SUITES, *KNOWN_TASKS), **SEVERAL, default=["pocket"], metavar="SUITE"
+    )
+    command.add_argument("--out", type=file_to_write, required=True, help="CSV file to write")
+
+
+def floors(options) -> None:
+    import pandas as pd
+
+    from .floors import compute_floors, save_floors
+
+    tables = [compute_floors(suite) for suite in options.suite]
+    save_floors(pd.concat(tables, ignore_index=True), options.out)
+    print(options.out)
+    for task, reason in (pair for table in tables for pair in table.attrs["missing"].items()):
+        print(f"missing: {task}: {reason}")
+
+
+def add_diagnose(commands) -> None:
+    command = commands.add_parser(
+        "diagnose", help="why scores moved, from the answers kept by --save-samples"
+    )
+    command.set_defaults(run=diagnose)
+    command.add_argument(
+        "--results-dir", type=existing_folder, default="results", help="read and written; default results"
+    )
+
+
+def diagnose(options) -> None:
+    from .diagnostics import diagnose
+
+    for path in diagnose(options.results_dir):
+        print(path)

@@ -1,0 +1,183 @@
+"""safetensors files on disk: headers first, tensors one at a time, read and written at their places.
+
+safetensors judges the headers. Reading and writing is done here: its memory map would count the whole file
+as resident, and it cannot write a file that does not fit in memory.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ..errors import WidthPruneError, first_line, pickle_remedy
+from ..models.files import INDEX, own_file, read_object
+
+CHUNK = 16 * 2**20  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor of a safetensors file: where its bytes lie."""
+
+    name: str
+    file: Path
+    dtype: str  # as safetensors names it
+    shape: tuple[int, ...]
+    start: int
+    nbytes: int
+
+    def pruned(self, file: Path, start: int, shape: tuple[int, ...]) -> "Stored":
+        """The same tensor in another file, with another shape."""
+        return Stored(self.name, file, self.dtype, shape, start, self.nbytes_of(shape))
+
+    def nbytes_of(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor of this dtype with another shape."""
+        whole = math.prod(self.shape)
+        return self.nbytes * math.prod(shape) // whole if whole else 0
+
+    def slab(self, index: int) -> "Stored":
+        """Entry ``index`` of the first axis."""
+        nbytes = self.nbytes // self.shape[0]
+        return Stored(self.name, self.file, self.dtype, self.shape[1:], self.start + index * nbytes, nbytes)
+
+
+def read_headers(source: Path) -> dict[str, Stored]:
+    """Every tensor of a checkpoint, by name, in the order of the files.
+
+    Raises
+    ------
+    WidthPruneError
+        If there are no safetensors weights, if a file is missing, damaged or outside the directory, or if
+        two files hold a tensor of one name.
+    """
+    weight_map = read_object(source, INDEX).get("weight_map") if (source / INDEX).exists() else None
+    if (source / INDEX).exists() and not _is_map(weight_map):
+        raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
+    files = dict.fromkeys(own_file(source, name) for name in _file_names(source, weight_map))
+    if not files:
+        if any(source.glob("*.bin")):
+            raise WidthPruneError(pickle_remedy(str(source)))
+        raise WidthPruneError(
+            f"{source} holds no safetensors weights: name a directory that save_pretrained wrote"
+        )
+    tensors = {}
+    for file in files:
+        if not file.is_file():
+            raise WidthPruneError(f"{file} is missing, though {INDEX} names it: copy it again")
+        for stored in _read_header(file):
+            if stored.name in tensors:
+                raise WidthPruneError(
+                    f"{stored.name} is in {tensors[stored.name].file} and in {file}: copy the checkpoint again"
+                )
+            tensors[stored.name] = stored
+    if weight_map and (absent := [name for name in weight_map if name not in tensors]):
+        raise WidthPruneError(
+            f"{source / INDEX} names {absent[0]}, which no file holds: copy the checkpoint again"
+        )
+    return tensors
+
+
+def _is_map(weight_map) -> bool:
+    return isinstance(weight_map, dict) and all(
+        isinstance(name, str) and name.endswith(".safetensors") for name in weight_map.values()
+    )
+
+
+def _file_names(source: Path, weight_map: dict | None) -> list[str]:
+    if weight_map is not None:
+        return list(dict.fromkeys(weight_map.values()))
+    # A file of that name is the model; others may hold the same weights in another layout.
+    single = "model.safetensors"
+    return (
+        [single] if (source / single).exists() else sorted(path.name for path in source.glob("*.safetensors"))
+    )
+
+
+def _read_header(file: Path) -> Iterator[Stored]:
+    try:
+        # The library is the judge of a header: shapes, dtypes, offsets without gaps, the file's length.
+        # It maps the file, of which only the header becomes resident.
+        with safe_open(file, framework="np"):
+            pass
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(length))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise WidthPruneError(
+            f"{file} is a damaged safetensors file ({first_line(error):.200}): download or copy it again"
+        ) from None
+    header.pop("__metadata__", None)
+    for name, entry in sorted(header.items(), key=lambda item: _entry(item[1])[2]):
+        dtype, shape, (start, end) = _entry(entry)
+        yield Stored(name, file, dtype, tuple(shape), 8 + length + start, end - start)
+
+
+def _entry(entry: dict | list) -> tuple[str, list[int], list[int]]:
+    """dtype, shape and offsets, which the library reads from a list as well."""
+    return (
+        tuple(entry) if isinstance(entry, list) else (entry["dtype"], entry["shape"], entry["data_offsets"])
+    )
+
+
+def create_file(path: Path, own: list[Stored], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Stored]:
+    """A safetensors file with the header of the tensors ``own`` in new shapes, and room for their bytes.
+
+    Returns
+    -------
+    dict
+        Where each tensor is to be written.
+    """
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for stored in own:
+        shape = shapes[stored.name]
+        end = offset + stored.nbytes_of(shape)
+        header[stored.name] = {"dtype": stored.dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    # Padded so that the data starts at a multiple of 8, as the format asks.
+    text += b" " * (-len(text) % 8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        out.truncate(8 + len(text) + offset)
+    start = 8 + len(text)
+    return {
+        stored.name: stored.pruned(path, start + header[stored.name]["data_offsets"][0], shapes[stored.name])
+        for stored in own
+    }
+
+
+def read_into(stored: Stored, buffer) -> None:
+    """Fill a writable buffer of ``stored.nbytes`` bytes with a tensor's bytes."""
+    with stored.file.open("rb", buffering=0) as stream:
+        stream.seek(stored.start)
+        view = memoryview(buffer)
+        while view:
+            count = stream.readinto(view)
+            if not count:
+                raise WidthPruneError(f"{stored.file} became shorter while it was read: copy it again")
+            view = view[count:]
+
+
+def write_from(stored: Stored, buffer) -> None:
+    """Write a tensor's bytes to its place."""
+    # One write call takes at most 2 GiB and may take less than it was given.
+    with stored.file.open("r+b", buffering=0) as stream:
+        stream.seek(stored.start)
+        view = memoryview(buffer)
+        while view:
+            view = view[stream.write(view) :]
+
+
+def copy_bytes(stored: Stored, copies: list[Stored]) -> None:
+    """Write a tensor's bytes to the places of its copies, a chunk at a time."""
+    buffer = bytearray(min(CHUNK, stored.nbytes))
+    for done in range(0, stored.nbytes, CHUNK):
+        view = memoryview(buffer)[: min(CHUNK, stored.nbytes - done)]
+        chunk = dict(dtype=stored.dtype, shape=(), nbytes=len(view), name=stored.name)
+        read_into(Stored(file=stored.file, start=stored.start + done, **chunk), view)
+        for copy in copies:
+            write_from(Stored(file=copy.file, start=copy.start + done, **chunk), view)

@@ -1,0 +1,75 @@
+"""`widthprune profile`."""
+
+from ..commands.options import COUNT, PERCENTAGE, SECONDS, SEED, argument, criterion, folder
+from ..commands.shared import ANY, SEVERAL, add_dry_run, add_model, print_rest
+from ..criteria import CRITERIA
+
+
+@argument
+def workload(text: str) -> str:
+    """The name of a workload."""
+    # Imported here, as its module needs torch, which --help does without.
+    from .workloads import find_workload
+
+    find_workload(text)
+    return text
+
+
+def add_profile(commands) -> None:
+    command = commands.add_parser("profile", help="measure time and energy over a grid of widths; resumes")
+    command.set_defaults(run=profile)
+    add_model(command)
+    command.add_argument(
+        "--workloads",
+        type=workload,
+        **SEVERAL,
+        metavar="NAME",
+        help="default all: see widthprune.efficiency.workloads",
+    )
+    protocols = ("free", "fixed")
+    command.add_argument("--protocols", choices=protocols, **SEVERAL, metavar="NAME", default=protocols)
+    command.add_argument("--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT")
+    command.add_argument(
+        "--criterion", type=criterion, default="PPM", help=f"default PPM; of {', '.join(CRITERIA)}"
+    )
+    command.add_argument("--multiples", type=COUNT, **SEVERAL, metavar="N", default=(1,), help="align sizes")
+    command.add_argument("--random-weights", action="store_true", help="true shapes, no checkpoint")
+    command.add_argument("--prompts", type=COUNT, help="default the workload's own")
+    command.add_argument("--max-new-tokens", type=COUNT, help="default the workload's own")
+    command.add_argument("--seeds", type=SEED, **SEVERAL, default=(42, 123, 456))
+    command.add_argument("--no-energy", action="store_true", help="times only; needs no codecarbon")
+    command.add_argument("--idle-s", type=SECONDS, default=10, help="seconds of idle power; default 10")
+    command.add_argument("--results-dir", type=folder, default="results", help="default results")
+    command.add_argument("--dtype", default="auto")
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    add_dry_run(command)
+
+
+def profile(options) -> None:
+    from ..evaluation.grid import PAPER_PCTS
+    from .profiling import profile_model
+    from .workloads import WORKLOADS
+
+    table = profile_model(
+        options.model,
+        options.workloads or tuple(WORKLOADS),
+        protocols=options.protocols,
+        pruning_pcts=PAPER_PCTS if options.pruning_pcts is None else options.pruning_pcts,
+        criterion=options.criterion,
+        multiples=options.multiples,
+        random_weights=options.random_weights,
+        prompts=options.prompts,
+        max_new_tokens=options.max_new_tokens,
+        seeds=options.seeds,
+        energy=not options.no_energy,
+        idle_s=options.idle_s,
+        results_dir=options.results_dir,
+        dtype=options.dtype,
+        device=options.device,
+        dry_run=options.dry_run,
+    )
+    if len(table) and not options.dry_run:
+        shown = table[table["metric"].isin(["ttlt_ms_p50", "ms_per_token_p50", "net_j_per_token"])]
+        columns = ["pruning_pct", "task", "protocol", "seed", "metric", "value", "n"]
+        print(shown[columns].to_string(index=False, float_format="{:.4g}".format))
+    print_rest(table, options)

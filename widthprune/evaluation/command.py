@@ -1,0 +1,118 @@
+"""`widthprune evaluate`."""
+
+from ..commands.options import COUNT, PERCENTAGE, RATIO, SEED, TOKENS, criterion, folder
+from ..commands.shared import (
+    ANY,
+    SEVERAL,
+    add_calibration,
+    add_dry_run,
+    add_model,
+    calibration_of,
+    print_rest,
+)
+from ..criteria import REGISTRY, find_criterion
+from ..errors import WidthPruneError
+from .suites import KNOWN_TASKS, SUITES
+
+
+def add_evaluate(commands) -> None:
+    command = commands.add_parser("evaluate", help="measure benchmarks over a grid of widths; resumes")
+    command.set_defaults(run=evaluate)
+    add_model(command)
+    command.add_argument("--suite", choices=SUITES, help="pocket (default), paper or paper-instruct")
+    command.add_argument(
+        "--tasks",
+        choices=KNOWN_TASKS,
+        **SEVERAL,
+        metavar="TASK",
+        help="tasks of the suites, instead of --suite",
+    )
+    command.add_argument(
+        "--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT", help="default 0 10 20 30 40 50 60"
+    )
+    command.add_argument("--expansion-ratios", type=RATIO, **ANY, metavar="RATIO", default=())
+    command.add_argument(
+        "--criteria",
+        type=criterion,
+        **SEVERAL,
+        metavar="NAME",
+        default=("PPM",),
+        help=f"default PPM; of {', '.join(REGISTRY)}",
+    )
+    command.add_argument("--limit", type=COUNT, help="items per task, a seeded random subset; default all")
+    command.add_argument(
+        "--seed", type=SEED, default=0, help="draws the subset, RANDOM's neurons, calibration text"
+    )
+    command.add_argument(
+        "--neuron-seeds",
+        type=SEED,
+        **SEVERAL,
+        metavar="SEED",
+        default=(),
+        help="draws of RANDOM, on the same items",
+    )
+    command.add_argument("--results-dir", type=folder, default="results", help="default results")
+    command.add_argument("--save-samples", action="store_true", help="keep the answer to every item as well")
+    command.add_argument(
+        "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
+    )
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    command.add_argument(
+        "--compute-dtype",
+        default="auto",
+        help="of the arithmetic: auto (float32 where the processor emulates the weights' own), weights, or a dtype",
+    )
+    command.add_argument("--batch-size", type=COUNT, default=8)
+    command.add_argument("--max-length", type=TOKENS, help="longest text in tokens; default the model's own")
+    command.add_argument(
+        "--chat-template", action="store_true", help="put prompts into the tokenizer's chat template"
+    )
+    command.add_argument("--backend", default="hf", help="hf (default), stock (lm-eval's own class) or vllm")
+    add_calibration(command)
+    add_dry_run(command)
+
+
+def evaluate(options) -> None:
+    from ..report.tasks import headline
+    from .evaluate import evaluate
+    from .grid import PAPER_PCTS
+
+    _check_conflicts(options)
+    table = evaluate(
+        options.model,
+        options.tasks or options.suite or "pocket",
+        pruning_pcts=PAPER_PCTS if options.pruning_pcts is None else options.pruning_pcts,
+        expansion_ratios=options.expansion_ratios,
+        criteria=options.criteria,
+        limit=options.limit,
+        seed=options.seed,
+        neuron_seeds=options.neuron_seeds,
+        results_dir=options.results_dir,
+        save_samples=options.save_samples,
+        dtype=options.dtype,
+        device=options.device,
+        compute_dtype=options.compute_dtype,
+        batch_size=options.batch_size,
+        max_length=options.max_length,
+        chat_template=options.chat_template,
+        backend=options.backend,
+        calibration=calibration_of(options),
+        global_widths=options.global_widths,
+        dry_run=options.dry_run,
+    )
+    if len(table) and not options.dry_run:
+        columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]
+        print(headline(table)[columns].to_string(index=False, float_format="{:.4g}".format))
+    print_rest(table, options)
+
+
+def _check_conflicts(options) -> None:
+    """Refuse options of `evaluate` that the others leave without effect."""
+    if options.suite and options.tasks:
+        raise WidthPruneError("give --suite or --tasks, not both")
+    if options.calibration and not any(find_criterion(name).needs_text for name in options.criteria):
+        raise WidthPruneError(
+            f"criteria {', '.join(options.criteria)} look at no data: leave out --calibration"
+        )
+    if options.neuron_seeds and "RANDOM" not in options.criteria:
+        raise WidthPruneError("--neuron-seeds are of the criterion RANDOM: add it to --criteria")

@@ -1,0 +1,119 @@
+"""One benchmark on one model: lm-eval runs and scores it, the numbers become rows of a results file."""
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from importlib.util import find_spec
+from unittest import mock
+
+import numpy as np
+from scipy import stats
+
+from ..errors import WidthPruneError
+from ..report.results import METRIC_FIELDS
+from .samples import records
+from .suites import Benchmark
+
+
+def measure(
+    lm, benchmark: Benchmark, limit: int | None, seed: int, chat_template: bool = False
+) -> tuple[list[dict], list[dict]]:
+    """One task on one model: its metrics as rows for a results file, and a record for every item."""
+    from lm_eval import simple_evaluate
+
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        contextlib.redirect_stdout(io.StringIO()),
+        # It asks pip, git and the operating system about the machine, for two seconds at every call.
+        mock.patch("lm_eval.evaluator.add_env_info"),
+        # And git for the commit of the current directory, which complains where there is none.
+        mock.patch("lm_eval.evaluator.get_git_commit_hash"),
+        _told_what_does_not_fit(lm),
+        _seeded(),
+    ):
+        loaded = benchmark.loaded
+        leaves = loaded["tasks"]
+        results = simple_evaluate(
+            lm,
+            tasks=[*loaded["groups"].values()][:1] or [*leaves.values()],
+            num_fewshot=benchmark.num_fewshot,
+            samples=subset({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, limit, seed),
+            task_manager=benchmark.manager,
+            apply_chat_template=chat_template,
+            bootstrap_iters=1000,
+            log_samples=True,
+        )
+    n = sum(results["n-samples"][name]["effective"] for name in leaves)
+    rows = []
+    for name, value in results["results"][benchmark.task].items():
+        metric, _, filtered = name.partition(",")
+        if metric in ("alias", "name", "sample_len", "sample_count") or metric.endswith("_stderr"):
+            continue
+        if not isinstance(value, int | float):
+            continue
+        stderr = results["results"][benchmark.task].get(f"{metric}_stderr,{filtered}")
+        if metric == "word_perplexity":
+            stderr = perplexity_stderr([s[metric] for s in results["samples"][benchmark.task]])
+        # GSM8K has two filters: strict-match and flexible-extract.
+        suffix = "" if filtered in ("none", "") else f"_{filtered.split('-')[0]}"
+        stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
+        rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
+    return rows, records(results["samples"])
+
+
+@contextlib.contextmanager
+def _told_what_does_not_fit(lm):
+    """lm-eval asserts that an answer has tokens and fits into a text, without saying which or why."""
+    try:
+        yield
+    except AssertionError as error:
+        raise WidthPruneError(
+            f"an answer of it has no tokens, or more than max_length, which is {lm.max_length}: "
+            "give a larger one, or leave the task out"
+        ) from error
+
+
+@contextlib.contextmanager
+def _seeded():
+    """langdetect, by which IFEval tells languages, draws anew at every text unless its factory has a seed.
+
+    What else draws, lm-eval seeds itself: Python's, NumPy's and torch's generators, examples, bootstraps.
+    """
+    if find_spec("langdetect") is None:
+        yield
+        return
+    from langdetect import DetectorFactory
+
+    before, DetectorFactory.seed = DetectorFactory.seed, 0
+    try:
+        yield
+    finally:
+        DetectorFactory.seed = before
+
+
+def subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:
+    """Item numbers per task: a seeded random subset, spread evenly over the tasks of a group."""
+    if limit is None:
+        return None
+    each = -(-limit // len(sizes))
+    return {
+        name: sorted(np.random.default_rng(seed).permutation(size)[:each].tolist())
+        for name, size in sizes.items()
+    }
+
+
+def perplexity_stderr(samples: Sequence[tuple[float, float]]) -> float | None:
+    """Bootstrap standard error, over documents, of exp(-sum of log-likelihoods / sum of words)."""
+    loglikelihoods, words = np.asarray(samples, float).T
+    if len(words) < 2 or not np.isfinite(loglikelihoods).all():
+        return None
+
+    def perplexity(total, count, axis=-1):
+        return np.exp(-total.sum(axis) / count.sum(axis))
+
+    with np.errstate(over="ignore"):
+        found = stats.bootstrap(
+            (loglikelihoods, words), perplexity, paired=True, n_resamples=1000, method="basic", rng=0
+        )
+    return float(found.standard_error)

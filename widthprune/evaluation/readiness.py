@@ -1,0 +1,159 @@
+"""What a long run needs, looked at before it starts: arguments, the model's files, the places it writes to.
+
+The same checks make a dry run: it ends well only if the run would start.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+
+from ..checkpoints.shards import read_headers
+from ..commands.options import (
+    COUNT,
+    SEED,
+    TOKENS,
+    Number,
+    check_list,
+    check_model_name,
+    check_writable,
+    nearest,
+)
+from ..errors import WidthPruneError
+from ..models.loading import check_placement, load_tokenizer, local_directory
+from ..models.packaged import PACKAGED
+from ..report.results import partial_prefix
+from .suites import Benchmark
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def check_numbers(numbers: dict[Number, dict]) -> None:
+    """Refuse the arguments that are no number of their kind; one that is None has its default."""
+    for number, values in numbers.items():
+        for name, value in values.items():
+            if value is not None:
+                number.check(name, value)
+
+
+def check_evaluation(*, limit, seed, neuron_seeds, batch_size, max_length, dtype, device) -> None:
+    """The arguments of `evaluate` that have a range of their own, named as there."""
+    check_numbers({COUNT: {"limit": limit, "batch_size": batch_size}, TOKENS: {"max_length": max_length}})
+    SEED.check("seed", seed)
+    check_list("neuron_seeds", neuron_seeds, SEED)
+    check_arithmetic(dtype, device)
+
+
+def check_arithmetic(dtype: str | torch.dtype, device: str | torch.device) -> None:
+    """Refuse a dtype that weights cannot have, and a device that this machine has not or that holds no numbers."""
+    if str(dtype).removeprefix("torch.") not in ("auto", *DTYPES):
+        raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
+    check_placement(dtype, device)
+
+
+def check_ready(name: str, *, tokenizer: bool = True) -> None:
+    """Refuse a model that could not be loaded and generate text, from its config and its files' headers alone.
+
+    Parameters
+    ----------
+    name : str
+        As for `load_model`.
+    tokenizer : bool
+        Whether it needs one.
+
+    Raises
+    ------
+    WidthPruneError
+        If weights or the tokenizer are missing or damaged, or the checkpoint is of a class that
+        transformers does not load as a language model, such as a classifier or some multimodal ones.
+    """
+    check_model_name(name)
+    source = local_directory(name, weights=False)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    loaded = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    own = config.architectures or [loaded.__name__ if loaded else config.model_type]
+    # A class with another head would be given a random one.
+    if loaded is None or loaded.__name__ not in own:
+        raise WidthPruneError(
+            f"{name} holds a {own[0]}, which transformers does not load as a language model: "
+            "name a checkpoint of the language model alone"
+        )
+    if name in PACKAGED or Path(name).exists():
+        _check_weights(name, config, source)
+    elif not any(Path(file).suffix == ".safetensors" for file in _hub_files(name)):
+        raise WidthPruneError(
+            f"{name} has no safetensors weights on the hub or in its cache: name another model"
+        )
+    if tokenizer and load_tokenizer(source) is None:
+        raise WidthPruneError(
+            f"{name} holds no tokenizer: copy the files of its tokenizer beside the weights, or name a model with one"
+        )
+
+
+def _check_weights(name: str, config, source: Path) -> None:
+    """Refuse weights that the config does not describe: transformers would draw what is missing by lot."""
+    stored = {tensor: entry.shape for tensor, entry in read_headers(source).items()}
+    copies: dict[int, list[str]] = {}  # a tied weight has several names, of which one is stored
+    shapes = {}
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    for tensor, parameter in model.named_parameters(remove_duplicate=False):
+        copies.setdefault(id(parameter), []).append(tensor)
+        shapes[tensor] = tuple(parameter.shape)
+    # Where a checkpoint has names of its own, transformers converts them, and `load_model` looks.
+    if not stored.keys() <= shapes.keys() | {buffer for buffer, _ in model.named_buffers()}:
+        return
+    if wrong := [tensor for tensor, shape in shapes.items() if stored.get(tensor, shape) != shape]:
+        raise WidthPruneError(
+            f"{name}: config.json asks for {wrong[0]} of shape {list(shapes[wrong[0]])}, and the weights hold "
+            f"{list(stored[wrong[0]])}: copy the config and the weights of one model"
+        )
+    if absent := [names[0] for names in copies.values() if not stored.keys() & set(names)]:
+        raise WidthPruneError(
+            f"{name}: config.json asks for {absent[0]}, which the weights do not hold: copy the whole model again"
+        )
+
+
+def _hub_files(name: str) -> Sequence[str]:
+    """The files of a hub id, or of its cache where the hub cannot be reached."""
+    repository, _, revision = name.partition("@")
+    try:
+        return HfApi().list_repo_files(repository, revision=revision or None)
+    except Exception:
+        try:
+            folder = snapshot_download(repository, revision=revision or None, local_files_only=True)
+        except Exception:
+            return []
+        return [path.name for path in Path(folder).iterdir()]
+
+
+def check_data(benchmarks: Sequence[Benchmark]) -> None:
+    """Refuse tasks of which none has data, or whose data would be fetched from a hub that does not answer."""
+    if all(found.missing for found in benchmarks):
+        raise WidthPruneError(f"tasks: none can be measured: {benchmarks[0].task}: {benchmarks[0].missing}")
+    from_hub = [found.task for found in benchmarks if found.data == "hub" and not found.missing]
+    if not from_hub or {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"} & set(os.environ):
+        return
+    try:
+        next(iter(HfApi().list_datasets(limit=1)))
+    except Exception:
+        raise WidthPruneError(
+            f"{from_hub[0]} reads its data from the hub, which cannot be reached: check the network, or set "
+            "WIDTHPRUNE_DATA to a directory that holds the data"
+        ) from None
+
+
+def check_results_dir(folder: str | Path, files: Iterable[Path]) -> None:
+    """Refuse a results directory in which these files could not be written."""
+    check_writable("results_dir must be a folder that can be written", folder)
+    for file in files:
+        try:
+            # The file is first written under a name that is this much longer.
+            nearest(file.with_name(f"{partial_prefix(file)}12345678.partial"))
+        except OSError as error:
+            raise WidthPruneError(
+                f"results_dir must be a folder that can be written: {file} ({error.strerror})"
+            ) from None

@@ -1,0 +1,259 @@
+"""Benchmark suites: which lm-eval tasks, with how many examples in the prompt, on which data.
+
+Every task is lm-eval's own or ships with this package in lm-eval's format; here only the place of
+its data is overridden, never its prompt, its metrics or its processing.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from ..errors import WidthPruneError
+
+POCKET = Path(__file__).parents[1] / "pocket"
+
+# Suite -> task -> examples in the prompt (paper, section 3.3).
+SUITES = {
+    "paper": {
+        "wikitext": 0,
+        "lambada_openai": 0,
+        "mmlu": 5,
+        "arc_challenge": 0,
+        "hellaswag": 0,
+        "winogrande": 0,
+        "piqa": 0,
+        "boolq": 0,
+        "truthfulqa_mc1": 0,
+        "truthfulqa_mc2": 0,
+        "gsm8k": 5,
+        "ifeval": 0,
+        "leaderboard_musr": 0,
+    },
+    "paper-instruct": {
+        "ifeval": 0,
+        "leaderboard_musr": 0,
+        "mmlu": 5,
+        "gsm8k": 5,
+        "lambada_openai": 0,
+        "truthfulqa_mc1": 0,
+        "truthfulqa_mc2": 0,
+    },
+    "pocket": {
+        "pocket_prose": 0,
+        "pocket_facts": 0,
+        "pocket_misconceptions_mc1": 0,
+        "pocket_misconceptions_mc2": 0,
+        "pocket_last_words": 0,
+        "pocket_arithmetic": 3,
+        "pocket_instructions": 0,
+    },
+}
+KNOWN_TASKS = (*SUITES["paper"], *SUITES["pocket"])
+
+# Where lm-eval keeps the official task files: reading these folders alone saves reading all 11,000.
+_OFFICIAL = {
+    "wikitext": "wikitext",
+    "lambada_openai": "lambada",
+    "mmlu": "mmlu/default",
+    "arc_challenge": "arc",
+    "hellaswag": "hellaswag",
+    "winogrande": "winogrande",
+    "piqa": "piqa",
+    "boolq": "super_glue/boolq",
+    "truthfulqa_mc1": "truthfulqa",
+    "truthfulqa_mc2": "truthfulqa",
+    "gsm8k": "gsm8k",
+    "ifeval": "ifeval",
+    "leaderboard_musr": "leaderboard/musr",
+}
+
+# Under WIDTHPRUNE_DATA: leaf task -> split -> JSON Lines file in the schema of the hub's dataset.
+_LOCAL = {
+    "wikitext": {"test": "wikitext/test.jsonl"},
+    "lambada_openai": {"test": "lambada_openai/test.jsonl"},
+    "arc_challenge": {"test": "arc_challenge/test.jsonl"},
+    "hellaswag": {"validation": "hellaswag/validation.jsonl"},
+    "winogrande": {"validation": "winogrande/validation.jsonl"},
+    "piqa": {"validation": "piqa/validation.jsonl"},
+    "boolq": {"validation": "boolq/validation.jsonl"},
+    "truthfulqa_mc1": {"validation": "truthfulqa/validation.jsonl"},
+    "truthfulqa_mc2": {"validation": "truthfulqa/validation.jsonl"},
+    "gsm8k": {"test": "gsm8k/test.jsonl", "train": "gsm8k/train.jsonl"},
+    "ifeval": {"train": "ifeval/train.jsonl"},
+    "leaderboard_musr_murder_mysteries": {"murder_mysteries": "musr/murder_mysteries.jsonl"},
+    "leaderboard_musr_object_placements": {"object_placements": "musr/object_placements.jsonl"},
+    "leaderboard_musr_team_allocation": {"team_allocation": "musr/team_allocation.jsonl"},
+}
+_POCKET_DATA = {
+    "pocket_misconceptions_mc1": "misconceptions.jsonl",
+    "pocket_misconceptions_mc2": "misconceptions.jsonl",
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One task, ready for lm-eval, or the reason why it is not."""
+
+    task: str
+    num_fewshot: int
+    version: str = ""  # lm-eval's version of the task
+    data: str = "hub"  # "hub", or the hash of the local files
+    manager: object = None  # the lm_eval.tasks.TaskManager that knows it
+    missing: str = ""
+
+    @cached_property
+    def loaded(self) -> dict:
+        """lm-eval's own objects, with the data read: ``tasks`` by name, and ``groups``.
+
+        Raises
+        ------
+        WidthPruneError
+            If the data has to come from the hub and does not.
+        """
+        # datasets draws a bar for every file; the sweep's own is enough.
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
+                return self.manager.load([self.task])
+            except Exception as error:
+                if self.data != "hub":
+                    raise
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                raise WidthPruneError(
+                    f"its data cannot be had from the hub ({reason}): check the network, or set WIDTHPRUNE_DATA"
+                ) from error
+
+
+def resolve(tasks: str | Sequence[str]) -> dict[str, int]:
+    """Task names with their number of examples, from a suite's name or a list of tasks.
+
+    >>> resolve(["mmlu", "wikitext"])
+    {'mmlu': 5, 'wikitext': 0}
+    """
+    if isinstance(tasks, str):
+        if tasks in SUITES:
+            return dict(SUITES[tasks])
+        tasks = [tasks]
+    known = SUITES["paper"] | SUITES["pocket"]
+    if unknown := [task for task in tasks if task not in known]:
+        raise WidthPruneError(
+            f"tasks must be a suite ({', '.join(SUITES)}) or of {', '.join(known)}, got {', '.join(unknown)}"
+        )
+    return {task: known[task] for task in tasks}
+
+
+def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Benchmark]:
+    """Every task of a suite with the data it will run on.
+
+    Pocket tasks read the package's own files. The others read JSON Lines under ``WIDTHPRUNE_DATA``
+    when that is set, else the hub. ``scratch`` is a directory for the small task files that redirect
+    lm-eval; it must live as long as the benchmarks do.
+    """
+    names = resolve(tasks)
+    try:
+        from lm_eval.tasks import TaskManager
+    except ImportError:
+        raise WidthPruneError("evaluating needs lm-eval: pip install 'widthprune[evaluation]'") from None
+    import lm_eval.tasks
+
+    official = Path(lm_eval.tasks.__file__).parent
+    folders = {official / _OFFICIAL[name] for name in names if name in _OFFICIAL}
+    index = TaskManager(include_path=[*sorted(folders), POCKET], include_defaults=False)
+    data_dir = os.environ.get("WIDTHPRUNE_DATA")
+    if data_dir:
+        # IFEval splits sentences with NLTK, which looks here for its tables.
+        os.environ.setdefault("NLTK_DATA", str(Path(data_dir) / "nltk_data"))
+
+    staged, found = Path(scratch), []
+    for name, num_fewshot in names.items():
+        leaves = _leaves(index, name)
+        # MuSR's group has no version of its own.
+        version = str((_config(index, name).get("metadata") or {}).get("version", ""))
+        root = POCKET / "data" if name in SUITES["pocket"] else Path(data_dir) if data_dir else None
+        if root is None:
+            found.append(Benchmark(name, num_fewshot, version))
+            continue
+        files = {leaf: {split: root / path for split, path in _files(index, leaf).items()} for leaf in leaves}
+        every = sorted({path for splits in files.values() for path in splits.values()})
+        if absent := [path for path in every if not path.is_file()]:
+            missing = f"no file {absent[0].relative_to(root)} under {'WIDTHPRUNE_DATA' if data_dir else root}"
+            found.append(Benchmark(name, num_fewshot, version, missing=missing))
+            continue
+        for leaf in leaves:
+            _stage(staged / f"{leaf}.yaml", index, leaf, files[leaf])
+        found.append(Benchmark(name, num_fewshot, version, data=_hash(every)))
+    manager = TaskManager(include_path=[*sorted(folders), POCKET, staged], include_defaults=False)
+    found = [replace(b, missing=b.missing or _sentence_tables_missing(b.task)) for b in found]
+    return [b if b.missing else replace(b, manager=manager) for b in found]
+
+
+def _sentence_tables_missing(task: str) -> str:
+    """Why IFEval cannot count sentences; "" if it can, or for any other task."""
+    if task != "ifeval":
+        return ""
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        if os.environ.get("WIDTHPRUNE_DATA"):
+            return "no nltk_data/tokenizers/punkt_tab under WIDTHPRUNE_DATA"
+        if not nltk.download("punkt_tab", quiet=True):
+            return "NLTK's punkt_tab cannot be fetched: check the network, or set NLTK_DATA to a directory that has it"
+    return ""
+
+
+def _config(index, name: str) -> dict:
+    return index.task_index[name].cfg
+
+
+def _leaves(index, name: str) -> list[str]:
+    """The tasks of a group, all the way down; a task is its own only leaf."""
+    members = _config(index, name).get("task")
+    if not isinstance(members, list):
+        return [name]
+    # MMLU's subgroups name a tag rather than tasks.
+    leaves = []
+    for member in members:
+        tagged = [task for task, entry in index.task_index.items() if member in entry.tags]
+        leaves += sorted(tagged) or _leaves(index, member)
+    return leaves
+
+
+def _files(index, leaf: str) -> dict[str, str]:
+    if leaf in SUITES["pocket"]:
+        return {"test": _POCKET_DATA.get(leaf, f"{leaf.removeprefix('pocket_')}.jsonl")}
+    if leaf.startswith("mmlu_"):
+        subject = _config(index, leaf)["dataset_name"]
+        return {split: f"mmlu/{split}/{subject}.jsonl" for split in ("test", "dev")}
+    return _LOCAL[leaf]
+
+
+def _stage(path: Path, index, leaf: str, files: dict[str, Path]) -> None:
+    """Write a task file that includes the official one and overrides only where the data lies."""
+    override = {
+        "include": str(index.task_index[leaf].yaml_path),
+        "task": leaf,
+        "dataset_path": "json",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": {split: str(file) for split, file in files.items()}},
+    }
+    # A split that the official file names and the local data lacks would be looked for and not found.
+    config = _config(index, leaf)
+    for split in ("training_split", "validation_split", "test_split"):
+        if config.get(split) not in files:
+            override[split] = None
+    path.write_text(yaml.safe_dump(override), encoding="utf-8")
+
+
+def _hash(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return f"sha256:{digest.hexdigest()[:16]}"

