@@ -44,7 +44,7 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 # As the local profile, but without the book.
-PROFILE = "cores: 2\nrerun-incomplete: true\nkeep-going: true\nuntil: [notebook]\n"
+PROFILE = "cores: 2\nrerun-incomplete: true\nkeep-going: true\nuntil: [collect]\n"
 NOTEBOOK = """
 from widthprune import load_results
 assert len(load_results(results_dir))
