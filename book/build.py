@@ -18,6 +18,7 @@ import papermill
 import yaml
 from contributed import contributed_page, read_contributed
 from numbers_in_pages import compute_numbers, fill_pages
+from rooms import rooms_page
 
 from widthprune.audit.ledger import Judged, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html
@@ -63,6 +64,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
     ledger = judge_all(ROOT / "results")
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
     save_ledger(ledger, stage / "data")
+    (stage / "book" / "rooms.md").write_text(rooms_page(), encoding="utf-8")
     try:
         # Before the page of strangers' results: what they write is never filled in.
         fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))

@@ -20,7 +20,8 @@ from widthprune.audit.floors import (
     load_floors,
     score_texts,
 )
-from widthprune.evaluation.suites import POCKET, SUITES, find_benchmarks
+from widthprune.evaluation.suites import POCKET, find_benchmarks
+from widthprune.report.tasks import SUITES
 
 
 @pytest.fixture(scope="module")

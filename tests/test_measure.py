@@ -11,8 +11,9 @@ import torch
 from lm_eval.api.model import LM
 
 from widthprune.evaluation.measure import measure, perplexity_stderr, subset
-from widthprune.evaluation.suites import SUITES, find_benchmarks
+from widthprune.evaluation.suites import find_benchmarks
 from widthprune.pocket import scoring
+from widthprune.report.tasks import SUITES
 
 
 class Fixed(LM):

@@ -8,7 +8,7 @@ import papermill
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.evaluation.suites import SUITES
+from widthprune.report.tasks import SUITES
 from widthprune.reruns.experiments import EXPERIMENTS
 from widthprune.reruns.plan import Request, make_plan
 from widthprune.reruns.records import read_here, read_plan, write_plan

@@ -20,7 +20,7 @@ import pytest
 from widthprune import load_results
 from widthprune.__main__ import main
 from widthprune.evaluation.evaluate import evaluate
-from widthprune.evaluation.suites import SUITES
+from widthprune.report.tasks import SUITES
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan
 from widthprune.reruns.records import write_plan

@@ -265,7 +265,7 @@ def test_no_such_directory(tmp_path):
 
 
 def test_settings_that_miss_one(tmp_path):
-    with pytest.raises(WidthPruneError, match="missing: seed"):
+    with pytest.raises(WidthPruneError, match="settings: seed: is missing"):
         run_path(tmp_path, {name: value for name, value in SETTINGS.items() if name != "seed"})
 
 

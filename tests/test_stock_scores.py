@@ -6,8 +6,8 @@ from lm_eval.models.huggingface import HFLM
 from widthprune import load_model
 from widthprune.evaluation.engine.prefix_lm import PrefixLM
 from widthprune.evaluation.measure import measure
-from widthprune.evaluation.suites import SUITES, find_benchmarks
-from widthprune.report.tasks import TASKS
+from widthprune.evaluation.suites import find_benchmarks
+from widthprune.report.tasks import SUITES, TASKS
 
 LIMIT = 4
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from widthprune import WidthPruneError
-from widthprune.evaluation.suites import POCKET, SUITES, find_benchmarks, resolve
+from widthprune.evaluation.suites import POCKET, find_benchmarks, resolve
 from widthprune.pocket import generate, scoring
+from widthprune.report.tasks import SUITES
 
 
 def rows(name):

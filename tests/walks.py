@@ -6,8 +6,8 @@ from pathlib import Path
 
 import nbformat
 
-from widthprune.evaluation import suites
 from widthprune.evaluation.evaluate import evaluate
+from widthprune.report.tasks import SUITES
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan
 from widthprune.reruns.records import write_plan
@@ -55,8 +55,8 @@ def walk_notebook(cells: list[str], model: str, results_dir: Path) -> None:
 def walk_rerun(model: str, folder: Path) -> dict:
     """The steps of a rerun of one benchmark, as Snakemake calls them; gives the plan."""
     folder.mkdir()
-    whole, before = suites.SUITES["pocket"], Path.cwd()
-    suites.SUITES["pocket"] = {"pocket_facts": 0}
+    whole, before = SUITES["pocket"], Path.cwd()
+    SUITES["pocket"] = {"pocket_facts": 0}
     try:
         plan = make_plan(Request(model, ratios=(2.0,), experiments=(), limit=1), ROOT, folder / "measured")
         write_plan(folder, plan | {"price_per_kwh": None})
@@ -66,5 +66,5 @@ def walk_rerun(model: str, folder: Path) -> dict:
         assert steps.main(["collect"]) == 0
     finally:
         os.chdir(before)
-        suites.SUITES["pocket"] = whole
+        SUITES["pocket"] = whole
     return plan

@@ -156,10 +156,8 @@ def _pair(scores, knowledge, behaviour):
 
 
 def _above_floor(both, knowledge, floor):
-    from .proportions import OFFICIAL_ITEMS
-
     if TASKS[knowledge].higher_is_better:
-        spread = np.sqrt(floor * (1 - floor) / OFFICIAL_ITEMS.get(knowledge, np.inf))
+        spread = np.sqrt(floor * (1 - floor) / (TASKS[knowledge].items or np.inf))
         above = both[both["x"] > floor + 2 * spread]
     else:
         above = both[both["x"] < np.log(floor)]

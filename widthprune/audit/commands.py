@@ -2,15 +2,13 @@
 
 from ..commands.options import existing_folder, file_to_write
 from ..commands.shared import SEVERAL
-from ..evaluation.suites import KNOWN_TASKS, SUITES
+from ..report.tasks import SUITES, TASKS
 
 
 def add_floors(commands) -> None:
     command = commands.add_parser("floors", help="what a responder that knows nothing scores")
     command.set_defaults(run=floors)
-    command.add_argument(
-        "--suite", choices=(*SUITES, *KNOWN_TASKS), **SEVERAL, default=["pocket"], metavar="SUITE"
-    )
+    command.add_argument("--suite", choices=(*SUITES, *TASKS), **SEVERAL, default=["pocket"], metavar="SUITE")
     command.add_argument("--out", type=file_to_write, required=True, help="CSV file to write")
 
 

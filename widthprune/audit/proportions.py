@@ -10,21 +10,6 @@ from ..report.stats import difference
 from ..report.tasks import TASKS, headline
 from .effects import holm
 
-# Items of the official benchmarks, which the published runs used whole.
-OFFICIAL_ITEMS = {
-    "mmlu": 14042,
-    "gsm8k": 1319,
-    "arc_challenge": 1172,
-    "hellaswag": 10042,
-    "piqa": 1838,
-    "winogrande": 1267,
-    "boolq": 3270,
-    "ifeval": 541,
-    "leaderboard_musr": 756,
-    "truthfulqa_mc1": 817,
-    "truthfulqa_mc2": 817,
-}
-
 
 def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
     """Each accuracy with its binomial error, and its `widthprune.report.stats.difference` from the unpruned model's.
@@ -46,7 +31,7 @@ def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = headline(table)
     rows = rows[[TASKS[task].higher_is_better for task in rows["task"]]].copy()
-    official = rows["task"].map(OFFICIAL_ITEMS)
+    official = rows["task"].map({name: task.items for name, task in TASKS.items()})
     rows["items"] = rows["n"].astype("float64").fillna(official.astype("float64"))
     if rows["items"].isna().any():
         task = rows.loc[rows["items"].isna(), "task"].iloc[0]

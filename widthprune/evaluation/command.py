@@ -12,7 +12,7 @@ from ..commands.shared import (
 )
 from ..criteria import REGISTRY, find_criterion
 from ..errors import WidthPruneError
-from .suites import KNOWN_TASKS, SUITES
+from ..report.tasks import SUITES, TASKS
 
 
 def add_evaluate(commands) -> None:
@@ -22,7 +22,7 @@ def add_evaluate(commands) -> None:
     command.add_argument("--suite", choices=SUITES, help="pocket (default), paper or paper-instruct")
     command.add_argument(
         "--tasks",
-        choices=KNOWN_TASKS,
+        choices=TASKS,
         **SEVERAL,
         metavar="TASK",
         help="tasks of the suites, instead of --suite",

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from ..errors import WidthPruneError
-from ..report.results import METRIC_FIELDS
+from ..report.schema import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
 

@@ -16,85 +16,9 @@ from pathlib import Path
 import yaml
 
 from ..errors import WidthPruneError
+from ..report.tasks import SUITES, TASKS
 
 POCKET = Path(__file__).parents[1] / "pocket"
-
-# Suite -> task -> examples in the prompt (paper, section 3.3).
-SUITES = {
-    "paper": {
-        "wikitext": 0,
-        "lambada_openai": 0,
-        "mmlu": 5,
-        "arc_challenge": 0,
-        "hellaswag": 0,
-        "winogrande": 0,
-        "piqa": 0,
-        "boolq": 0,
-        "truthfulqa_mc1": 0,
-        "truthfulqa_mc2": 0,
-        "gsm8k": 5,
-        "ifeval": 0,
-        "leaderboard_musr": 0,
-    },
-    "paper-instruct": {
-        "ifeval": 0,
-        "leaderboard_musr": 0,
-        "mmlu": 5,
-        "gsm8k": 5,
-        "lambada_openai": 0,
-        "truthfulqa_mc1": 0,
-        "truthfulqa_mc2": 0,
-    },
-    "pocket": {
-        "pocket_prose": 0,
-        "pocket_facts": 0,
-        "pocket_misconceptions_mc1": 0,
-        "pocket_misconceptions_mc2": 0,
-        "pocket_last_words": 0,
-        "pocket_arithmetic": 3,
-        "pocket_instructions": 0,
-    },
-}
-KNOWN_TASKS = (*SUITES["paper"], *SUITES["pocket"])
-
-# Where lm-eval keeps the official task files: reading these folders alone saves reading all 11,000.
-_OFFICIAL = {
-    "wikitext": "wikitext",
-    "lambada_openai": "lambada",
-    "mmlu": "mmlu/default",
-    "arc_challenge": "arc",
-    "hellaswag": "hellaswag",
-    "winogrande": "winogrande",
-    "piqa": "piqa",
-    "boolq": "super_glue/boolq",
-    "truthfulqa_mc1": "truthfulqa",
-    "truthfulqa_mc2": "truthfulqa",
-    "gsm8k": "gsm8k",
-    "ifeval": "ifeval",
-    "leaderboard_musr": "leaderboard/musr",
-}
-
-# Under WIDTHPRUNE_DATA: leaf task -> split -> JSON Lines file in the schema of the hub's dataset.
-_LOCAL = {
-    "wikitext": {"test": "wikitext/test.jsonl"},
-    "lambada_openai": {"test": "lambada_openai/test.jsonl"},
-    "arc_challenge": {"test": "arc_challenge/test.jsonl"},
-    "hellaswag": {"validation": "hellaswag/validation.jsonl"},
-    "winogrande": {"validation": "winogrande/validation.jsonl"},
-    "piqa": {"validation": "piqa/validation.jsonl"},
-    "boolq": {"validation": "boolq/validation.jsonl"},
-    "truthfulqa_mc1": {"validation": "truthfulqa/validation.jsonl"},
-    "truthfulqa_mc2": {"validation": "truthfulqa/validation.jsonl"},
-    "gsm8k": {"test": "gsm8k/test.jsonl", "train": "gsm8k/train.jsonl"},
-    "ifeval": {"train": "ifeval/train.jsonl"},
-    "leaderboard_musr_murder_mysteries": {"murder_mysteries": "musr/murder_mysteries.jsonl"},
-    "leaderboard_musr_object_placements": {"object_placements": "musr/object_placements.jsonl"},
-    "leaderboard_musr_team_allocation": {"team_allocation": "musr/team_allocation.jsonl"},
-}
-_POCKET_DATA = {
-    "pocket_misconceptions_mc1": "misconceptions.jsonl",
-    "pocket_misconceptions_mc2": "misconceptions.jsonl",
-}
 
 
 @dataclass(frozen=True)
@@ -140,12 +64,11 @@ def resolve(tasks: str | Sequence[str]) -> dict[str, int]:
         if tasks in SUITES:
             return dict(SUITES[tasks])
         tasks = [tasks]
-    known = SUITES["paper"] | SUITES["pocket"]
-    if unknown := [task for task in tasks if task not in known]:
+    if unknown := [task for task in tasks if task not in TASKS]:
         raise WidthPruneError(
-            f"tasks must be a suite ({', '.join(SUITES)}) or of {', '.join(known)}, got {', '.join(unknown)}"
+            f"tasks must be a suite ({', '.join(SUITES)}) or of {', '.join(TASKS)}, got {', '.join(unknown)}"
         )
-    return {task: known[task] for task in tasks}
+    return {task: TASKS[task].num_fewshot for task in tasks}
 
 
 def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Benchmark]:
@@ -163,7 +86,7 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
     import lm_eval.tasks
 
     official = Path(lm_eval.tasks.__file__).parent
-    folders = {official / _OFFICIAL[name] for name in names if name in _OFFICIAL}
+    folders = {official / TASKS[name].folder for name in names if TASKS[name].folder}
     index = TaskManager(include_path=[*sorted(folders), POCKET], include_defaults=False)
     data_dir = os.environ.get("WIDTHPRUNE_DATA")
     if data_dir:
@@ -175,11 +98,15 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
         leaves = _leaves(index, name)
         # MuSR's group has no version of its own.
         version = str((_config(index, name).get("metadata") or {}).get("version", ""))
-        root = POCKET / "data" if name in SUITES["pocket"] else Path(data_dir) if data_dir else None
+        root = Path(data_dir) if data_dir else None
+        if not TASKS[name].folder:
+            root = POCKET / "data"
         if root is None:
             found.append(Benchmark(name, num_fewshot, version))
             continue
-        files = {leaf: {split: root / path for split, path in _files(index, leaf).items()} for leaf in leaves}
+        files = {
+            leaf: {split: root / path for split, path in _files(index, name, leaf).items()} for leaf in leaves
+        }
         every = sorted({path for splits in files.values() for path in splits.values()})
         if absent := [path for path in every if not path.is_file()]:
             missing = f"no file {absent[0].relative_to(root)} under {'WIDTHPRUNE_DATA' if data_dir else root}"
@@ -226,13 +153,13 @@ def _leaves(index, name: str) -> list[str]:
     return leaves
 
 
-def _files(index, leaf: str) -> dict[str, str]:
-    if leaf in SUITES["pocket"]:
-        return {"test": _POCKET_DATA.get(leaf, f"{leaf.removeprefix('pocket_')}.jsonl")}
-    if leaf.startswith("mmlu_"):
-        subject = _config(index, leaf)["dataset_name"]
-        return {split: f"mmlu/{split}/{subject}.jsonl" for split in ("test", "dev")}
-    return _LOCAL[leaf]
+def _files(index, name: str, leaf: str) -> dict[str, str]:
+    """Of a task's files, those whose splits the leaf names."""
+    config = _config(index, leaf)
+    kinds = ("training_split", "validation_split", "test_split", "fewshot_split")
+    named = {config.get(kind) for kind in kinds}
+    files = {split: path for split, path in TASKS[name].files.items() if split in named}
+    return {split: path.format(dataset=config.get("dataset_name")) for split, path in files.items()}
 
 
 def _stage(path: Path, index, leaf: str, files: dict[str, Path]) -> None:

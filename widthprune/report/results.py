@@ -26,21 +26,7 @@ from ..errors import WidthPruneError
 from ..models.packaged import PACKAGED
 from .escaping import as_line
 
-SCHEMA = 1
 MOST_BYTES = 1_000_000  # of a file; the largest that was measured has 5,000
-# What must be there to place a number in the table; a task may add settings of its own.
-SETTINGS = (
-    "model",
-    "criterion",
-    "pruning_pct",
-    "intermediate_size",
-    "expansion_ratio",
-    "task",
-    "num_fewshot",
-    "limit",
-    "seed",
-    "dtype",
-)
 # Besides model and task, what runs share whose scores may be compared: the same checkpoint, items, prompts
 # and arithmetic. Not every task and backend names them all.
 SAME_KIND = (
@@ -55,7 +41,6 @@ SAME_KIND = (
     "max_length",
     "backend",
 )
-METRIC_FIELDS = ("metric", "value", "stderr", "n")
 COLUMNS = {
     "model": "string",
     "revision": "string",
@@ -144,8 +129,6 @@ def run_path(root: str | Path, settings: Mapping) -> Path:
     WidthPruneError
         If a setting is missing, or no results file may hold it: said before there is anything to write.
     """
-    if missing := [name for name in SETTINGS if name not in settings]:
-        raise WidthPruneError(f"settings must name {', '.join(SETTINGS)}; missing: {', '.join(missing)}")
     settings = published_settings(settings)
     if wrong := _schema().wrong_settings(settings):
         raise WidthPruneError(f"settings: {'; '.join(wrong)}")
@@ -182,7 +165,7 @@ def write_run(root: str | Path, settings: Mapping, metrics: Iterable[Mapping], p
 def run_text(settings: Mapping, metrics: Iterable[Mapping], provenance: Mapping) -> str:
     """The text of a run's file, checked; its settings as `published_settings` gives them."""
     run = {
-        "schema": SCHEMA,
+        "schema": _schema().VERSION,
         "settings": dict(settings),
         "metrics": [_metric_to_json(row) for row in metrics],
         "provenance": published_settings(provenance),
@@ -204,10 +187,10 @@ def read_run(path: str | Path) -> dict:
     """
     path = Path(path)
     run = _read_json(path)
-    version = run.get("schema", SCHEMA) if isinstance(run, dict) else SCHEMA
-    if type(version) is int and version > SCHEMA:
+    known, version = _schema().VERSION, run.get("schema") if isinstance(run, dict) else None
+    if type(version) is int and version > known:
         raise WidthPruneError(
-            f"{as_line(path)} has schema {version}, this version reads {SCHEMA}: upgrade widthprune"
+            f"{as_line(path)} has schema {version}, this version reads {known}: upgrade widthprune"
         )
     if wrong := _schema().wrong_fields(run):
         raise WidthPruneError(f"{as_line(path)} is refused: {_some(wrong)}")

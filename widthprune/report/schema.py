@@ -92,6 +92,9 @@ class _Shared(_Strict):
     revision: Version = ""
 
 
+SETTINGS = tuple(name for name, field in _Shared.model_fields.items() if field.is_required())
+
+
 class Settings(_Shared):
     """What could change the numbers of a benchmark, or of diagnostics of its answers."""
 
@@ -129,6 +132,9 @@ class Metric(_Strict):
     value: Number
     stderr: Annotated[Finite, Field(ge=0)] | None
     n: Count | None
+
+
+METRIC_FIELDS = tuple(Metric.model_fields)
 
 
 class Provenance(_Strict):

@@ -1,6 +1,7 @@
-"""What each benchmark measures: its headline metric, its direction, and the side the paper puts it on."""
+"""The benchmarks: what each measures and on what, in which suites, and the side the paper puts it on."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -9,36 +10,109 @@ from ..errors import WidthPruneError
 
 @dataclass(frozen=True)
 class Task:
-    """One benchmark as the figures show it."""
+    """All that this package knows of one benchmark: a new one is an entry of `TASKS`, and nothing else.
+
+    Its prompt, processing and scorers are lm-eval's, or stand in ``pocket/`` in lm-eval's format.
+    """
 
     label: str
     metric: str  # the one the paper's text quotes
     side: str  # "fragile" or "robust": where the paper's dichotomy puts it (section 4)
+    suites: tuple[str, ...]
     higher_is_better: bool = True
+    num_fewshot: int = 0  # examples in the prompt (paper, section 3.3)
+    items: int | None = None  # of the official benchmark, which the published runs used whole
+    leaves: int = 1  # tasks that lm-eval makes of it
+    folder: str = ""  # where lm-eval keeps its official files; "" for those of this package
+    # Split -> JSON Lines file in the schema of the hub's dataset, under WIDTHPRUNE_DATA or the package's own data.
+    # {dataset} stands for what a leaf names so, as MMLU's subjects do.
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
+_BASE, _BOTH, _POCKET = ("paper",), ("paper", "paper-instruct"), ("pocket",)
+_MUSR = ("murder_mysteries", "object_placements", "team_allocation")
+
+# In the order of tables and figures, in which a sweep measures them, too.
 TASKS = {
-    "mmlu": Task("MMLU", "acc", "fragile"),
-    "gsm8k": Task("GSM8K", "exact_match_flexible", "fragile"),
-    "wikitext": Task("WikiText perplexity", "word_perplexity", "fragile", higher_is_better=False),
-    "lambada_openai": Task("LAMBADA perplexity", "perplexity", "fragile", higher_is_better=False),
-    "arc_challenge": Task("ARC-Challenge", "acc_norm", "fragile"),
-    "hellaswag": Task("HellaSwag", "acc_norm", "fragile"),
-    "piqa": Task("PIQA", "acc_norm", "fragile"),
-    "winogrande": Task("WinoGrande", "acc", "fragile"),
-    "boolq": Task("BoolQ", "acc", "fragile"),
-    "ifeval": Task("IFEval", "prompt_level_strict_acc", "robust"),
-    "leaderboard_musr": Task("MuSR", "acc_norm", "robust"),
-    "truthfulqa_mc1": Task("TruthfulQA-MC1", "acc", "robust"),
-    "truthfulqa_mc2": Task("TruthfulQA-MC2", "acc", "robust"),
+    "mmlu": Task(
+        "MMLU", "acc", "fragile", _BOTH, num_fewshot=5, items=14042, leaves=57, folder="mmlu/default",
+        files={split: f"mmlu/{split}/{{dataset}}.jsonl" for split in ("test", "dev")},
+    ),
+    "gsm8k": Task(
+        "GSM8K", "exact_match_flexible", "fragile", _BOTH, num_fewshot=5, items=1319, folder="gsm8k",
+        files={split: f"gsm8k/{split}.jsonl" for split in ("test", "train")},
+    ),
+    "wikitext": Task(
+        "WikiText perplexity", "word_perplexity", "fragile", _BASE, higher_is_better=False, folder="wikitext",
+        files={"test": "wikitext/test.jsonl"},
+    ),
+    "lambada_openai": Task(
+        "LAMBADA perplexity", "perplexity", "fragile", _BOTH, higher_is_better=False, folder="lambada",
+        files={"test": "lambada_openai/test.jsonl"},
+    ),
+    "arc_challenge": Task(
+        "ARC-Challenge", "acc_norm", "fragile", _BASE, items=1172, folder="arc",
+        files={"test": "arc_challenge/test.jsonl"},
+    ),
+    "hellaswag": Task(
+        "HellaSwag", "acc_norm", "fragile", _BASE, items=10042, folder="hellaswag",
+        files={"validation": "hellaswag/validation.jsonl"},
+    ),
+    "piqa": Task(
+        "PIQA", "acc_norm", "fragile", _BASE, items=1838, folder="piqa",
+        files={"validation": "piqa/validation.jsonl"},
+    ),
+    "winogrande": Task(
+        "WinoGrande", "acc", "fragile", _BASE, items=1267, folder="winogrande",
+        files={"validation": "winogrande/validation.jsonl"},
+    ),
+    "boolq": Task(
+        "BoolQ", "acc", "fragile", _BASE, items=3270, folder="super_glue/boolq",
+        files={"validation": "boolq/validation.jsonl"},
+    ),
+    "ifeval": Task(
+        "IFEval", "prompt_level_strict_acc", "robust", _BOTH, items=541, folder="ifeval",
+        files={"train": "ifeval/train.jsonl"},
+    ),
+    "leaderboard_musr": Task(
+        "MuSR", "acc_norm", "robust", _BOTH, items=756, leaves=3, folder="leaderboard/musr",
+        files={split: f"musr/{split}.jsonl" for split in _MUSR},
+    ),
+    "truthfulqa_mc1": Task(
+        "TruthfulQA-MC1", "acc", "robust", _BOTH, items=817, folder="truthfulqa",
+        files={"validation": "truthfulqa/validation.jsonl"},
+    ),
+    "truthfulqa_mc2": Task(
+        "TruthfulQA-MC2", "acc", "robust", _BOTH, items=817, folder="truthfulqa",
+        files={"validation": "truthfulqa/validation.jsonl"},
+    ),
     # The small suite that ships with the package, each beside the benchmark that it stands in for.
-    "pocket_facts": Task("pocket facts", "acc", "fragile"),
-    "pocket_prose": Task("pocket prose perplexity", "word_perplexity", "fragile", higher_is_better=False),
-    "pocket_misconceptions_mc1": Task("pocket misconceptions MC1", "acc", "robust"),
-    "pocket_misconceptions_mc2": Task("pocket misconceptions MC2", "acc", "robust"),
-    "pocket_last_words": Task("pocket last-word perplexity", "perplexity", "fragile", higher_is_better=False),
-    "pocket_arithmetic": Task("pocket arithmetic", "exact_match", "fragile"),
-    "pocket_instructions": Task("pocket instructions", "prompt_level_strict_acc", "robust"),
+    "pocket_facts": Task("pocket facts", "acc", "fragile", _POCKET, files={"test": "facts.jsonl"}),
+    "pocket_prose": Task(
+        "pocket prose perplexity", "word_perplexity", "fragile", _POCKET, higher_is_better=False,
+        files={"test": "prose.jsonl"},
+    ),
+    "pocket_misconceptions_mc1": Task(
+        "pocket misconceptions MC1", "acc", "robust", _POCKET, files={"test": "misconceptions.jsonl"}
+    ),
+    "pocket_misconceptions_mc2": Task(
+        "pocket misconceptions MC2", "acc", "robust", _POCKET, files={"test": "misconceptions.jsonl"}
+    ),
+    "pocket_last_words": Task(
+        "pocket last-word perplexity", "perplexity", "fragile", _POCKET, higher_is_better=False,
+        files={"test": "last_words.jsonl"},
+    ),
+    "pocket_arithmetic": Task(
+        "pocket arithmetic", "exact_match", "fragile", _POCKET, num_fewshot=3, files={"test": "arithmetic.jsonl"}
+    ),
+    "pocket_instructions": Task(
+        "pocket instructions", "prompt_level_strict_acc", "robust", _POCKET, files={"test": "instructions.jsonl"}
+    ),
+}  # fmt: skip
+# Suite -> task -> examples in the prompt.
+SUITES = {
+    suite: {name: task.num_fewshot for name, task in TASKS.items() if suite in task.suites}
+    for suite in dict.fromkeys(suite for task in TASKS.values() for suite in task.suites)
 }
 
 

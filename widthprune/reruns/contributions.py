@@ -16,7 +16,6 @@ from ..commands.options import existing_folder, folder_to_write
 from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
 from ..evaluation.samples import SUFFIX
-from ..evaluation.suites import SUITES
 from ..report.escaping import as_line
 from ..report.results import (
     SAME_KIND,
@@ -33,8 +32,6 @@ from .profile_checks import wrong_numbers, wrong_profile
 
 CONTRIBUTED = Path("contributed")
 NEEDED = ("torch", "transformers", "lm_eval")
-# A group spreads its limit over its tasks, at least one item each.
-GROUPS = {"mmlu": 57, "leaderboard_musr": 3}
 
 
 @dataclass(frozen=True)
@@ -206,10 +203,8 @@ def _wrong_benchmark(run: Mapping) -> Iterator[str]:
     task = it["task"]
     if task not in TASKS:
         yield f"settings.task must be one of {', '.join(TASKS)}, got {task!r}"
-    elif it["num_fewshot"] not in (shots := {suite[task] for suite in SUITES.values() if task in suite}):
-        yield (
-            f"settings.num_fewshot of {task} must be {', '.join(map(str, sorted(shots)))}, got {it['num_fewshot']}"
-        )
+    elif it["num_fewshot"] != (shots := TASKS[task].num_fewshot):
+        yield f"settings.num_fewshot of {task} must be {shots}, got {it['num_fewshot']}"
     if not it.get("data"):
         yield "settings.data must say which data this was, got nothing"
 
@@ -231,7 +226,9 @@ def _wrong_metrics(run: Mapping) -> Iterator[str]:
         if n is None:
             yield f"metrics: n of {name} must be the number of items, got None"
             continue
-        if it["limit"] and n > it["limit"] + GROUPS.get(it["task"], 1) - 1:
+        # A group spreads its limit over its tasks, at least one item each.
+        leaves = TASKS[it["task"]].leaves if it["task"] in TASKS else 1
+        if it["limit"] and n > it["limit"] + leaves - 1:
             yield f"metrics: n of {name} is {n}, above the limit {it['limit']}"
         # No n numbers between 0 and 1 have a larger standard error; groups pool theirs, hence the slack.
         share = metric_range(kind, name) == (0, 1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..errors import WidthPruneError
 from ..evaluation.grid import Point, grid
-from ..evaluation.suites import SUITES
+from ..report.tasks import SUITES
 
 
 @dataclass(frozen=True)

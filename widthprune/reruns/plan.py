@@ -16,10 +16,10 @@ from ..commands.options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, check_ready
-from ..evaluation.suites import SUITES, find_benchmarks, resolve
+from ..evaluation.suites import find_benchmarks, resolve
 from ..models.loading import check_chat_template, model_revision, model_shape
 from ..report.results import run_path
-from ..report.tasks import TASKS
+from ..report.tasks import SUITES, TASKS
 from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters
 from .fingerprint import all_code, scoring_code
 from .records import PLAN
