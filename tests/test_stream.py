@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 
 from widthprune import CRITERIA, WidthPruneError, prune_model
 from widthprune.architectures import meta_model
-from widthprune.checkpoints import shards
+from widthprune.checkpoints import shards, stream
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
 from widthprune.models import loading as models
@@ -461,6 +461,48 @@ def test_a_bad_destination(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WidthPruneError, match="cannot be written"):
         prune_checkpoint(source, tmp_path / "file" / "out", pruning_pct=40, progress=False)
+
+
+WRONG = {
+    "seed": (-1, "x", 1.5, None),
+    "pruning_pct": ("40", ["40"], [40, [20]], {40: 1}, [], [101]),
+    "multiple_of": (0, "8", 2.5),
+    "criterion": (None, 3),
+    "src": (None, 3, b"x"),
+    "dst": (None, 3),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_arguments_of_another_kind(name, sound, tmp_path):
+    for value in WRONG[name]:
+        given = {"src": sound, "dst": tmp_path / "out", "pruning_pct": 40} | {name: value}
+        with pytest.raises(WidthPruneError, match=f"^{name} must ") as caught:
+            prune_checkpoint(given.pop("src"), given.pop("dst"), **given)
+        assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["model-00003-of-00017.safetensors", "generation_config.json", ""])
+def test_a_source_that_vanishes_is_what_is_named(file, sound, tmp_path, monkeypatch):
+    source = shutil.copytree(sound, tmp_path / "source")
+    copy = shutil.copyfile
+
+    def vanish(checkpoint, *rest):
+        (shutil.rmtree if not file else os.remove)(source / file)
+        return work(checkpoint, *rest)
+
+    def vanish_late(source, target):  # after it was seen to be there
+        os.remove(source)
+        return copy(source, target)
+
+    if file.endswith(".json"):
+        monkeypatch.setattr(shutil, "copyfile", vanish_late)
+    else:
+        work = stream._work
+        monkeypatch.setattr(stream, "_work", vanish)
+    with pytest.raises(WidthPruneError, match=f"^{source}.*{file} cannot be read") as caught:
+        prune_checkpoint(source, tmp_path / "out", pruning_pct=40, progress=False)
+    assert "destination" not in str(caught.value) and not [p for p in tmp_path.iterdir() if p != source]
 
 
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):

@@ -4,12 +4,14 @@ The result is the one that `prune_model` and ``save_pretrained`` give; a test co
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..commands.options import PERCENTAGE, RATIO, SEED, check_list
 from ..criteria import find_criterion
 from ..errors import WidthPruneError, first_line
 from ..layouts import MLP, Part
@@ -20,6 +22,7 @@ from .destination import check_destination, existing_parent, moved_into_place, s
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
 from .shards import Stored, copy_bytes, create_file, read_into, write_from
 
+NUMBERS = {"pruning_pct": PERCENTAGE, "expansion_ratio": RATIO}
 WORKERS = 2  # one computes while the other waits for the disk; each holds one MLP or expert
 
 
@@ -85,10 +88,14 @@ def prune_checkpoint(
     """
     record = find_criterion(criterion)
     criterion = record.name
+    SEED.check("seed", seed)
+    for name, path in {"src": src, "dst": dst}.items():
+        if not isinstance(path, str | os.PathLike):
+            raise WidthPruneError(f"{name} must be a path, got {path!r}")
     if record.needs_text:
         raise WidthPruneError(
             f"criterion {criterion} looks at data, and passing over the weights shows none: use "
-            "saving.prune_loaded or `widthprune prune`, which load the model"
+            "checkpoints.loaded.prune_loaded or `widthprune prune`, which load the model"
         )
     dst, source = Path(dst), _local(src)
     check_destination(dst, source)
@@ -128,10 +135,13 @@ def _local(src: str | Path) -> Path:
 
 def _targets(values: Mapping) -> tuple[list[dict], bool]:
     """Every target as keywords of `kept_size`, and whether there was a sequence of them."""
-    name = next((name for name, value in values.items() if isinstance(value, Sequence)), None)
-    if name is None:
+    lists = [
+        name for name, value in values.items() if isinstance(value, Sequence) and not isinstance(value, str)
+    ]
+    if not lists:
         return [dict(values)], False
-    wanted = [{**values, name: value} for value in values[name]]
+    name = lists[0]
+    wanted = [{**values, name: value} for value in check_list(name, values[name], NUMBERS[name])]
     if not wanted or len({_name(target) for target in wanted}) < len(wanted):
         raise WidthPruneError(f"{name} must list values that differ, got {list(values[name])}")
     return wanted, True
