@@ -14,8 +14,9 @@ from transformers import AutoTokenizer
 from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
 from widthprune.evaluation import evaluate as evaluate_module
-from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate, evaluate_points
 from widthprune.evaluation.grid import grid
+from widthprune.evaluation.settings import Settings
 from widthprune.report.results import one_sweep, stored_sweeps
 from widthprune.report.stats import relative_change
 from widthprune.report.tables import origin
@@ -209,7 +210,7 @@ def test_vllm_is_refused_where_it_is_absent_and_fed_where_it_is_there(language_m
         options = dict(dtype=dtype, max_length=max_model_len, softmax_dtype="float32", device="cpu")
         return PrefixLM(pretrained=pretrained, **options)
 
-    monkeypatch.setattr("widthprune.evaluation.evaluate.find_spec", lambda name: name)
+    monkeypatch.setattr("widthprune.evaluation.settings.find_spec", lambda name: name)
     monkeypatch.setattr("lm_eval.api.registry.get_model", lambda name: {"vllm": stand_in}[name])
     options = dict(limit=4, pruning_pcts=[50], results_dir=tmp_path)
     through = evaluate(language_model, ["pocket_prose"], backend="vllm", max_length=64, **options)
@@ -250,7 +251,8 @@ def test_global_widths_are_results_of_their_own(language_model, tmp_path):
 
 SWEEP = """
 import resource, sys
-from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate, evaluate_points
+from widthprune.evaluation.settings import Settings
 evaluate(sys.argv[1], ["pocket_facts"], pruning_pcts=[float(p) for p in sys.argv[3:]], limit=2, results_dir=sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
@@ -299,9 +301,12 @@ def test_a_sweep_that_narrows_one_copy_measures_what_each_width_alone_does(langu
 
 def test_points_in_any_order_give_the_same_numbers(language_model, tmp_path):
     points = grid(88, 32, pruning_pcts=[20, 40], criteria=["PPM", "MAW"])
-    ask = dict(tasks=["pocket_facts"], limit=3)
-    in_order = evaluate(language_model, points=points, results_dir=str(tmp_path / "a"), **ask)
     mixed = [points[i] for i in (2, 0, 4, 1, 3)]
-    table = evaluate(language_model, points=mixed, results_dir=str(tmp_path / "b"), **ask)
+    in_order, table = (
+        evaluate_points(
+            language_model, ["pocket_facts"], each, Settings(limit=3), results_dir=str(tmp_path / name)
+        )
+        for name, each in {"a": points, "b": mixed}.items()
+    )
     keys = ["criterion", "pruning_pct", "metric"]
     assert_frame_equal(*(t.sort_values(keys, ignore_index=True)[[*keys, "value"]] for t in (in_order, table)))

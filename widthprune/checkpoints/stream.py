@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..commands.options import PERCENTAGE, RATIO, SEED, check_list
 from ..criteria import find_criterion
-from ..errors import WidthPruneError, first_line
+from ..errors import COPY_AGAIN, WidthPruneError, first_line
 from ..layouts import MLP, Part
 from ..models.files import INDEX, copy_beside
 from ..models.packaged import PACKAGED
@@ -162,8 +162,8 @@ def _check_config(checkpoint: Checkpoint, planned) -> None:
             model = meta_model_of(checkpoint.directory, changes)
         except Exception as error:
             raise WidthPruneError(
-                f"{checkpoint.directory}: transformers cannot build a model from the pruned config: "
-                f"{first_line(error)}"
+                f"{checkpoint.directory}: transformers cannot build a model from the pruned config "
+                f"({first_line(error):.200}): {COPY_AGAIN}"
             ) from error
         for mlp in check_layout(model):
             built = (mlp.layer, mlp.kind, mlp.experts, mlp.hidden_size, mlp.size)

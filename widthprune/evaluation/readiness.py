@@ -9,21 +9,18 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+from ..architectures import meta_model
 from ..checkpoints.shards import read_headers
 from ..commands.options import (
-    COUNT,
-    SEED,
-    TOKENS,
     Number,
-    check_list,
     check_model_name,
     check_writable,
     nearest,
 )
 from ..errors import WidthPruneError
-from ..models.loading import check_placement, load_tokenizer, local_directory
+from ..models.loading import check_placement, load_tokenizer, local_directory, remedy
 from ..models.packaged import PACKAGED
 from ..report.results import partial_prefix
 from .suites import Benchmark
@@ -37,14 +34,6 @@ def check_numbers(numbers: dict[Number, dict]) -> None:
         for name, value in values.items():
             if value is not None:
                 number.check(name, value)
-
-
-def check_evaluation(*, limit, seed, neuron_seeds, batch_size, max_length, dtype, device) -> None:
-    """The arguments of `evaluate` that have a range of their own, named as there."""
-    check_numbers({COUNT: {"limit": limit, "batch_size": batch_size}, TOKENS: {"max_length": max_length}})
-    SEED.check("seed", seed)
-    check_list("neuron_seeds", neuron_seeds, SEED)
-    check_arithmetic(dtype, device)
 
 
 def check_arithmetic(dtype: str | torch.dtype, device: str | torch.device) -> None:
@@ -72,13 +61,27 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
     """
     check_model_name(name)
     source = local_directory(name, weights=False)
+    try:
+        _check_class_and_weights(name, source)
+    except WidthPruneError:
+        raise
+    except Exception as error:
+        # transformers meets odd fields of a config with exceptions of every kind.
+        raise WidthPruneError(remedy(name, error, source)) from error
+    if tokenizer and load_tokenizer(source) is None:
+        raise WidthPruneError(
+            f"{name} holds no tokenizer: copy the files of its tokenizer beside the weights, or name a model with one"
+        )
+
+
+def _check_class_and_weights(name: str, source: Path) -> None:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     loaded = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     own = config.architectures or [loaded.__name__ if loaded else config.model_type]
     # A class with another head would be given a random one.
     if loaded is None or loaded.__name__ not in own:
         raise WidthPruneError(
-            f"{name} holds a {own[0]}, which transformers does not load as a language model: "
+            f"{name} holds a {own if isinstance(own, str) else own[0]}, which transformers does not load as a language model: "
             "name a checkpoint of the language model alone"
         )
     if name in PACKAGED or Path(name).exists():
@@ -87,10 +90,6 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
         raise WidthPruneError(
             f"{name} has no safetensors weights on the hub or in its cache: name another model"
         )
-    if tokenizer and load_tokenizer(source) is None:
-        raise WidthPruneError(
-            f"{name} holds no tokenizer: copy the files of its tokenizer beside the weights, or name a model with one"
-        )
 
 
 def _check_weights(name: str, config, source: Path) -> None:
@@ -98,8 +97,7 @@ def _check_weights(name: str, config, source: Path) -> None:
     stored = {tensor: entry.shape for tensor, entry in read_headers(source).items()}
     copies: dict[int, list[str]] = {}  # a tied weight has several names, of which one is stored
     shapes = {}
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    model = meta_model(config)
     for tensor, parameter in model.named_parameters(remove_duplicate=False):
         copies.setdefault(id(parameter), []).append(tensor)
         shapes[tensor] = tuple(parameter.shape)

@@ -158,7 +158,7 @@ def _all_runs(request, notebooks, shape) -> list[Run]:
 
 
 def _jobs(request, runs, benchmarks) -> dict[str, dict]:
-    from ..evaluation.evaluate import run_settings
+    from ..evaluation.settings import Settings
 
     code = {pruned: scoring_code(pruned) for pruned in (False, True)}
     jobs = {}
@@ -168,10 +168,8 @@ def _jobs(request, runs, benchmarks) -> dict[str, dict]:
             for run in runs
             if run.chat_template == in_template and not benchmarks[run.task].missing
         ]
-        settings = run_settings(
-            request.model, asked, limit=request.limit, seed=request.seed, chat_template=in_template
-        )
-        for (point, benchmark), found in zip(asked, settings, strict=True):
+        settings = Settings(limit=request.limit, seed=request.seed, chat_template=in_template)
+        for (point, benchmark), found in zip(asked, settings.identities(request.model, asked), strict=True):
             draw = "" if point.neuron_seed is None else f"-draw{point.neuron_seed}"
             template = "-template" if in_template else ""
             name = f"{point.criterion}-{point.intermediate_size}-seed{request.seed}{draw}{template}"

@@ -54,8 +54,9 @@ def measure(job: str, threads: int) -> None:
     # Here, since the other steps need none of it, and it takes seconds to import.
     import torch
 
-    from ..evaluation.evaluate import evaluate
+    from ..evaluation.evaluate import evaluate_points
     from ..evaluation.grid import Point
+    from ..evaluation.settings import Settings
     from .energy import measure_energy
 
     plan, here = read_plan(HERE), read_here(HERE)
@@ -68,16 +69,10 @@ def measure(job: str, threads: int) -> None:
     torch.set_num_threads(threads)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     with measure_energy() as energy:
-        evaluate(
-            here["model"],
-            list(it["files"]),
-            points=[point],
-            limit=request["limit"],
-            seed=it["seed"],
-            results_dir=str(folder),
-            device=request["device"],
-            batch_size=request["batch_size"],
-            chat_template=it["chat_template"],
+        settings = {name: request[name] for name in ("limit", "device", "batch_size")}
+        settings |= {name: it[name] for name in ("seed", "chat_template")}
+        evaluate_points(
+            here["model"], list(it["files"]), [point], Settings(**settings), results_dir=str(folder)
         )
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
