@@ -17,7 +17,6 @@ import json
 import multiprocessing
 import os
 import random
-import shutil
 import signal
 import sys
 import tempfile
@@ -238,35 +237,36 @@ def main():
     parser.add_argument("--rerun-races", type=int, default=20, help="of two rerun; default 20")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: the counts are of what was done"))
     moments = random.Random(options.seed)
     print("".join(f"{column:>14}" for column in ("", *COUNTS)), flush=True)
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         work = Path(directory)
         commands = make_commands(work)
         needed = {*options.only, *(["evaluate"] if "contribute" in options.only else [])}
+        run(["--help"], work)  # starts the server of processes, which imports everything once
         for name, words in commands.items():
-            if name not in needed:
-                continue
-            (work / "first").mkdir()
-            run(words, work / "first")  # starts the server; the next shows how long a run takes
-            shutil.rmtree(work / "first")
-            (work / name).mkdir()
-            seconds, expected = time_run(words, work / name), contents(work / name)
-            if name not in options.only:
-                continue
-            counts = Counter()
-            for i in range(options.kills):
-                number = SIGNALS[i % 3]
-                counts += kill(words, work / f"{name}-{i}", expected, seconds, number, i % 2, moments)
-            print(
-                "".join(f"{cell:>14}" for cell in (name, *(counts[column] for column in COUNTS))), flush=True
-            )
-            pairs = {"prune": options.races, "rerun": options.rerun_races}.get(name, 0)
-            counts = Counter()
-            for i in range(pairs):
-                counts += race(words, work / f"{name}-race-{i}", expected, moments)
-            if pairs:
-                print(f"{name}: {dict(counts)}", flush=True)
+            if name in needed:
+                (work / name).mkdir()
+                seconds, expected = time_run(words, work / name), contents(work / name)
+            if name in options.only:
+                abuse_one(name, words, work, expected, seconds, options, moments)
+
+
+def abuse_one(name, words, work: Path, expected: dict, seconds, options, moments) -> None:
+    """The kills and the races of one command; prints what was counted, also when it is stopped."""
+    counts, races = Counter(), Counter()
+    try:
+        for i in range(options.kills):
+            number = SIGNALS[i % 3]
+            counts += kill(words, work / f"{name}-{i}", expected, seconds, number, i % 2, moments)
+        for i in range({"prune": options.races, "rerun": options.rerun_races}.get(name, 0)):
+            races += race(words, work / f"{name}-race-{i}", expected, moments)
+    finally:
+        cells = (name, *(counts[column] for column in COUNTS))
+        print("".join(f"{cell:>14}" for cell in cells), flush=True)
+        if races:
+            print(f"{name}: {dict(races)}", flush=True)
 
 
 if __name__ == "__main__":
