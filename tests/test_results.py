@@ -158,6 +158,7 @@ def test_a_file_cut_in_half_then_healed(tmp_path):
         '{"schema": NaN}',
         "1" + "0" * 5_000,
         " " * 2_000_000,
+        '{"schema": 1, "settings": {}, "settings": {}}',
     ],
     ids=lambda text: text[:12],
 )

@@ -216,13 +216,23 @@ def _read_json(path: Path) -> object:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
-        return from_json(data, allow_inf_nan=False)
+        found = from_json(data, allow_inf_nan=False)
+        json.loads(data, object_pairs_hook=_each_once)
+        return found
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise WidthPruneError(
             f"{as_line(path)} is not a whole results file ({as_line(why)}): "
             "delete it and run that experiment again"
         ) from None
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    """An object's fields; one that is there twice would be another thing to another reader."""
+    names = [name for name, _ in pairs]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"the field {twice[0]!r:.60} is there twice")
+    return dict(pairs)
 
 
 def _schema():
