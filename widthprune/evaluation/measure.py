@@ -3,11 +3,12 @@
 import contextlib
 import io
 import math
+import random
 from collections.abc import Sequence
 from importlib.util import find_spec
-from unittest import mock
 
 import numpy as np
+import torch
 from scipy import stats
 
 from ..errors import WidthPruneError
@@ -15,32 +16,34 @@ from ..report.schema import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
 
+SEED = 1234  # lm-eval's own for examples, NumPy and torch; Python's generator has 0
+
 
 def measure(
     lm, benchmark: Benchmark, limit: int | None, seed: int, chat_template: bool = False
 ) -> tuple[list[dict], list[dict]]:
     """One task on one model: its metrics as rows for a results file, and a record for every item."""
-    from lm_eval import simple_evaluate
+    # Not its simple_evaluate, which asks pip, git and the operating system about the machine at every call.
+    from lm_eval import evaluate
 
     with (
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.redirect_stdout(io.StringIO()),
-        # It asks pip, git and the operating system about the machine, for two seconds at every call.
-        mock.patch("lm_eval.evaluator.add_env_info"),
-        # And git for the commit of the current directory, which complains where there is none.
-        mock.patch("lm_eval.evaluator.get_git_commit_hash"),
         _told_what_does_not_fit(lm),
         _seeded(),
     ):
-        loaded = benchmark.loaded
-        leaves = loaded["tasks"]
-        results = simple_evaluate(
+        leaves = benchmark.loaded["tasks"]
+        for leaf in leaves.values():
+            # Where a task's own file says 0, its prompt holds its examples already.
+            if leaf.get_config("num_fewshot") != 0:
+                leaf.set_config(key="num_fewshot", value=benchmark.num_fewshot)
+            leaf.set_fewshot_seed(seed=SEED)
+        results = evaluate(
             lm,
-            tasks=[*loaded["groups"].values()][:1] or [*leaves.values()],
-            num_fewshot=benchmark.num_fewshot,
+            benchmark.loaded,
             samples=subset({name: len(leaf.eval_docs) for name, leaf in leaves.items()}, limit, seed),
-            task_manager=benchmark.manager,
             apply_chat_template=chat_template,
+            fewshot_as_multiturn=True,
             bootstrap_iters=1000,
             log_samples=True,
         )
@@ -76,10 +79,13 @@ def _told_what_does_not_fit(lm):
 
 @contextlib.contextmanager
 def _seeded():
-    """langdetect, by which IFEval tells languages, draws anew at every text unless its factory has a seed.
+    """What draws while a benchmark is scored draws the same every time, seeded as lm-eval's command line does.
 
-    What else draws, lm-eval seeds itself: Python's, NumPy's and torch's generators, examples, bootstraps.
+    And langdetect, by which IFEval tells languages: it draws anew at every text unless its factory has a seed.
     """
+    random.seed(0)
+    np.random.seed(SEED)
+    torch.manual_seed(SEED)
     if find_spec("langdetect") is None:
         yield
         return
