@@ -333,6 +333,19 @@ def up_is_gone(source):
     _edit(_index(source), lambda index: index["weight_map"].pop("model.layers.1.mlp.up_proj.weight"))
 
 
+def embeddings_are_gone(source):
+    for file in source.glob("*-of-*"):
+        save_file({n: t for n, t in load_file(file).items() if "embed" not in n}, file)
+    _edit(_index(source), lambda index: index["weight_map"].pop("model.embed_tokens.weight"))
+
+
+def gate_is_flat(source):
+    for file in source.glob("*-of-*"):
+        save_file(
+            {n: t[:, 0].clone() if "layers.0.mlp.gate" in n else t for n, t in load_file(file).items()}, file
+        )
+
+
 def an_index_that_names(*names):
     def damage(source):
         _edit(
@@ -425,6 +438,9 @@ BROKEN = {
     other_hidden_size: "builds model.layers.0.mlp with 53 neurons, and no tensors of the checkpoint fit it",
     awq: r"is quantized \(awq\)",
     gptq: r"is quantized \(gptq\)",
+    embeddings_are_gone: "asks for model.embed_tokens.weight, which the weights do not hold",
+    a_config_that_says("vocab_size", 10): r"of shape \[10, 32\], and the weights hold \[97, 32\]",
+    gate_is_flat: "must share one intermediate size, got shapes",
     up_is_gone: "has model.layers.1.mlp.down_proj without model.layers.1.mlp.up_proj",
 }
 

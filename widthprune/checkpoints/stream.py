@@ -4,20 +4,20 @@ The result is the one that `prune_model` and ``save_pretrained`` give; a test co
 """
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..commands.options import PERCENTAGE, RATIO, SEED, check_list
+from ..commands.options import PERCENTAGE, RATIO, SEED, check_list, check_path
 from ..criteria import find_criterion
 from ..errors import COPY_AGAIN, WidthPruneError, first_line
 from ..layouts import MLP, Part
 from ..models.files import INDEX, copy_beside
 from ..models.packaged import PACKAGED
 from .cards import model_card
+from .described import check_described
 from .destination import check_destination, existing_parent, moved_into_place, sweep
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
 from .shards import Stored, copy_bytes, create_file, read_into, write_from
@@ -90,8 +90,7 @@ def prune_checkpoint(
     criterion = record.name
     SEED.check("seed", seed)
     for name, path in {"src": src, "dst": dst}.items():
-        if not isinstance(path, str | os.PathLike):
-            raise WidthPruneError(f"{name} must be a path, got {path!r}")
+        check_path(name, path)
     if record.needs_text:
         raise WidthPruneError(
             f"criterion {criterion} looks at data, and passing over the weights shows none: use "
@@ -101,8 +100,7 @@ def prune_checkpoint(
     check_destination(dst, source)
     sweep(dst)
     checkpoint = open_checkpoint(source)
-    values = {"pruning_pct": pruning_pct, "expansion_ratio": expansion_ratio}
-    wanted, several = _targets(values)
+    wanted, several = _targets({"pruning_pct": pruning_pct, "expansion_ratio": expansion_ratio})
     free = shutil.disk_usage(existing_parent(dst)).free
     options = dict(bytes_free=free, multiple_of=multiple_of, seed=seed)
     planned = [make_plan(checkpoint, criterion, **options, **target) for target in wanted]
@@ -140,10 +138,11 @@ def _targets(values: Mapping) -> tuple[list[dict], bool]:
     ]
     if not lists:
         return [dict(values)], False
-    name = lists[0]
-    wanted = [{**values, name: value} for value in check_list(name, values[name], NUMBERS[name])]
+    wanted = [
+        {**values, lists[0]: value} for value in check_list(lists[0], values[lists[0]], NUMBERS[lists[0]])
+    ]
     if not wanted or len({_name(target) for target in wanted}) < len(wanted):
-        raise WidthPruneError(f"{name} must list values that differ, got {list(values[name])}")
+        raise WidthPruneError(f"{lists[0]} must list values that differ, got {list(values[lists[0]])}")
     return wanted, True
 
 
@@ -172,6 +171,7 @@ def _check_config(checkpoint: Checkpoint, planned) -> None:
                     f"{checkpoint.directory}: from the pruned config transformers builds {mlp.name} with "
                     f"{mlp.size} neurons, and no tensors of the checkpoint fit it: it cannot be pruned"
                 )
+        check_described(model, pruned_shapes(checkpoint, sizes), str(checkpoint.directory))
 
 
 def _start(checkpoint: Checkpoint, directory: Path, plan: Plan, sizes, changes) -> Target:

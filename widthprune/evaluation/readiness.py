@@ -12,6 +12,7 @@ from huggingface_hub import HfApi, snapshot_download
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
 from ..architectures import meta_model
+from ..checkpoints.described import check_described
 from ..checkpoints.shards import read_headers
 from ..commands.options import (
     Number,
@@ -68,10 +69,8 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
     except Exception as error:
         # transformers meets odd fields of a config with exceptions of every kind.
         raise WidthPruneError(remedy(name, error, source)) from error
-    if tokenizer and load_tokenizer(source) is None:
-        raise WidthPruneError(
-            f"{name} holds no tokenizer: copy the files of its tokenizer beside the weights, or name a model with one"
-        )
+    if tokenizer:
+        _check_tokenizer(name, source)
 
 
 def _check_class_and_weights(name: str, source: Path) -> None:
@@ -85,33 +84,24 @@ def _check_class_and_weights(name: str, source: Path) -> None:
             "name a checkpoint of the language model alone"
         )
     if name in PACKAGED or Path(name).exists():
-        _check_weights(name, config, source)
+        shapes = {tensor: stored.shape for tensor, stored in read_headers(source).items()}
+        check_described(meta_model(config), shapes, name)
     elif not any(Path(file).suffix == ".safetensors" for file in _hub_files(name)):
         raise WidthPruneError(
             f"{name} has no safetensors weights on the hub or in its cache: name another model"
         )
 
 
-def _check_weights(name: str, config, source: Path) -> None:
-    """Refuse weights that the config does not describe: transformers would draw what is missing by lot."""
-    stored = {tensor: entry.shape for tensor, entry in read_headers(source).items()}
-    copies: dict[int, list[str]] = {}  # a tied weight has several names, of which one is stored
-    shapes = {}
-    model = meta_model(config)
-    for tensor, parameter in model.named_parameters(remove_duplicate=False):
-        copies.setdefault(id(parameter), []).append(tensor)
-        shapes[tensor] = tuple(parameter.shape)
-    # Where a checkpoint has names of its own, transformers converts them, and `load_model` looks.
-    if not stored.keys() <= shapes.keys() | {buffer for buffer, _ in model.named_buffers()}:
-        return
-    if wrong := [tensor for tensor, shape in shapes.items() if stored.get(tensor, shape) != shape]:
+def _check_tokenizer(name: str, source: Path) -> None:
+    found = load_tokenizer(source)
+    if found is None:
         raise WidthPruneError(
-            f"{name}: config.json asks for {wrong[0]} of shape {list(shapes[wrong[0]])}, and the weights hold "
-            f"{list(stored[wrong[0]])}: copy the config and the weights of one model"
+            f"{name} holds no tokenizer: copy the files of its tokenizer beside the weights, or name a model with one"
         )
-    if absent := [names[0] for names in copies.values() if not stored.keys() & set(names)]:
+    # lm-eval puts one before a text that has no beginning.
+    if found.eos_token_id is None and found.bos_token_id is None:
         raise WidthPruneError(
-            f"{name}: config.json asks for {absent[0]}, which the weights do not hold: copy the whole model again"
+            f"the tokenizer of {name} names no token that begins or ends a text: copy its tokenizer_config.json again"
         )
 
 

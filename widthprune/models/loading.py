@@ -225,7 +225,11 @@ def load_tokenizer(source: Path):
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
-        raise WidthPruneError(f"the tokenizer of {source} cannot be read: {first_line(error)}") from error
+        if "trust_remote_code" in str(error):
+            raise WidthPruneError(remote_code_remedy(f"the tokenizer of {source}")) from error
+        raise WidthPruneError(
+            f"the tokenizer of {source} cannot be read ({first_line(error):.200}): copy its files again"
+        ) from error
 
 
 def cache_dir() -> Path:
