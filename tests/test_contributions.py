@@ -100,7 +100,20 @@ DAMAGE = {
     "large error": (metric(stderr=0.3), "stderr 0.3 of acc is more than 200 items can give"),
     "twice": (metric(metric="acc_norm"), "acc_norm is there 2 times"),
     "headline": (lambda run: run["metrics"].pop(1), "piqa lacks its headline metric acc_norm"),
-    "date": (provenance(started="yesterday"), "started must be a date and time, got 'yesterday'"),
+    "date": (
+        provenance(started="yesterday"),
+        "started must be a date and time from 2025 to now, got 'yesterday'",
+    ),
+    "another time": (
+        provenance(started="9999-12-31T23:59:59"),
+        "started must be a date and time from 2025 to now",
+    ),
+    "size of another width": (
+        settings(intermediate_size=10**9),
+        "intermediate_size is 1000000000 at 20%, and",
+    ),
+    "percentage of another width": (settings(pruning_pct=21.0), "intermediate_size is 1229 at 21%, and"),
+    "ratio of another width": (settings(expansion_ratio=99), "expansion_ratio is 99 at 1229 neurons, and"),
     "device": (provenance(device=""), "device must name the hardware"),
     "duration": (provenance(duration_s=0), "duration_s must be in seconds, got 0"),
     "versions": (provenance(packages={"torch": "2"}), "lacks the version of transformers, lm_eval"),

@@ -12,15 +12,19 @@ import torch
 from conftest import logits, tiny_model
 from hub_server import REPOSITORY, commit_of, serving
 from huggingface_hub import constants
+from walks import notebooks_that_measure, walk_notebook, walk_rerun
 
 from widthprune import WidthPruneError, load_model
 from widthprune.models.files import INDEX
 from widthprune.models.loading import local_directory, model_revision, model_shape
+from widthprune.report.results import read_run, result_files
 
+TESTS = str(Path(__file__).parent)
 # In a process of its own: the hub's client reads its settings when it is imported.
 WALK = """
 import sys
 from pathlib import Path
+from walks import notebooks_that_measure, walk_notebook, walk_rerun
 from widthprune.__main__ import main
 
 def run(*arguments):
@@ -34,7 +38,12 @@ for name, out in zip(sys.argv[1::2], map(Path, sys.argv[2::2])):
         "--max-new-tokens", "2", "--seeds", "0", "--no-energy", *few)
     run("rerun", "--model", name, "--ratios", "2.0", "--experiments", "capabilities", "--out", str(out / "run"),
         "--dry-run")
+    walk_rerun(name, out / "run")
+for chapter, cells in notebooks_that_measure().items():
+    walk_notebook(cells, sys.argv[1], Path(sys.argv[2]) / "chapters" / chapter)
 """
+# Chapters 1, 5 and 8 load no model: they read tables.
+CHAPTERS = {"02_criteria", "03_capabilities", "04_truthfulness", "06_instruct", "07_controls"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +76,9 @@ def downloaded(commits, tmp_path_factory):
     with serving(commits) as address:
         done = subprocess.run(
             [sys.executable, "-c", WALK, REPOSITORY, out, f"{REPOSITORY}@old", out / "old"],
-            env=os.environ | {"HF_HOME": str(home), "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"},
+            env=os.environ
+            | {"HF_HOME": str(home), "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
+            | {"PYTHONPATH": os.pathsep.join([TESTS, os.environ.get("PYTHONPATH", "")])},
             capture_output=True,
             text=True,
             cwd=Path(__file__).parents[1],
@@ -77,19 +88,25 @@ def downloaded(commits, tmp_path_factory):
 
 
 def revisions(folder):
-    runs = [json.loads(path.read_text()) for path in folder.rglob("*.json")]
-    return {run["settings"]["revision"] for run in runs}
+    return {read_run(path)["settings"]["revision"] for path in result_files(folder)}
 
 
-def test_every_command_takes_a_hub_id_and_records_its_commit(downloaded):
+def test_every_command_and_chapter_takes_a_hub_id_and_records_its_commit(downloaded):
     _, out = downloaded
-    assert revisions(out / "results") == {commit_of("main")}
+    chapters = {path.name: path for path in (out / "chapters").iterdir()}
+    assert chapters.keys() == CHAPTERS
+    for folder in (out / "results", out / "run" / "results", *chapters.values()):
+        assert revisions(folder) == {commit_of("main")}
+    record = json.loads((out / "run" / "record.json").read_text())
+    assert (record["parameters"]["model"], record["model_revision"]) == (REPOSITORY, commit_of("main"))
     assert (out / "pruned" / "model.safetensors").exists()
 
 
 def test_a_pinned_commit_is_read_and_recorded(downloaded):
     _, out = downloaded
-    assert revisions(out / "old" / "results") == {commit_of("old")}
+    assert (
+        revisions(out / "old" / "results") == revisions(out / "old" / "run" / "results") == {commit_of("old")}
+    )
 
 
 def test_of_a_repository_the_files_of_its_model_are_fetched(downloaded):
@@ -140,6 +157,16 @@ def test_a_cache_laid_by_hand_is_read(commits, offline):
     reads(REPOSITORY, "main", commits["main"])
     reads(f"{REPOSITORY}@old", "old", commits["old"])
     reads(f"{REPOSITORY}@{commit_of('old')}", "old", commits["old"])
+
+
+def test_a_rerun_and_every_chapter_work_offline(commits, offline, tmp_path_factory):
+    by_hand(offline, commits["main"])
+    out = tmp_path_factory.mktemp("offline")
+    walk_rerun(REPOSITORY, out / "run")
+    assert revisions(out / "run" / "results") == {commit_of("main")}
+    for chapter, cells in notebooks_that_measure().items():
+        walk_notebook(cells, REPOSITORY, out / chapter)
+        assert revisions(out / chapter) == {commit_of("main")}
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_cache(commits, offline, monkeypatch):

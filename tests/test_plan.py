@@ -10,7 +10,8 @@ import pytest
 from widthprune import WidthPruneError
 from widthprune.report.tasks import SUITES
 from widthprune.reruns.experiments import EXPERIMENTS
-from widthprune.reruns.plan import Request, make_plan, read_plan, write_plan
+from widthprune.reruns.plan import Request, make_plan
+from widthprune.reruns.records import read_here, read_plan, write_plan
 
 ROOT = Path(__file__).parent.parent
 TASKS = len(SUITES["pocket"])
@@ -85,6 +86,10 @@ def test_a_plan_is_read_back(request_of, tmp_path):
     plan = make_plan(request_of, ROOT, tmp_path)
     write_plan(tmp_path, plan)
     assert read_plan(tmp_path)["jobs"] == plan["jobs"]
+    # The folder may be published, all but its hidden files, or moved.
+    model, text = request_of.model, (tmp_path / "plan.json").read_text()
+    assert str(tmp_path) not in text and model not in text and str(ROOT) not in text
+    assert read_here(tmp_path) == {"model": model, "project": str(ROOT), "store": str(tmp_path)}
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(WidthPruneError, match="holds no whole plan.json"):
         read_plan(tmp_path)

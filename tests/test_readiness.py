@@ -72,6 +72,23 @@ def change(model, **fields):
     (model / "config.json").write_text(json.dumps(config | fields))
 
 
+def config_of_no_dtype(model):
+    change(model, dtype=-1)
+
+
+def tokenizer_cut(model):
+    (model / "tokenizer.json").write_text("{")
+
+
+def tokenizer_without_an_end(model):
+    (model / "tokenizer_config.json").write_text("{}")
+
+
+def tokenizer_with_code(model):
+    named = {"tokenizer_class": "X", "auto_map": {"AutoTokenizer": ["code.X", None]}}
+    (model / "tokenizer_config.json").write_text(json.dumps(named))
+
+
 def without_config(model):
     (model / "config.json").unlink()
 
@@ -87,6 +104,10 @@ BROKEN = {
     without_config: "has no config.json",
     config_of_more_layers: "which the weights do not hold: copy the whole model again",
     config_of_another_size: "of shape [87, 32], and the weights hold [88, 32]",
+    config_of_no_dtype: "copy the model's config.json and weights again",
+    tokenizer_cut: "copy its files again",
+    tokenizer_without_an_end: "names no token that begins or ends a text",
+    tokenizer_with_code: "wants to run code from its repository, which is refused",
 }
 COMMANDS = {
     "evaluate": ["evaluate", "MODEL", "--tasks", "pocket_facts", "--pruning-pcts", "0", "20", "--limit", "2"],

@@ -22,7 +22,8 @@ from widthprune.__main__ import main
 from widthprune.evaluation.evaluate import evaluate
 from widthprune.report.tasks import SUITES
 from widthprune.reruns import steps
-from widthprune.reruns.plan import Request, make_plan, write_plan
+from widthprune.reruns.plan import Request, make_plan
+from widthprune.reruns.records import write_plan
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
@@ -169,6 +170,15 @@ def test_the_record_says_what_repeats_it(finished):
     covered, before = map(int, re.findall(r"\d+", energy["covers"]))
     assert energy["energy_by"].startswith("codecarbon") and energy["energy_kwh"] > 0
     assert covered + before == record["results"] and energy["cost"] == 0.3 * energy["energy_kwh"]
+
+
+def test_what_is_not_hidden_names_no_folder_of_this_machine(finished, language_model):
+    files = [path for path in finished.out.rglob("*.*") if path.is_file()]
+    shown = [
+        path for path in files if not any(part[0] == "." for part in path.relative_to(finished.out).parts)
+    ]
+    folders = [os.fsencode(folder) for folder in (finished.out.parent, language_model)]
+    assert shown and not [path for path in shown for folder in folders if folder in path.read_bytes()]
 
 
 def test_another_ratio_measures_that_one_alone(finished, language_model, project):

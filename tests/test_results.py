@@ -14,6 +14,7 @@ from widthprune.report.results import (
     COLUMNS,
     find_run,
     one_sweep,
+    partial_prefix,
     public_name,
     read_run,
     result_files,
@@ -114,6 +115,14 @@ def test_a_kill_leaves_whole_files_only(tmp_path):
             os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         assert (tmp_path / "file.txt").read_text() in ("a" * 200_000, "b" * 200_000)
+    # What killed writers left goes with the next write of the file; a living one's, and another machine's, stay.
+    dead = partial_prefix(tmp_path / "file.txt").replace(f"-{os.getpid()}.", f"-{writer.pid}.")
+    living = partial_prefix(tmp_path / "file.txt")
+    for prefix in (dead, living, ".file.txt.0123abcd-1."):
+        (tmp_path / f"{prefix}abcdefgh.partial").touch()
+    write_atomically(tmp_path / "file.txt", "new")
+    names = {"file.txt", f"{living}abcdefgh.partial", ".file.txt.0123abcd-1.abcdefgh.partial"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 # Bad input.
@@ -149,6 +158,7 @@ def test_a_file_cut_in_half_then_healed(tmp_path):
         '{"schema": NaN}',
         "1" + "0" * 5_000,
         " " * 2_000_000,
+        '{"schema": 1, "settings": {}, "settings": {}}',
     ],
     ids=lambda text: text[:12],
 )
@@ -256,7 +266,7 @@ def test_no_such_directory(tmp_path):
 
 
 def test_settings_that_miss_one(tmp_path):
-    with pytest.raises(WidthPruneError, match="missing: seed"):
+    with pytest.raises(WidthPruneError, match="settings: seed: is missing"):
         run_path(tmp_path, {name: value for name, value in SETTINGS.items() if name != "seed"})
 
 

@@ -116,6 +116,9 @@ def test_what_is_coming_and_what_is_odd_is_let_in(kind, path, value):
 def test_the_name_of_who_measured():
     assert wrong_contributor("A. Name") == []
     assert all(map(wrong_contributor, ["", " ", "..", " A", "A\n", "<b>", "A" * 101, *HOSTILE]))
+    # Marks piled on a letter would run over the lines above and below.
+    assert wrong_contributor("A" + "\u0338" * 4) and wrong_contributor("\u0338A")
+    assert wrong_contributor("שָׁלוֹם नमस्ते") == []
 
 
 # Files made from the schema, and files that were measured, broken in every way.

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 
 from widthprune import CRITERIA, WidthPruneError, prune_model
 from widthprune.architectures import meta_model
-from widthprune.checkpoints import shards
+from widthprune.checkpoints import shards, stream
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
 from widthprune.models import loading as models
@@ -333,6 +333,19 @@ def up_is_gone(source):
     _edit(_index(source), lambda index: index["weight_map"].pop("model.layers.1.mlp.up_proj.weight"))
 
 
+def embeddings_are_gone(source):
+    for file in source.glob("*-of-*"):
+        save_file({n: t for n, t in load_file(file).items() if "embed" not in n}, file)
+    _edit(_index(source), lambda index: index["weight_map"].pop("model.embed_tokens.weight"))
+
+
+def gate_is_flat(source):
+    for file in source.glob("*-of-*"):
+        save_file(
+            {n: t[:, 0].clone() if "layers.0.mlp.gate" in n else t for n, t in load_file(file).items()}, file
+        )
+
+
 def an_index_that_names(*names):
     def damage(source):
         _edit(
@@ -425,6 +438,9 @@ BROKEN = {
     other_hidden_size: "builds model.layers.0.mlp with 53 neurons, and no tensors of the checkpoint fit it",
     awq: r"is quantized \(awq\)",
     gptq: r"is quantized \(gptq\)",
+    embeddings_are_gone: "asks for model.embed_tokens.weight, which the weights do not hold",
+    a_config_that_says("vocab_size", 10): r"of shape \[10, 32\], and the weights hold \[97, 32\]",
+    gate_is_flat: "must share one intermediate size, got shapes",
     up_is_gone: "has model.layers.1.mlp.down_proj without model.layers.1.mlp.up_proj",
 }
 
@@ -461,6 +477,48 @@ def test_a_bad_destination(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WidthPruneError, match="cannot be written"):
         prune_checkpoint(source, tmp_path / "file" / "out", pruning_pct=40, progress=False)
+
+
+WRONG = {
+    "seed": (-1, "x", 1.5, None),
+    "pruning_pct": ("40", ["40"], [40, [20]], {40: 1}, [], [101]),
+    "multiple_of": (0, "8", 2.5),
+    "criterion": (None, 3),
+    "src": (None, 3, b"x"),
+    "dst": (None, 3),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_arguments_of_another_kind(name, sound, tmp_path):
+    for value in WRONG[name]:
+        given = {"src": sound, "dst": tmp_path / "out", "pruning_pct": 40} | {name: value}
+        with pytest.raises(WidthPruneError, match=f"^{name} must ") as caught:
+            prune_checkpoint(given.pop("src"), given.pop("dst"), **given)
+        assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["model-00003-of-00017.safetensors", "generation_config.json", ""])
+def test_a_source_that_vanishes_is_what_is_named(file, sound, tmp_path, monkeypatch):
+    source = shutil.copytree(sound, tmp_path / "source")
+    copy = shutil.copyfile
+
+    def vanish(checkpoint, *rest):
+        (shutil.rmtree if not file else os.remove)(source / file)
+        return work(checkpoint, *rest)
+
+    def vanish_late(source, target):  # after it was seen to be there
+        os.remove(source)
+        return copy(source, target)
+
+    if file.endswith(".json"):
+        monkeypatch.setattr(shutil, "copyfile", vanish_late)
+    else:
+        work = stream._work
+        monkeypatch.setattr(stream, "_work", vanish)
+    with pytest.raises(WidthPruneError, match=f"^{source}.*{file} cannot be read") as caught:
+        prune_checkpoint(source, tmp_path / "out", pruning_pct=40, progress=False)
+    assert "destination" not in str(caught.value) and not [p for p in tmp_path.iterdir() if p != source]
 
 
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):

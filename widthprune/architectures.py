@@ -61,7 +61,9 @@ def meta_model(config: PretrainedConfig, changes: Mapping = MappingProxyType({})
     for field, value in changes.items():
         setattr(config.get_text_config(), field, value)
     with torch.device("meta"):
-        return cls(config) if cls else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model = cls(config) if cls else AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    model.tie_weights()  # transformers 5.0 leaves them untied where they have no storage
+    return model
 
 
 def random_model(config: PretrainedConfig, dtype: str = "auto", device: str = "cpu"):

@@ -5,6 +5,10 @@ class WidthPruneError(ValueError):
     """Bad input. The message is one line: the argument, the value it had, and what to do about it."""
 
 
+# For what transformers cannot build or load, and does not say why in a user's words.
+COPY_AGAIN = "copy the model's config.json and weights again, or upgrade transformers if the model is newer"
+
+
 def pickle_remedy(name: str) -> str:
     """One line for a directory whose weights are pickled."""
     return (
@@ -21,8 +25,9 @@ def remote_code_remedy(name: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an exception says, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of what an exception says, with the next where it only announces that; or its name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def one_line(error: Exception) -> str:

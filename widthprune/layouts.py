@@ -255,8 +255,8 @@ def _parts(prefix, layout, shapes, model_type, hidden_size, number):
     stacked = len(out) == 3
     fits = len({len(shape) for shape in (*inputs, out)}) == 1 and len(out) in (2, 3)
     fits = fits and len({(shape[0] if stacked else None) for shape in (*inputs, out)}) == 1
-    a, b = inputs[0][-2:]
-    c, d = out[-2:]
+    a, b = (1, 1, *inputs[0])[-2:]  # of a shape that does not fit, any two
+    c, d = (1, 1, *out)[-2:]
     packing = "single"
     if fits and len(inputs) == 1 and (a, b) in ((2 * d, c), (d, 2 * c)):
         packing = "alternating" if model_type in INTERLEAVED else "halves"

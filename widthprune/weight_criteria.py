@@ -117,7 +117,11 @@ def l2(*inputs: Tensor) -> Tensor:
 
 def random_order(*inputs: Tensor, seed: int | Sequence[int] = 0) -> Tensor:
     """A seeded random permutation of 0 .. d_ff - 1: the control that every criterion must beat."""
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(inputs[0]))).float()
+    try:
+        drawn = np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise WidthPruneError(f"seed must be a whole number of at least 0, got {seed!r}") from None
+    order = torch.from_numpy(drawn.permutation(len(inputs[0]))).float()
     return order.to(inputs[0].device) + _zero(*inputs)
 
 

@@ -16,7 +16,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from ..evaluation.samples import SUFFIX, load_samples
 from ..report.provenance import record
-from ..report.results import METRIC_FIELDS, SAME_KIND, find_run, read_run, write_run
+from ..report.results import SAME_KIND, find_run, read_run, write_run
+from ..report.schema import METRIC_FIELDS
 from ..report.tasks import TASKS
 
 VERSION = 1  # of these definitions; a changed one gets a new number and new files

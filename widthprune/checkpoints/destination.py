@@ -5,6 +5,7 @@ system frees the lock when its process ends, however it ends: scratch folders of
 belong to nobody, and the next run removes them.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -22,6 +23,8 @@ from ..errors import WidthPruneError
 
 LOCK = re.compile(r"\.widthprune-([0-9a-f]{16})\.lock")
 CONTENT = "model"  # the one entry of a scratch folder
+# A copy that fails names both of its files, and the source first, though only the destination can be full.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 PATIENCE_S = 2  # another process may hold the lock for a moment, to remove what a dead one left
 
 
@@ -65,7 +68,8 @@ def moved_into_place(dst: Path) -> Iterator[Path]:
     Raises
     ------
     WidthPruneError
-        If another process writes ``dst``, if it exists by now, or if the disk fails or fills up.
+        If another process writes ``dst``, if it exists by now, or if the disk fails or fills up; and if
+        another file that the block reads fails, which is then the one that is named.
     """
     folder = dst.absolute().parent
     key = hashlib.sha256(os.fsencode(dst.name)).hexdigest()[:16]  # any name fits, however long
@@ -85,6 +89,10 @@ def moved_into_place(dst: Path) -> Iterator[Path]:
             f"destination {dst} is being written by another process: wait for it, or name another directory"
         ) from None
     except OSError as error:
+        if read := _read_elsewhere(dst, error):
+            raise WidthPruneError(
+                f"{read} cannot be read ({error.strerror}): nothing is left of {dst}"
+            ) from error
         raise _unwritable(dst, error) from error
     finally:
         with uninterrupted():
@@ -127,6 +135,15 @@ def _check_absent(dst: Path) -> None:
     except (OSError, ValueError) as error:
         raise _unwritable(dst, error) from None
     raise WidthPruneError(f"destination {dst} exists already: name a new directory")
+
+
+def _read_elsewhere(dst: Path, error: OSError) -> Path | None:
+    """The file that an error is about, if it is no part of what is written; None where that cannot be told."""
+    if error.filename is None or error.errno in FULL:
+        return None
+    named, dst = Path(os.fsdecode(error.filename)).absolute(), dst.absolute()
+    own = named in (dst, *dst.parents) or any(part.startswith(".widthprune-") for part in named.parts)
+    return None if own else named
 
 
 def _unwritable(dst: Path, error: Exception) -> WidthPruneError:

@@ -152,14 +152,17 @@ def create_file(path: Path, own: list[Stored], shapes: Mapping[str, tuple[int, .
 
 def read_into(stored: Stored, buffer) -> None:
     """Fill a writable buffer of ``stored.nbytes`` bytes with a tensor's bytes."""
-    with stored.file.open("rb", buffering=0) as stream:
-        stream.seek(stored.start)
-        view = memoryview(buffer)
-        while view:
-            count = stream.readinto(view)
-            if not count:
-                raise WidthPruneError(f"{stored.file} became shorter while it was read: copy it again")
-            view = view[count:]
+    try:
+        with stored.file.open("rb", buffering=0) as stream:
+            stream.seek(stored.start)
+            view = memoryview(buffer)
+            while view:
+                count = stream.readinto(view)
+                if not count:
+                    raise WidthPruneError(f"{stored.file} became shorter while it was read: copy it again")
+                view = view[count:]
+    except OSError as error:  # of a read that fails, which names no file
+        raise WidthPruneError(f"{stored.file} cannot be read ({error.strerror}): copy it again") from None
 
 
 def write_from(stored: Stored, buffer) -> None:

@@ -10,16 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..commands.options import PERCENTAGE, RATIO, SEED, check_list, check_path
 from ..criteria import find_criterion
-from ..errors import WidthPruneError, first_line
+from ..errors import COPY_AGAIN, WidthPruneError, first_line
 from ..layouts import MLP, Part
 from ..models.files import INDEX, copy_beside
 from ..models.packaged import PACKAGED
 from .cards import model_card
+from .described import check_described
 from .destination import check_destination, existing_parent, moved_into_place, sweep
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
 from .shards import Stored, copy_bytes, create_file, read_into, write_from
 
+NUMBERS = {"pruning_pct": PERCENTAGE, "expansion_ratio": RATIO}
 WORKERS = 2  # one computes while the other waits for the disk; each holds one MLP or expert
 
 
@@ -85,17 +88,19 @@ def prune_checkpoint(
     """
     record = find_criterion(criterion)
     criterion = record.name
+    SEED.check("seed", seed)
+    for name, path in {"src": src, "dst": dst}.items():
+        check_path(name, path)
     if record.needs_text:
         raise WidthPruneError(
             f"criterion {criterion} looks at data, and passing over the weights shows none: use "
-            "saving.prune_loaded or `widthprune prune`, which load the model"
+            "checkpoints.loaded.prune_loaded or `widthprune prune`, which load the model"
         )
     dst, source = Path(dst), _local(src)
     check_destination(dst, source)
     sweep(dst)
     checkpoint = open_checkpoint(source)
-    values = {"pruning_pct": pruning_pct, "expansion_ratio": expansion_ratio}
-    wanted, several = _targets(values)
+    wanted, several = _targets({"pruning_pct": pruning_pct, "expansion_ratio": expansion_ratio})
     free = shutil.disk_usage(existing_parent(dst)).free
     options = dict(bytes_free=free, multiple_of=multiple_of, seed=seed)
     planned = [make_plan(checkpoint, criterion, **options, **target) for target in wanted]
@@ -128,12 +133,16 @@ def _local(src: str | Path) -> Path:
 
 def _targets(values: Mapping) -> tuple[list[dict], bool]:
     """Every target as keywords of `kept_size`, and whether there was a sequence of them."""
-    name = next((name for name, value in values.items() if isinstance(value, Sequence)), None)
-    if name is None:
+    lists = [
+        name for name, value in values.items() if isinstance(value, Sequence) and not isinstance(value, str)
+    ]
+    if not lists:
         return [dict(values)], False
-    wanted = [{**values, name: value} for value in values[name]]
+    wanted = [
+        {**values, lists[0]: value} for value in check_list(lists[0], values[lists[0]], NUMBERS[lists[0]])
+    ]
     if not wanted or len({_name(target) for target in wanted}) < len(wanted):
-        raise WidthPruneError(f"{name} must list values that differ, got {list(values[name])}")
+        raise WidthPruneError(f"{lists[0]} must list values that differ, got {list(values[lists[0]])}")
     return wanted, True
 
 
@@ -152,8 +161,8 @@ def _check_config(checkpoint: Checkpoint, planned) -> None:
             model = meta_model_of(checkpoint.directory, changes)
         except Exception as error:
             raise WidthPruneError(
-                f"{checkpoint.directory}: transformers cannot build a model from the pruned config: "
-                f"{first_line(error)}"
+                f"{checkpoint.directory}: transformers cannot build a model from the pruned config "
+                f"({first_line(error):.200}): {COPY_AGAIN}"
             ) from error
         for mlp in check_layout(model):
             built = (mlp.layer, mlp.kind, mlp.experts, mlp.hidden_size, mlp.size)
@@ -162,6 +171,7 @@ def _check_config(checkpoint: Checkpoint, planned) -> None:
                     f"{checkpoint.directory}: from the pruned config transformers builds {mlp.name} with "
                     f"{mlp.size} neurons, and no tensors of the checkpoint fit it: it cannot be pruned"
                 )
+        check_described(model, pruned_shapes(checkpoint, sizes), str(checkpoint.directory))
 
 
 def _start(checkpoint: Checkpoint, directory: Path, plan: Plan, sizes, changes) -> Target:

@@ -90,6 +90,12 @@ def check_list(name: str, values: Iterable, number: Number | None = None) -> lis
     return values
 
 
+def check_path(name: str, path: str | os.PathLike) -> None:
+    """Refuse an argument that is no path."""
+    if not isinstance(path, str | os.PathLike):
+        raise WidthPruneError(f"{name} must be a path, got {path!r}")
+
+
 def argument(check: Callable) -> Callable:
     """argparse's ``type`` from a function that gives the value of a text or refuses it with a `WidthPruneError`."""
 

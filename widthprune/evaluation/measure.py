@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from ..errors import WidthPruneError
-from ..report.results import METRIC_FIELDS
+from ..report.schema import METRIC_FIELDS
 from .samples import records
 from .suites import Benchmark
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+from ..architectures import meta_model
+from ..checkpoints.described import check_described
 from ..checkpoints.shards import read_headers
 from ..commands.options import (
     Number,
@@ -19,8 +21,9 @@ from ..commands.options import (
     nearest,
 )
 from ..errors import WidthPruneError
-from ..models.loading import check_placement, load_tokenizer, local_directory
+from ..models.loading import check_placement, load_tokenizer, local_directory, remedy
 from ..models.packaged import PACKAGED
+from ..report.results import partial_prefix
 from .suites import Benchmark
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -59,48 +62,46 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
     """
     check_model_name(name)
     source = local_directory(name, weights=False)
+    try:
+        _check_class_and_weights(name, source)
+    except WidthPruneError:
+        raise
+    except Exception as error:
+        # transformers meets odd fields of a config with exceptions of every kind.
+        raise WidthPruneError(remedy(name, error, source)) from error
+    if tokenizer:
+        _check_tokenizer(name, source)
+
+
+def _check_class_and_weights(name: str, source: Path) -> None:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     loaded = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     own = config.architectures or [loaded.__name__ if loaded else config.model_type]
     # A class with another head would be given a random one.
     if loaded is None or loaded.__name__ not in own:
         raise WidthPruneError(
-            f"{name} holds a {own[0]}, which transformers does not load as a language model: "
+            f"{name} holds a {own if isinstance(own, str) else own[0]}, which transformers does not load as a language model: "
             "name a checkpoint of the language model alone"
         )
     if name in PACKAGED or Path(name).exists():
-        _check_weights(name, config, source)
+        shapes = {tensor: stored.shape for tensor, stored in read_headers(source).items()}
+        check_described(meta_model(config), shapes, name)
     elif not any(Path(file).suffix == ".safetensors" for file in _hub_files(name)):
         raise WidthPruneError(
             f"{name} has no safetensors weights on the hub or in its cache: name another model"
         )
-    if tokenizer and load_tokenizer(source) is None:
+
+
+def _check_tokenizer(name: str, source: Path) -> None:
+    found = load_tokenizer(source)
+    if found is None:
         raise WidthPruneError(
             f"{name} holds no tokenizer: copy the files of its tokenizer beside the weights, or name a model with one"
         )
-
-
-def _check_weights(name: str, config, source: Path) -> None:
-    """Refuse weights that the config does not describe: transformers would draw what is missing by lot."""
-    stored = {tensor: entry.shape for tensor, entry in read_headers(source).items()}
-    copies: dict[int, list[str]] = {}  # a tied weight has several names, of which one is stored
-    shapes = {}
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    for tensor, parameter in model.named_parameters(remove_duplicate=False):
-        copies.setdefault(id(parameter), []).append(tensor)
-        shapes[tensor] = tuple(parameter.shape)
-    # Where a checkpoint has names of its own, transformers converts them, and `load_model` looks.
-    if not stored.keys() <= shapes.keys() | {buffer for buffer, _ in model.named_buffers()}:
-        return
-    if wrong := [tensor for tensor, shape in shapes.items() if stored.get(tensor, shape) != shape]:
+    # lm-eval puts one before a text that has no beginning.
+    if found.eos_token_id is None and found.bos_token_id is None:
         raise WidthPruneError(
-            f"{name}: config.json asks for {wrong[0]} of shape {list(shapes[wrong[0]])}, and the weights hold "
-            f"{list(stored[wrong[0]])}: copy the config and the weights of one model"
-        )
-    if absent := [names[0] for names in copies.values() if not stored.keys() & set(names)]:
-        raise WidthPruneError(
-            f"{name}: config.json asks for {absent[0]}, which the weights do not hold: copy the whole model again"
+            f"the tokenizer of {name} names no token that begins or ends a text: copy its tokenizer_config.json again"
         )
 
 
@@ -139,7 +140,7 @@ def check_results_dir(folder: str | Path, files: Iterable[Path]) -> None:
     for file in files:
         try:
             # The file is first written under a name that is this much longer.
-            nearest(file.with_name(f".{file.name}.12345678.partial"))
+            nearest(file.with_name(f"{partial_prefix(file)}12345678.partial"))
         except OSError as error:
             raise WidthPruneError(
                 f"results_dir must be a folder that can be written: {file} ({error.strerror})"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import WidthPruneError
-from ..report.results import SETTINGS, public_name, read_run, result_files, run_path, write_atomically
+from ..report.results import public_name, read_run, result_files, run_path, write_atomically
+from ..report.schema import SETTINGS
 
 SUFFIX = ".samples.json.gz"
 

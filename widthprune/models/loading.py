@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..architectures import meta_model
-from ..errors import WidthPruneError, first_line, pickle_remedy, remote_code_remedy
+from ..errors import COPY_AGAIN, WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
 from .files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
@@ -82,7 +82,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
-        raise WidthPruneError(_remedy(name, error, source)) from error
+        raise WidthPruneError(remedy(name, error, source)) from error
     return model.to(device).eval(), load_tokenizer(source)
 
 
@@ -111,7 +111,7 @@ def model_shape(name: str) -> tuple[int, int]:
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
-        raise WidthPruneError(_remedy(name, error, source)) from error
+        raise WidthPruneError(remedy(name, error, source)) from error
     shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
     if any(size < 1 for shape in shapes for size in shape):
         raise WidthPruneError(f"{name}: config.json has a size of 0: copy it again")
@@ -162,7 +162,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         # By name: some repositories hold the same weights again, in folders or in another layout.
         return fetched(*map(glob.escape, _weight_files(snapshot))) if weights else snapshot
     except Exception as error:
-        raise WidthPruneError(_remedy(name, error)) from error
+        raise WidthPruneError(remedy(name, error)) from error
 
 
 def _weight_files(snapshot: Path) -> list[str]:
@@ -225,7 +225,11 @@ def load_tokenizer(source: Path):
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
-        raise WidthPruneError(f"the tokenizer of {source} cannot be read: {first_line(error)}") from error
+        if "trust_remote_code" in str(error):
+            raise WidthPruneError(remote_code_remedy(f"the tokenizer of {source}")) from error
+        raise WidthPruneError(
+            f"the tokenizer of {source} cannot be read ({first_line(error):.200}): copy its files again"
+        ) from error
 
 
 def cache_dir() -> Path:
@@ -271,7 +275,7 @@ def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
     return target
 
 
-def _remedy(name: str, error: Exception, source: Path | None = None) -> str:
+def remedy(name: str, error: Exception, source: Path | None = None) -> str:
     """One line for what went wrong while loading ``name``, with what to do about it."""
     causes = [error]
     while causes[-1].__cause__ or causes[-1].__context__:
@@ -297,4 +301,4 @@ def _remedy(name: str, error: Exception, source: Path | None = None) -> str:
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
             "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
-    return f"{name} cannot be loaded: {first_line(error)}"
+    return f"{name} cannot be loaded ({first_line(error):.200}): {COPY_AGAIN}"

@@ -10,13 +10,11 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 PACKAGES = ("widthprune", "torch", "transformers", "numpy", "lm_eval", "codecarbon")
 
 
 @contextmanager
-def record(device: str | torch.device = "cpu"):
+def record(device="cpu"):
     """Yield a provenance dict for the work inside the block; ``duration_s`` is filled in at its end.
 
     >>> with record() as provenance:
@@ -24,6 +22,8 @@ def record(device: str | torch.device = "cpu"):
     >>> sorted(provenance)
     ['commit', 'device', 'duration_s', 'packages', 'python', 'started', 'threads']
     """
+    import torch  # here, as in all of this module: who reads provenance needs none
+
     provenance = {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": git_commit(),
@@ -37,8 +37,10 @@ def record(device: str | torch.device = "cpu"):
     provenance["duration_s"] = round(time.perf_counter() - start, 3)
 
 
-def device_name(device: str | torch.device) -> str:
+def device_name(device) -> str:
     """The device as its maker names it: ``NVIDIA L4``, or ``cpu: <model name>``."""
+    import torch
+
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -47,8 +49,10 @@ def device_name(device: str | torch.device) -> str:
     return device.type
 
 
-def clock_mhz(device: str | torch.device) -> float | None:
+def clock_mhz(device) -> float | None:
     """Clock of the first core, or of the GPU, at this moment; None where the system does not tell."""
+    import torch
+
     if torch.device(device).type == "cuda":
         return float(torch.cuda.clock_rate(device))
     if os.path.exists("/proc/cpuinfo"):

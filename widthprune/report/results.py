@@ -7,37 +7,26 @@ any other setting cannot be taken for it. results/README.md says what each field
 `widthprune.report.schema` what it may hold: a file that it refuses is neither written nor read.
 """
 
+import glob
 import hashlib
 import json
 import math
 import os
+import platform
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
+import psutil
 
 from ..criteria import criterion_of
 from ..errors import WidthPruneError
 from ..models.packaged import PACKAGED
 from .escaping import as_line
 
-SCHEMA = 1
 MOST_BYTES = 1_000_000  # of a file; the largest that was measured has 5,000
-# What must be there to place a number in the table; a task may add settings of its own.
-SETTINGS = (
-    "model",
-    "criterion",
-    "pruning_pct",
-    "intermediate_size",
-    "expansion_ratio",
-    "task",
-    "num_fewshot",
-    "limit",
-    "seed",
-    "dtype",
-)
 # Besides model and task, what runs share whose scores may be compared: the same checkpoint, items, prompts
 # and arithmetic. Not every task and backend names them all.
 SAME_KIND = (
@@ -52,7 +41,6 @@ SAME_KIND = (
     "max_length",
     "backend",
 )
-METRIC_FIELDS = ("metric", "value", "stderr", "n")
 COLUMNS = {
     "model": "string",
     "revision": "string",
@@ -141,8 +129,6 @@ def run_path(root: str | Path, settings: Mapping) -> Path:
     WidthPruneError
         If a setting is missing, or no results file may hold it: said before there is anything to write.
     """
-    if missing := [name for name in SETTINGS if name not in settings]:
-        raise WidthPruneError(f"settings must name {', '.join(SETTINGS)}; missing: {', '.join(missing)}")
     settings = published_settings(settings)
     if wrong := _schema().wrong_settings(settings):
         raise WidthPruneError(f"settings: {'; '.join(wrong)}")
@@ -179,7 +165,7 @@ def write_run(root: str | Path, settings: Mapping, metrics: Iterable[Mapping], p
 def run_text(settings: Mapping, metrics: Iterable[Mapping], provenance: Mapping) -> str:
     """The text of a run's file, checked; its settings as `published_settings` gives them."""
     run = {
-        "schema": SCHEMA,
+        "schema": _schema().VERSION,
         "settings": dict(settings),
         "metrics": [_metric_to_json(row) for row in metrics],
         "provenance": published_settings(provenance),
@@ -201,10 +187,10 @@ def read_run(path: str | Path) -> dict:
     """
     path = Path(path)
     run = _read_json(path)
-    version = run.get("schema", SCHEMA) if isinstance(run, dict) else SCHEMA
-    if type(version) is int and version > SCHEMA:
+    known, version = _schema().VERSION, run.get("schema") if isinstance(run, dict) else None
+    if type(version) is int and version > known:
         raise WidthPruneError(
-            f"{as_line(path)} has schema {version}, this version reads {SCHEMA}: upgrade widthprune"
+            f"{as_line(path)} has schema {version}, this version reads {known}: upgrade widthprune"
         )
     if wrong := _schema().wrong_fields(run):
         raise WidthPruneError(f"{as_line(path)} is refused: {_some(wrong)}")
@@ -230,13 +216,23 @@ def _read_json(path: Path) -> object:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
-        return from_json(data, allow_inf_nan=False)
+        found = from_json(data, allow_inf_nan=False)
+        json.loads(data, object_pairs_hook=_each_once)
+        return found
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise WidthPruneError(
             f"{as_line(path)} is not a whole results file ({as_line(why)}): "
             "delete it and run that experiment again"
         ) from None
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    """An object's fields; one that is there twice would be another thing to another reader."""
+    names = [name for name, _ in pairs]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f"the field {twice[0]!r:.60} is there twice")
+    return dict(pairs)
 
 
 def _schema():
@@ -378,10 +374,17 @@ def stored_sweeps(
 
 
 def write_atomically(path: str | Path, text: str | bytes) -> None:
-    """Write a file so that a reader, or a kill at any moment, sees the old file or the new one."""
+    """Write a file so that a reader, or a kill at any moment, sees the old file or the new one.
+
+    What processes of this machine that were killed left of the same file is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    for left in path.parent.glob(f"{glob.escape(f'.{path.name}.{_machine()}-')}*.partial"):
+        pid = left.name.removesuffix(".partial").rpartition("-")[2].partition(".")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=partial_prefix(path), suffix=".partial")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(text.encode() if isinstance(text, str) else text)
@@ -392,6 +395,15 @@ def write_atomically(path: str | Path, text: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def partial_prefix(path: Path) -> str:
+    """How the name of a file begins while it is written; eight characters and ``.partial`` follow."""
+    return f".{path.name}.{_machine()}-{os.getpid()}."
+
+
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _metric_to_json(row: Mapping) -> dict:

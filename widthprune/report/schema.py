@@ -62,7 +62,11 @@ Version = _text(r"[A-Za-z0-9 ._:+@-]*", 120)
 Plain = _text(r"[A-Za-z0-9 ._:,/()@+-]*", 200)
 Model = _text(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)?(@[A-Za-z0-9._/-]+)?", 200)
 MetricName = _text(r"[A-Za-z0-9_:.-]+", 100)
-Contributor = Annotated[_text(r"[\p{L}\p{M}\p{N} .,'’()-]*\p{L}[\p{L}\p{M}\p{N} .,'’()-]*", 100), AfterValidator(_not_blank)]  # fmt: skip
+# Letters of any script, each with at most three marks above or below it.
+Contributor = Annotated[
+    _text(r"([\p{N} .,'’()-]\p{M}{0,3})*\p{L}\p{M}{0,3}([\p{L}\p{N} .,'’()-]\p{M}{0,3})*", 100),
+    AfterValidator(_not_blank),
+]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -90,6 +94,9 @@ class _Shared(_Strict):
     seed: Seed
     dtype: _text(r"[A-Za-z0-9_.]+", 40)
     revision: Version = ""
+
+
+SETTINGS = tuple(name for name, field in _Shared.model_fields.items() if field.is_required())
 
 
 class Settings(_Shared):
@@ -129,6 +136,9 @@ class Metric(_Strict):
     value: Number
     stderr: Annotated[Finite, Field(ge=0)] | None
     n: Count | None
+
+
+METRIC_FIELDS = tuple(Metric.model_fields)
 
 
 class Provenance(_Strict):

@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 from ..commands.options import existing_folder, folder_to_write
@@ -31,6 +31,7 @@ from ..report.tasks import TASKS
 from .profile_checks import wrong_numbers, wrong_profile
 
 CONTRIBUTED = Path("contributed")
+FIRST_YEAR = 2025  # of the paper
 NEEDED = ("torch", "transformers", "lm_eval")
 
 
@@ -239,9 +240,11 @@ def _wrong_metrics(run: Mapping) -> Iterator[str]:
 def _wrong_provenance(run: Mapping) -> Iterator[str]:
     it = run["provenance"]
     try:
-        datetime.fromisoformat(it.get("started", ""))
+        year = datetime.fromisoformat(it.get("started", "")).year
     except ValueError:
-        yield f"provenance.started must be a date and time, got {it.get('started')!r}"
+        year = 0
+    if not FIRST_YEAR <= year <= date.today().year + 1:
+        yield f"provenance.started must be a date and time from {FIRST_YEAR} to now, got {it.get('started')!r}"
     if not it.get("device"):
         yield "provenance.device must name the hardware, got nothing"
     if not it.get("duration_s", 0) > 0:
@@ -266,10 +269,28 @@ def _without_baseline(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
         names += ("protocol", "weights", "max_new_tokens", "threads", "device")  # of profiles
         return tuple(settings.get(name) for name in names)
 
-    whole = {sweep(run["settings"]) for run in runs.values() if run["settings"]["pruning_pct"] == 0}
+    whole = {sweep(run["settings"]): run for run in runs.values() if run["settings"]["pruning_pct"] == 0}
     for path, run in runs.items():
-        if sweep(run["settings"]) not in whole:
+        if (unpruned := whole.get(sweep(run["settings"]))) is None:
             yield Problem(path, "its unpruned model has no result with the same task, limit, seed and data")
+        else:
+            yield from (Problem(path, what) for what in _wrong_sizes(run["settings"], unpruned["settings"]))
+
+
+def _wrong_sizes(it: Mapping, unpruned: Mapping) -> Iterator[str]:
+    """What is wrong with a size, its ratio and its percentage, which the unpruned model's tie together."""
+    share = it["intermediate_size"] / unpruned["intermediate_size"]
+    rounding = it.get("multiple_of", 1) / unpruned["intermediate_size"] + 1e-4
+    if abs(1 - it["pruning_pct"] / 100 - share) > rounding:
+        yield (
+            f"settings.intermediate_size is {it['intermediate_size']} at {it['pruning_pct']:g}%, and the unpruned "
+            f"model's is {unpruned['intermediate_size']}"
+        )
+    if abs(it["expansion_ratio"] / unpruned["expansion_ratio"] - share) > 1e-3:
+        yield (
+            f"settings.expansion_ratio is {it['expansion_ratio']:g} at {it['intermediate_size']} neurons, and the "
+            f"unpruned model's is {unpruned['expansion_ratio']:g} at {unpruned['intermediate_size']}"
+        )
 
 
 def _count(n: int, name: str) -> str:

@@ -4,8 +4,6 @@ import contextlib
 from contextlib import contextmanager
 from importlib import metadata
 
-from ..efficiency.meter import offline_tracker
-
 NOT_MEASURED = "not measured"
 
 
@@ -18,6 +16,9 @@ def measure_energy():
     may be summed; a GPU is counted whole. RAM power is codecarbon's model, with some watts for any process
     however small, and so is CPU power where the processor has no counter that can be read.
     """
+    # Here, since reading what was measured needs no torch.
+    from ..efficiency.meter import offline_tracker
+
     found = {}
     tracker = data = None
     # No meter, or one that fails, must not lose the measurement it stands beside.

@@ -1,16 +1,18 @@
 """Execute one notebook with papermill, whole or not at all."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import WidthPruneError
 
 
-def execute_notebook(source: Path, executed: Path, parameters: Mapping, *, cwd: Path) -> None:
+def execute_notebook(
+    source: Path, executed: Path, parameters: Mapping, *, cwd: Path, public: Callable[[str], str] = str
+) -> None:
     """Run a notebook with these parameters and keep it, with its outputs, as ``executed``.
 
-    A notebook that fails is kept beside it, as far as it came, as ``NAME.failed.ipynb``.
+    What is kept does not tell where the notebook lay; ``public`` changes its text, to leave out other paths. A notebook that fails is kept beside it, as far as it came, as ``NAME.failed.ipynb``.
 
     Raises
     ------
@@ -30,7 +32,11 @@ def execute_notebook(source: Path, executed: Path, parameters: Mapping, *, cwd: 
         raise WidthPruneError(
             f"{source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}"
         ) from error
-    for cell in nbformat.read(failed, as_version=4).cells:
+    notebook = nbformat.read(failed, as_version=4)
+    for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
             raise WidthPruneError(f"{source.stem} has a cell that was not executed: {cell.source[:60]!r}")
+    for name in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(name, None)
+    failed.write_text(public(nbformat.writes(notebook)), encoding="utf-8")
     os.replace(failed, executed)

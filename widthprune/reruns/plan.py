@@ -1,11 +1,10 @@
 """The plan of a rerun: everything checked before any work starts, and every job with its results files.
 
-A plan is plain JSON in the run's folder, and all that the Snakemake workflow reads. A job is one pruned
+A plan is plain JSON in the run's folder; the Snakemake workflow reads it, and this machine's paths beside it. A job is one pruned
 model with every task asked of it, since loading and pruning it once per task would cost more than a task;
 tasks in the chat template are a job of their own.
 """
 
-import json
 import logging
 import shutil
 import tempfile
@@ -19,12 +18,12 @@ from ..errors import WidthPruneError
 from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, check_ready
 from ..evaluation.suites import find_benchmarks, resolve
 from ..models.loading import check_chat_template, model_revision, model_shape
-from ..report.results import run_path, write_atomically
+from ..report.results import run_path
 from ..report.tasks import SUITES, TASKS
 from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters
 from .fingerprint import all_code, scoring_code
+from .records import PLAN
 
-PLAN = "plan.json"
 NEEDED_BYTES = 100e6  # executed notebooks and their book: a run of two ratios takes some 40 MB
 
 
@@ -110,19 +109,6 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
             "store": str(store.resolve()),
             "code": all_code(),
         }
-
-
-def read_plan(folder: Path) -> dict:
-    """The plan of a run's folder."""
-    try:
-        return json.loads((folder / PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise WidthPruneError(f"{folder} holds no whole {PLAN}: name the folder of a rerun") from None
-
-
-def write_plan(folder: Path, plan: dict) -> None:
-    """Write the plan of `make_plan` into a run's folder, which must exist; whole or not at all."""
-    write_atomically(folder / PLAN, json.dumps(plan, indent=1) + "\n")
 
 
 def check_folder(folder: Path) -> None:

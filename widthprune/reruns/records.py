@@ -1,15 +1,47 @@
-"""The record of a run: what another person needs to repeat it and to judge its cost."""
+"""What lies in a run's folder: its plan, and the record that another person needs to repeat it and to judge its cost.
+
+Neither tells of this machine's folders; those lie beside them in a hidden file, which the same command
+given again, here or where the folder was moved to, writes anew.
+"""
 
 import json
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from ..errors import WidthPruneError
 from ..report.provenance import versions
-from ..report.results import public_name
+from ..report.results import public_name, write_atomically
 from .energy import total_energy
 
 PACKAGES = ("widthprune", "torch", "transformers", "lm_eval", "numpy", "snakemake", "papermill", "codecarbon")
+PLAN, HERE = "plan.json", ".here.json"
+
+
+def write_plan(folder: Path, plan: Mapping) -> None:
+    """Write the plan of `make_plan` into a run's folder, which must exist; each file whole or not at all."""
+    here = {"model": plan["request"]["model"], "project": plan["project"], "store": plan["store"]}
+    public = json.dumps({name: plan[name] for name in plan if name not in here}, indent=1)
+    write_atomically(folder / HERE, json.dumps(here, indent=1) + "\n")
+    write_atomically(folder / PLAN, without_path(public, here["model"]) + "\n")
+
+
+def read_plan(folder: Path) -> dict:
+    """The plan of a run's folder; a local model stands in it by its name alone."""
+    return _read(folder, PLAN)
+
+
+def read_here(folder: Path) -> dict:
+    """This machine's "model", "project" and "store" of a run's folder."""
+    return _read(folder, HERE)
+
+
+def _read(folder: Path, name: str) -> dict:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise WidthPruneError(f"{folder} holds no whole {name}: name the folder of a rerun") from None
 
 
 def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mapping]) -> dict:
@@ -18,7 +50,7 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
     Parameters
     ----------
     plan : mapping
-        As `widthprune.reruns.plan.make_plan` gives it.
+        As `read_plan` gives it.
     jobs : mapping
         Name of each job to what it left: start, results measured and found, energy.
     runs : iterable
@@ -27,26 +59,20 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
     Returns
     -------
     dict
-        Parameters, with a local model by its directory's name alone; model revision, data hashes, seeds, versions, devices, ``duration_s`` (sum over
-        results, in seconds of one device), energy, what is missing, and the code that scored.
+        Parameters, model revision, data hashes, seeds, versions, devices, ``duration_s`` (sum over results, in
+        seconds of one device), energy, what is missing, and the code that scored.
     """
     runs = list(runs)
-    named = json.loads(
-        without_path(
-            json.dumps({name: plan[name] for name in ("request", "notebooks", "missing")}),
-            plan["request"]["model"],
-        )
-    )
     provenances = [run["provenance"] for run in runs]
     return {
-        "parameters": named["request"],
-        "notebooks": named["notebooks"],
+        "parameters": plan["request"],
+        "notebooks": plan["notebooks"],
         "model_revision": plan["revision"],
         "data": {run["settings"]["task"]: run["settings"].get("data", "") for run in runs},
         "seeds": sorted({run["settings"]["seed"] for run in runs}),
         "limit": plan["request"]["limit"],
         "results": len(runs),
-        "missing": named["missing"],
+        "missing": plan["missing"],
         "code": {name: it["code"] for name, it in plan["jobs"].items()},
         "commits": _each(provenances, "commit"),
         "devices": _each(provenances, "device"),

@@ -29,8 +29,10 @@ from ..commands.options import (
 from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from ..models.packaged import PACKAGED
+from ..report.results import public_name
 from .experiments import EXPERIMENTS
-from .plan import Request, check_folder, make_plan, write_plan
+from .plan import Request, check_folder, make_plan
+from .records import write_plan
 
 WORKFLOW = Path(__file__).parent / "workflow"
 PROFILES = ("local", "slurm", "kubernetes")
@@ -167,7 +169,8 @@ def _name(request: Request) -> str:
     """A folder's name for a question: what it is about, and a hash of all of it."""
     key = hashlib.sha256(json.dumps(asdict(request)).encode()).hexdigest()[:6]
     ratios = "-".join(f"{ratio:g}x" for ratio in request.ratios) or "widths"
-    return f"{request.model.strip('/').split('/')[-1]}-{ratios}-{request.suite}-{key}"
+    model = public_name(request.model).partition("@")[0].split("/")[-1]
+    return f"{model}-{ratios}-{request.suite}-{key}"
 
 
 def _project() -> Path:

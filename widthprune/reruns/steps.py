@@ -13,20 +13,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
-from ..evaluation.evaluate import evaluate_points
-from ..evaluation.grid import Point
-from ..evaluation.settings import Settings
 from ..report.results import load_results, read_run, write_atomically
-from .energy import measure_energy
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
-from .plan import read_plan
-from .records import make_record
+from .records import make_record, read_here, read_plan, without_path
 
 HERE = Path(".")
 
@@ -58,12 +51,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(job: str, threads: int) -> None:
     """Measure every task of one pruned model; what the store holds already is not measured again."""
-    plan = read_plan(HERE)
+    # Here, since the other steps need none of it, and it takes seconds to import.
+    import torch
+
+    from ..evaluation.evaluate import evaluate_points
+    from ..evaluation.grid import Point
+    from ..evaluation.settings import Settings
+    from .energy import measure_energy
+
+    plan, here = read_plan(HERE), read_here(HERE)
     request, it = plan["request"], _named(plan["jobs"], "job", job)
     point = Point(**it["point"])
     if scoring_code(point.criterion != "none") != it["code"]:
         raise WidthPruneError("the package has changed since the plan was made: give the same command again")
-    folder = Path(plan["store"]) / it["code"]
+    folder = Path(here["store"]) / it["code"]
     before = _there(folder, it["files"].values())
     torch.set_num_threads(threads)
     started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -71,7 +72,7 @@ def measure(job: str, threads: int) -> None:
         settings = {name: request[name] for name in ("limit", "device", "batch_size")}
         settings |= {name: it[name] for name in ("seed", "chat_template")}
         evaluate_points(
-            request["model"], list(it["files"]), [point], Settings(**settings), results_dir=str(folder)
+            here["model"], list(it["files"]), [point], Settings(**settings), results_dir=str(folder)
         )
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
@@ -80,18 +81,17 @@ def measure(job: str, threads: int) -> None:
 
 def collect() -> None:
     """Put the results of all jobs, and no others, into ``results``, with a table and a record of the run."""
-    plan = read_plan(HERE)
+    plan, here = read_plan(HERE), read_here(HERE)
     results = HERE / "results"
     shutil.rmtree(results, ignore_errors=True)
     results.mkdir()
     for it in plan["jobs"].values():
         for file in it["files"].values():
-            source, target = Path(plan["store"]) / it["code"] / file, results / file
+            source = Path(here["store"]) / it["code"] / file
             # A task may end without a number; the record then lacks it.
             if source.exists():
                 read_run(source)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                write_atomically(results / file, source.read_bytes())
     table = load_results(results).sort_values(["criterion", "pruning_pct", "seed", "task", "metric"])
     write_atomically(HERE / "results.csv", table.to_csv(index=False))
     jobs = {name: json.loads((HERE / "jobs" / f"{name}.json").read_text("utf-8")) for name in plan["jobs"]}
@@ -101,10 +101,16 @@ def collect() -> None:
 
 def notebook(name: str) -> None:
     """Execute one notebook on the collected results."""
-    plan = read_plan(HERE)
-    source = Path(plan["project"]) / "notebooks" / f"{name}.ipynb"
-    parameters = _named(plan["notebooks"], "name", name)
-    execute_notebook(source, HERE / "notebooks" / source.name, parameters, cwd=HERE)
+    plan, here = read_plan(HERE), read_here(HERE)
+    source = Path(here["project"]) / "notebooks" / f"{name}.ipynb"
+    parameters = dict(_named(plan["notebooks"], "name", name))
+    if "model" in parameters:
+        parameters["model"] = here["model"]
+
+    def public(text: str) -> str:
+        return without_path(text, here["model"])
+
+    execute_notebook(source, HERE / "notebooks" / source.name, parameters, cwd=HERE, public=public)
 
 
 def _named(found: Mapping, option: str, name: str):

@@ -1,0 +1,70 @@
+"""Walks with a model's name through what takes one: notebooks up to their first measurement, the steps of a rerun."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import nbformat
+
+from widthprune.evaluation.evaluate import evaluate
+from widthprune.report.tasks import SUITES
+from widthprune.reruns import steps
+from widthprune.reruns.plan import Request, make_plan
+from widthprune.reruns.records import write_plan
+
+ROOT = Path(__file__).parents[1]
+FEW = {"limit": 1, "pruning_pcts": [20], "neuron_seeds": [0], "criteria": ["PPM"]}
+
+
+class Measured(Exception):
+    """A notebook came to the end of its first measurement."""
+
+
+def notebooks_that_measure() -> dict[str, list[str]]:
+    """Code of each notebook that measures a model: parameters, imports, and the cell that measures first."""
+    found = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        first = next((cell for cell in cells if "evaluate(" in cell.source), None)
+        if first is not None:
+            parameters = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
+            imports = next(cell for cell in cells if "\nfrom widthprune" in cell.source)
+            found[path.stem] = [cell.source for cell in (parameters, imports, first)]
+    return found
+
+
+def walk_notebook(cells: list[str], model: str, results_dir: Path) -> None:
+    """Run a notebook with this model until it has measured; of what it asks, one item of one task."""
+    names = {}
+    parameters, imports, first = cells
+    exec(parameters, names)
+    names |= {name: value for name, value in FEW.items() if name in names}
+    names |= {"model": model, "results_dir": str(results_dir)}
+    exec("\n".join(line for line in imports.splitlines() if line[:1] != "%"), names)
+
+    def measure(name, tasks, **options):
+        assert len(evaluate(name, "pocket_facts", **options))
+        raise Measured
+
+    names["evaluate"] = measure
+    with contextlib.suppress(Measured):
+        exec(first, names)
+        raise AssertionError(f"it measured nothing: {first}")
+
+
+def walk_rerun(model: str, folder: Path) -> dict:
+    """The steps of a rerun of one benchmark, as Snakemake calls them; gives the plan."""
+    folder.mkdir()
+    whole, before = SUITES["pocket"], Path.cwd()
+    SUITES["pocket"] = {"pocket_facts": 0}
+    try:
+        plan = make_plan(Request(model, ratios=(2.0,), experiments=(), limit=1), ROOT, folder / "measured")
+        write_plan(folder, plan | {"price_per_kwh": None})
+        os.chdir(folder)
+        for name in plan["jobs"]:
+            assert steps.main(["measure", "--job", name, "--threads", "1"]) == 0, name
+        assert steps.main(["collect"]) == 0
+    finally:
+        os.chdir(before)
+        SUITES["pocket"] = whole
+    return plan
