@@ -240,7 +240,7 @@ def test_no_network_for_a_suite_of_the_hub(language_model, tmp_path, capsys, mon
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("huggingface_hub.HfApi.list_datasets", lambda *_, **__: 1 / 0)
     words = ["--model", language_model, "--ratios", "2", "--suite", "paper", "--out", tmp_path / "out"]
-    assert "suite: wikitext reads its data from the hub, which cannot be reached" in fails(words, capsys)
+    assert "suite: mmlu reads its data from the hub, which cannot be reached" in fails(words, capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -263,7 +263,7 @@ def test_a_dry_run_lists_the_jobs_and_writes_nothing(language_model, tmp_path, c
     printed = capsys.readouterr().out
     assert (
         printed.startswith(f"5 jobs, {5 * TASKS} results asked")
-        and "L2-58-seed0, 1.8125x: pocket_prose" in printed
+        and "L2-58-seed0, 1.8125x: pocket_facts" in printed
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -275,7 +275,7 @@ def test_the_chat_template_is_measured_as_well(chat_model, tmp_path, capsys, mon
     jobs = capsys.readouterr().out.splitlines()
     # Prose has no prompt that a template could hold.
     assert jobs[0] == f"4 jobs, {4 * TASKS - 2} results asked, 0 of them stored"
-    assert jobs[1].startswith("none-88-seed0, 2.75x: pocket_prose, ") and jobs[2].startswith("PPM-71-seed0, ")
+    assert jobs[1].startswith("none-88-seed0, 2.75x: pocket_facts, ") and jobs[2].startswith("PPM-71-seed0, ")
     assert [job.split(",")[0] for job in jobs[3:]] == ["none-88-seed0-template", "PPM-71-seed0-template"]
     assert "pocket_prose" not in jobs[3] and "pocket_instructions" in jobs[3]
 

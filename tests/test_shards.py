@@ -1,5 +1,6 @@
 """Headers of safetensors files: what we accept the library accepts, and the other way round."""
 
+import copy
 import json
 
 import numpy as np
@@ -47,9 +48,9 @@ def broken(whole: bytes, breaks) -> bytes:
     for kind, name, *rest in breaks:
         entry = header.get(name)
         if kind == "field" and isinstance(entry, dict):
-            entry[rest[0]] = rest[1]
+            entry[rest[0]] = copy.deepcopy(rest[1])
         elif kind == "entry":
-            header[name] = rest[0]
+            header[name] = copy.deepcopy(rest[0])  # changed below, and hypothesis keeps its own
         elif kind == "drop":
             header.pop(name, None)
         elif kind == "list" and isinstance(entry, dict):
