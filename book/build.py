@@ -146,10 +146,10 @@ def disagreements(ledger: list[Judged], executed: list[Path]) -> list[str]:
     """Verdicts that an executed chapter shows and the front page does not: none, in a book that is built."""
     front = {one.claim.id: one.outcome for one in ledger}
     return [
-        f"{path.stem} calls {shown.id} {shown.outcome}, and the front page {front[shown.id]}"
+        f"{path.stem} calls {shown.id} {shown.outcome}, and the front page {front.get(shown.id, 'nothing')}"
         for path in executed
         for shown in collect(json.loads(path.read_text(encoding="utf-8")))
-        if shown.outcome != front[shown.id]
+        if shown.outcome != front.get(shown.id)
     ]
 
 
