@@ -100,7 +100,8 @@ def _record(leaf: str, sample: Mapping) -> dict:
         record["generated"] = sample["resps"][0][0]
     else:
         record["loglikelihoods"] = list(answers)
-    lengths = [len(request[1]) for request in sample.get("arguments", ())]
+    # A text that is read whole has no answer.
+    lengths = [len(request[1]) for request in sample.get("arguments", ()) if len(request) > 1]
     if "loglikelihoods" in record and len(lengths) == len(answers) > 1:
         record["shortest"] = lengths.index(min(lengths))
     if isinstance(sample["target"], int) and not isinstance(sample["target"], bool):
