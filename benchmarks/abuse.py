@@ -7,7 +7,8 @@ after it has written something; then it is run again. Prints one line of counts 
 had ended before their signal, files that were half-written or wrong, results that were lost (measured again),
 runs that left something behind which a signal lets them clean up, tracebacks, and reruns after which all was
 as if nothing had happened; what was not is told in a line. Models are tiny and made here. A rerun is of one
-small notebook and ends before its book is rendered, which is Sphinx's work. TIME
+small notebook and ends before its book is rendered, which is Sphinx's work. A whole rerun
+takes minutes on a busy machine: give it small counts, and other --seed for more.
 """
 
 import argparse
@@ -212,7 +213,9 @@ def is_part(folder: Path, expected: dict) -> bool:
 
 
 def is_scratch(name: str) -> bool:
-    return any(part.startswith(".") or part.endswith(".tmp") for part in Path(name).parts)
+    return any(
+        part.startswith(".widthprune-") or part.endswith((".partial", ".tmp")) for part in Path(name).parts
+    )
 
 
 def race(words, folder: Path, expected: dict, moments) -> Counter:

@@ -59,4 +59,6 @@ def test_text_does_not_tell_where_a_local_model_lay(tmp_path):
     model = str(tmp_path / "tiny é")
     text = without_path(json.dumps({"model": model, "missing": f"no tokenizer in {model}"}), model)
     assert json.loads(text) == {"model": "tiny", "missing": "no tokenizer in tiny"}
+    cell = json.dumps({"source": f"model = {ascii(model)}"})
+    assert json.loads(without_path(cell, model)) == {"source": "model = 'tiny'"}
     assert without_path('{"m": "org/name"}', "org/name") == '{"m": "org/name"}'

@@ -91,7 +91,10 @@ def without_path(text: str, model: str) -> str:
     if not os.path.isabs(model):
         return text
     name = public_name(model)
-    return text.replace(json.dumps(model)[1:-1], name).replace(model, name)
+    for form in (model, ascii(model)[1:-1]):  # the second is how papermill writes a parameter
+        for written in (json.dumps(form)[1:-1], json.dumps(form, ensure_ascii=False)[1:-1], form):
+            text = text.replace(written, name)
+    return text
 
 
 def _energy(jobs: Mapping[str, Mapping], price: float | None) -> dict:
