@@ -39,7 +39,7 @@ def test_a_source_notebook(path):
     assert notebook.cells[0].source.startswith("# ") and "**The claim.**" in notebook.cells[0].source
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert set(papermill.inspect_notebook(str(path))) >= COMMON
-    assert "verdict(" in code[-1].source
+    assert "ledger.show(" in code[-1].source
     if "device" in papermill.inspect_notebook(str(path)):
         (parameters,) = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])]
         assert "HF_TOKEN" in parameters and "licence" in parameters and "as long" in parameters
