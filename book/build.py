@@ -61,7 +61,8 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
     if failed:
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
-    ledger = judge_all(ROOT / "results")
+    # On what the chapters judged, too.
+    ledger = judge_all(stage / "results")
     if differing := disagreements(ledger, sorted((stage / "notebooks").glob("*.ipynb"))):
         print(f"book: no book was built, because {'; '.join(differing)}", file=sys.stderr)
         return 1

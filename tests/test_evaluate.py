@@ -309,3 +309,15 @@ def test_points_in_any_order_give_the_same_numbers(language_model, tmp_path):
     )
     keys = ["criterion", "pruning_pct", "metric"]
     assert_frame_equal(*(t.sort_values(keys, ignore_index=True)[[*keys, "value"]] for t in (in_order, table)))
+
+
+def test_a_model_that_cannot_be_made_ends_the_sweep(language_model, tmp_path, monkeypatch):
+    """It is no fault of the benchmark, whose other widths would be left out."""
+
+    def refuse(*args, **options):
+        raise WidthPruneError("scores are not finite")
+
+    monkeypatch.setattr("widthprune.evaluation.pruned_models.score_model", refuse)
+    with pytest.raises(WidthPruneError, match="not finite"):
+        evaluate(language_model, ["pocket_facts"], pruning_pcts=[20], limit=2, results_dir=tmp_path)
+    assert [path.name[:9] for path in tmp_path.rglob("*.json")] == ["none-0pct"]

@@ -229,3 +229,18 @@ def test_every_test_family_loads(tmp_path):
         model.save_pretrained(tmp_path / family)
         assert torch.equal(logits(load_model(str(tmp_path / family))[0]), logits(model))
         shutil.rmtree(tmp_path / family)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (MemoryError("no room"), "free memory"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "another device"),
+        (ImportError("No module named 'sentencepiece'"), "install the package"),
+        (PermissionError(13, "Permission denied"), "let this user read it"),
+        (KeyError("rope_type"), "copy the model's config.json and weights again"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_fault_of_the_model(error, advice, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    assert advice in models.remedy("it", error, tmp_path)

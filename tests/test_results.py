@@ -337,3 +337,13 @@ def test_stored_sweeps_are_those_asked_for(tmp_path):
     found = stored_sweeps(tmp_path, ["org/tiny"], ["prose"], ["VOW", "PPM"])
     assert sorted(found["criterion"]) == ["PPM", "VOW", "none"]
     assert stored_sweeps(tmp_path, ["not/there"], ["prose"]).empty
+
+
+def test_a_file_of_a_hundred_thousand_fields_is_refused_at_once(tmp_path):
+    fields = ",".join(f'"{i}":1' for i in range(80_000))
+    (tmp_path / "many.json").write_text(f"{{{fields}}}")
+    with pytest.raises(WidthPruneError, match="refused"):
+        read_run(tmp_path / "many.json")
+    (tmp_path / "many.json").write_text(f'{{{fields},"7":1}}')
+    with pytest.raises(WidthPruneError, match="there twice"):
+        read_run(tmp_path / "many.json")

@@ -20,7 +20,7 @@ from ..report.results import SAME_KIND, find_run, read_run, write_run
 from ..report.schema import METRIC_FIELDS
 from ..report.tasks import TASKS
 
-VERSION = 1  # of these definitions; a changed one gets a new number and new files
+VERSION = 1  # of these definitions; a changed one gets a new number and new files, an added one does not
 
 
 def text_diagnostics(texts: Iterable[str]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
@@ -104,7 +105,20 @@ def evaluate_points(
     save_samples: bool = False,
     dry_run: bool = False,
 ) -> pd.DataFrame:
-    """The same for exactly these models: a part of a sweep, for one job of many."""
+    """The same for exactly these models: a part of a sweep, for one job of many.
+
+    Parameters
+    ----------
+    points : iterable of Point
+        In any order.
+    model, tasks, settings, results_dir, save_samples, dry_run
+        As for `evaluate`.
+
+    Raises
+    ------
+    WidthPruneError
+        As `evaluate`.
+    """
     if settings.chat_template:
         check_chat_template(model)
     # lm-eval and its libraries log and draw bars at every step; the one bar below is enough.
@@ -189,17 +203,22 @@ class _Sweep:
             if benchmark.task in self.missing:
                 continue
             bar.set_postfix_str(f"{benchmark.task} at {point.pruning_pct:g}% {point.criterion}")
-            try:
-                self._measure_one(i, readers)
-            except WidthPruneError as error:
-                self.missing[benchmark.task] = str(error)
+            # A benchmark that cannot be measured is left out; a model that cannot be made ends the sweep.
+            with self._left_out(benchmark):
+                _ = benchmark.loaded  # before the model, which takes longer
+            if benchmark.task not in self.missing:
+                self._measure_one(i, readers.at(point), readers)
 
-    def _measure_one(self, i: int, readers: Readers) -> None:
-        point, benchmark = self.asked[i]
-        how = self.settings
-        _ = benchmark.loaded  # before the model, which takes longer
-        lm = readers.at(point)
-        with record(how.device) as provenance:
+    @contextmanager
+    def _left_out(self, benchmark: Benchmark):
+        try:
+            yield
+        except WidthPruneError as error:
+            self.missing[benchmark.task] = str(error)
+
+    def _measure_one(self, i: int, lm, readers: Readers) -> None:
+        benchmark, how, metrics = self.asked[i][1], self.settings, []
+        with self._left_out(benchmark), record(how.device) as provenance:
             metrics, answered = measure(lm, benchmark, how.limit, how.seed, how.chat_template)
         if metrics:
             # Before the result, which says that all is there.

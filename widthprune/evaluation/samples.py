@@ -102,7 +102,8 @@ def _record(leaf: str, sample: Mapping) -> dict:
         record["loglikelihoods"] = list(answers)
     # A text that is read whole has no answer.
     lengths = [len(request[1]) for request in sample.get("arguments", ()) if len(request) > 1]
-    if "loglikelihoods" in record and len(lengths) == len(answers) > 1:
+    # Where several are the shortest, as all of MMLU's letters are, choosing one says nothing of length.
+    if "loglikelihoods" in record and len(lengths) == len(answers) > 1 and lengths.count(min(lengths)) == 1:
         record["shortest"] = lengths.index(min(lengths))
     if isinstance(sample["target"], int) and not isinstance(sample["target"], bool):
         record["target"] = sample["target"]

@@ -27,6 +27,13 @@ from ..widths import find_widths
 from .files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
 from .packaged import PACKAGED, weights_format
 
+# What the machine or the environment lacks is no fault of the model's files.
+ADVICE = {
+    MemoryError: "free memory, or name a smaller model",
+    torch.OutOfMemoryError: "free the device's memory, or name a smaller model or another device",
+    ImportError: "install the package that it names",
+    PermissionError: "let this user read it",
+}
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 
 
@@ -301,4 +308,7 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
             "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
-    return f"{name} cannot be loaded ({first_line(error):.200}): {COPY_AGAIN}"
+    advice = next(
+        (what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), COPY_AGAIN
+    )
+    return f"{name} cannot be loaded ({first_line(error):.200}): {advice}"

@@ -229,10 +229,12 @@ def _read_json(path: Path) -> object:
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict:
     """An object's fields; one that is there twice would be another thing to another reader."""
-    names = [name for name, _ in pairs]
-    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
-        raise ValueError(f"the field {twice[0]!r:.60} is there twice")
-    return dict(pairs)
+    found = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"the field {name!r:.60} is there twice")
+        found[name] = value
+    return found
 
 
 def _schema():

@@ -12,7 +12,8 @@ def execute_notebook(
 ) -> None:
     """Run a notebook with these parameters and keep it, with its outputs, as ``executed``.
 
-    What is kept does not tell where the notebook lay; ``public`` changes its text, to leave out other paths. A notebook that fails is kept beside it, as far as it came, as ``NAME.failed.ipynb``.
+    A notebook that fails is kept beside it, as far as it came, as ``NAME.failed.ipynb``. What is kept does not tell
+    where the notebook lay; ``public`` changes its text, to leave out other paths.
 
     Raises
     ------
@@ -32,11 +33,13 @@ def execute_notebook(
         raise WidthPruneError(
             f"{source.stem} failed in cell {error.cell_index}: {error.ename}: {error.evalue}"
         ) from error
-    notebook = nbformat.read(failed, as_version=4)
+    finally:
+        if failed.exists():
+            notebook = nbformat.read(failed, as_version=4)
+            for name in ("input_path", "output_path"):
+                notebook.metadata.get("papermill", {}).pop(name, None)
+            failed.write_text(public(nbformat.writes(notebook)), encoding="utf-8")
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:
             raise WidthPruneError(f"{source.stem} has a cell that was not executed: {cell.source[:60]!r}")
-    for name in ("input_path", "output_path"):
-        notebook.metadata.get("papermill", {}).pop(name, None)
-    failed.write_text(public(nbformat.writes(notebook)), encoding="utf-8")
     os.replace(failed, executed)
