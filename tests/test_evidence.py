@@ -178,13 +178,14 @@ def test_what_no_table_holds():
 def test_criteria_are_compared_with_each_other_and_not_by_way_of_the_unpruned_model():
     runs = [run("none", 0, 0.9, stderr=0.3), run("PPM", 10, 0.5), run("L2", 10, 0.58), run("MAW", 10, 0.65)]
     working = [run("none", 0, 10.0, **PROSE), run("PPM", 10, 90.0, **PROSE), run("MAW", 10, 20.0, **PROSE)]
+    working.append(run("L2", 10, 9000.0, **PROSE))
     e = evidence(*runs, *working)
     effect = e.better("m", "pocket_facts", "MAW", "PPM", 10)
     assert (effect.change, effect.stderr) == (pytest.approx(0.15), pytest.approx(0.03 * 2**0.5))
     assert e.better("m", "pocket_facts", "PPM", "MAW", 10).change == pytest.approx(-0.15)
     assert len(e.rivals("m", "pocket_facts", "L2", "PPM")) == 1
     # Two broken models are not compared.
-    with pytest.raises(NoEvidence, match="no better than word frequencies at 10% under MAW and PPM"):
+    with pytest.raises(NoEvidence, match="MAW and PPM not compared with word frequencies on one text at 10%"):
         evidence(*runs).better("m", "pocket_facts", "MAW", "PPM", 10)
 
 

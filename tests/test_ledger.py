@@ -20,6 +20,7 @@ from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
 from widthprune.audit.ledger_tables import save_ledger, to_html, to_table
 from widthprune.audit.sensitivity import sensitivity
 from widthprune.report.results import tidy
+from widthprune.report.tasks import TASKS
 from widthprune.report.verdicts import OUTCOMES, Verdict
 
 ROOT = Path(__file__).parent.parent
@@ -213,41 +214,61 @@ def test_a_row_reports_no_control_of_models_that_it_did_not_consult(ledger, name
                and ledger[name].outcome != UNTESTABLE)  # fmt: skip
 
 
-def lambada_only(model="a third", values=(20.0, 60.0, 150.0, 400.0, 1000.0, 3000.0, 9000.0)):
-    """A model of which LAMBADA alone was measured, at every width, under the paper's criterion and two others at 10%."""
+def third(task="lambada_openai", values=(20.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0)):
+    """A model of which one perplexity was measured, at every width, under the paper's criterion and two others at 10%."""
     rows = [
         ("none" if pct == 0 else "PPM", pct, value)
         for pct, value in zip(range(0, 70, 10), values, strict=True)
     ]
     rows += [("VOW", 10, 30000.0), ("PON", 10, 30000.0)]
     return tidy(pd.DataFrame([
-        dict(model=model, criterion=criterion, pruning_pct=pct, task="lambada_openai", metric="perplexity", value=value,
-             stderr=value / 20, n=200, seed=0, num_fewshot=0, dtype="auto", chat_template=False)
+        dict(model="a third", criterion=criterion, pruning_pct=pct, task=task, metric=TASKS[task].metric, value=value,
+             stderr=value / 50, n=200, seed=0, num_fewshot=0, dtype="auto", chat_template=False)
         for criterion, pct, value in rows
     ]))  # fmt: skip
 
 
-def test_a_model_of_which_one_task_was_measured_counts_where_it_was_and_nowhere_else(evidence, ledger):
-    both = pd.concat([evidence.measured_table, lambada_only()], ignore_index=True)
-    world = Evidence(both, evidence.floor_table)
-    assert world.widths("a third") == [10, 20, 30, 40, 50, 60]
+def test_a_model_of_which_lambada_alone_was_measured_counts_nowhere(evidence, ledger):
+    world = Evidence(pd.concat([evidence.measured_table, third()], ignore_index=True), evidence.floor_table)
+    assert world.widths("a third") == world.broken("a third") == []
+    assert world.damage("a third") == "not compared with word frequencies"
     for name, claim in CLAIMS.items():
         found = judge(claim, world)
-        rests = bool(re.search(r"a third: (yes|no|cannot tell),", found.protocol))
-        assert rests == (name in ("perplexity-monotone", "criteria-lambada", "criteria-lambada-pon"))
-        if name == "criteria-lambada-pon":  # broken under either in the other models
-            assert (found.measured, found.outcome) == (UNSURE, REPRODUCED)
-        elif rests:
-            assert (found.measured, found.outcome) == (YES, ledger[name].outcome)
-            assert "yes, a third yes, gemma3-270m yes" in found.because  # no longer one model alone
-        elif claim.measured and not claim.only:
-            assert "a third: no answer, " in found.protocol
-        assert rests or (found.outcome, found.measured) == (ledger[name].outcome, ledger[name].measured)
+        assert (found.outcome, found.measured) == (ledger[name].outcome, ledger[name].measured)
+        assert ("a third: no answer, " in found.protocol) == bool(claim.measured and not claim.only)
+
+
+def test_a_model_counts_where_it_was_measured_and_nowhere_else(evidence, ledger):
+    tables = [evidence.measured_table, third(), third("pocket_prose")]
+    world = Evidence(pd.concat(tables, ignore_index=True), evidence.floor_table)
+    assert world.widths("a third") == [10, 20, 30, 40, 50, 60]
+    answers = {"perplexity-monotone": UNSURE, "criteria-lambada": YES}
+    for name, claim in CLAIMS.items():
+        found = judge(claim, world)
+        assert (found.outcome, found.measured) == (ledger[name].outcome, ledger[name].measured)
+        answer = re.search(r"a third: (yes|no|cannot tell),", found.protocol)
+        assert (answer and answer[1]) == answers.get(name)
+    assert "yes, a third yes, gemma3-270m yes" in judge(CLAIMS["criteria-lambada"], world).because
+
+
+@pytest.mark.parametrize(("texts", "answer"), [
+    (dict(lambada_openai=(20.0, 60.0, 30.0, 60.0, 90.0, 120.0, 150.0)), NO),
+    (dict(lambada_openai=(20.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0)), UNSURE),
+    (dict(lambada_openai=(20.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0),
+          wikitext=(20.0, 60.0, 90.0, 120.0, 150.0, 180.0, 210.0)), YES),
+])  # fmt: skip
+def test_one_text_can_contradict_what_is_said_of_both_and_not_bear_it_out(evidence, texts, answer):
+    tables = [third("pocket_prose"), *(third(text, values) for text, values in texts.items())]
+    world = Evidence(pd.concat(tables, ignore_index=True), evidence.floor_table)
+    assert judge(CLAIMS["perplexity-monotone"], world).measured == answer
 
 
 def test_a_width_that_was_not_measured_is_left_out_of_the_steps(evidence):
-    table = lambada_only()
-    table = table[~((table["criterion"] == "PPM") & table["pruning_pct"].isin([20, 30]))]
+    table = pd.concat([third(), third("pocket_prose")], ignore_index=True)
+    table = table[
+        (table["task"] != "lambada_openai")
+        | ~((table["criterion"] == "PPM") & table["pruning_pct"].isin([20, 30]))
+    ]
     steps = Evidence(table, evidence.floor_table).steps("a third", "lambada_openai")
     assert [step.label.split("PPM ")[1] for step in steps] == [
         "from 0 to 10%", "from 10 to 40%", "from 40 to 50%", "from 50 to 60%"
@@ -406,11 +427,16 @@ def test_a_measured_verdict_says_where_each_model_is_still_better_than_word_freq
 @pytest.mark.parametrize("chapter", ["03_capabilities", "04_truthfulness", "06_instruct"])
 def test_a_chapter_that_measures_says_what_damage_it_measures(chapter):
     assert "ledger.damage(" in (ROOT / "notebooks" / f"{chapter}.ipynb").read_text()
-    said = Ledger(ROOT / "results").damage("smollm2-135m-instruct", "gemma3-270m", "no such model")
+    said = Ledger(ROOT / "results").damage(
+        "smollm2-135m-instruct", "gemma3-270m", "no such model", "/models/gemma3-270m/"
+    )
     said = said.replace("\\", "")  # names of models are strings of results files
-    assert "smollm2-135m-instruct is no better than word frequencies at 10, 20, 30, 40, 50, 60%" in said
+    assert (
+        "smollm2-135m-instruct is not shown to be better than word frequencies at 10, 20, 30, 40, 50, 60%"
+        in said
+    )
     assert "gemma3-270m is better than word frequencies at 10, 20%, not at 30, 40, 50, 60%" in said
-    assert "no such" not in said
+    assert "no such" not in said and said.count("gemma3-270m is") == 1  # a model, by its public name and once
 
 
 @pytest.mark.parametrize("chapter", sorted({claim.chapter for claim in CLAIMS.values()}))

@@ -151,7 +151,7 @@ def rival_table(
     rows = []
     for model in evidence.models():
         for task, other in itertools.product(tasks, others):
-            for pct in sorted({*evidence.widths(model, one), *evidence.widths(model, other)}):
+            for pct in sorted([*evidence.widths(model, one), *evidence.broken(model, one)]):
                 with contextlib.suppress(NoEvidence):
                     effect = evidence.better(model, task, other, one, pct)
                     rows.append((model, TASKS[task].label, other, pct, effect.z))

@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError
 from ..report.escaping import as_myst
-from ..report.results import load_results, tidy
+from ..report.results import load_results, public_name, tidy
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
 from .claims import Claim, found_text, load_claims, printed
@@ -216,7 +216,8 @@ class Ledger:
     def damage(self, *models: str) -> str:
         """Of each model measured here, at which widths it still works: a paragraph in Markdown."""
         known = self.evidence.models()
-        said = [f"{as_myst(model)} is {self.evidence.damage(model)}" for model in models if model in known]
+        names = [model for model in dict.fromkeys(map(public_name, models)) if model in known]
+        said = [f"{as_myst(model)} is {self.evidence.damage(model)}" for model in names]
         if not said:
             return ""
         return f"**Damage.** Pruned by PPM, {'; '.join(said)}. Verdicts rest on the widths at which a model is better."
