@@ -15,6 +15,7 @@ from widthprune.audit.evidence import LLAMA, Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.calibration import DEFAULT_TEXT
 from widthprune.errors import WidthPruneError
+from widthprune.models.packaged import PACKAGED
 from widthprune.report.results import load_results, one_sweep
 from widthprune.report.tasks import headline
 
@@ -79,7 +80,8 @@ def page_names(results_dir: str | Path) -> dict:
         row = evidence.shapes[evidence.shapes["model"] == LLAMA[model]].iloc[0]
         return row["intermediate_size_before"] / row["hidden_size"]
 
-    own = dict(items=items, followed=followed, ratio=ratio, span=span, calibration_words=calibration_words)
+    own = dict(items=items, followed=followed, ratio=ratio, span=span)
+    own |= dict(calibration_words=calibration_words, weights_formats=weights_formats)
     return evidence.names() | own | {"SMALL": SMALL, "GEMMA": GEMMA}
 
 
@@ -87,6 +89,11 @@ def span(values: Iterable[int]) -> str:
     """The least and the largest, as ``5 to 8``."""
     found = list(values)
     return f"{min(found)} to {max(found)}"
+
+
+def weights_formats() -> str:
+    """The formats in which the measured weights were published, model by model."""
+    return "; ".join(f"{model}, {weights.format}" for model, weights in PACKAGED.items())
 
 
 def calibration_words() -> int:

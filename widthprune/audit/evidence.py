@@ -98,15 +98,34 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
         return only(rows, f"{knowledge} and {behaviour} of {model}", column)
 
     def beyond_ratio(self, model: str, knowledge: str, behaviour: str) -> Effect:
-        """How much less than two benchmarks share their common ratio leaves, of Fisher's z: an effect of the ratio as a control.
+        """Whether the pruning ratio alone explains a correlation: an effect to give to `Rule.compare`, as of a control.
 
-        What is left is the partial correlation given the ratio; if nothing is, the ratio alone does as much.
+        The ratio drives both benchmarks. What it does not explain is their partial correlation given the ratio. The
+        effect is Fisher's z of that partial correlation, negative where it has the sign of the correlation itself,
+        and its error 1 / sqrt(n - 4) for n widths; ``before`` is Fisher's z of the correlation. So the ratio "does as
+        much" if what is left is surely less than the margin's share of the correlation.
         """
         r, left, p, n = (
             self.pair(model, knowledge, behaviour, name) for name in ("r", "partial_r", "partial_p", "n")
         )
         z, whole = (np.arctanh(np.clip(x, -1 + 1e-12, 1 - 1e-12)) for x in (left, r))
         return Effect(-float(np.sign(r) * z), 1 / np.sqrt(n - 4), abs(float(whole)), n, p=p)
+
+    def ratio_needs(self, model: str, knowledge: str, behaviour: str) -> str:
+        """In words, how many widths it takes before `beyond_ratio` could say that the ratio does as much.
+
+        Even if nothing were left, the error at n widths has to be below the margin.
+        """
+        effect = self.beyond_ratio(model, knowledge, behaviour)
+        if not effect.before > 0:
+            raise NoEvidence(f"{knowledge} and {behaviour} of {model} do not move together")
+        needed = 4 + (self.rule.sigmas / (self.rule.margin * effect.before)) ** 2
+        if effect.n > needed:
+            return f"n = {effect.n:.0f} is enough to ask whether the ratio does as much"
+        return (
+            f"at n = {effect.n:.0f} no control of this kind could say that the ratio does as much: "
+            f"it takes more than {int(needed)} widths"
+        )
 
     def without_ratio(self, model: str, knowledge: str, behaviour: str) -> str:
         """What is left of a correlation without the ratio, each way, in words."""

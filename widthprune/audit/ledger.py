@@ -7,7 +7,6 @@ Chapters ask a `Ledger` for theirs, so that no chapter can say what the front pa
 
 import ast
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -239,17 +238,12 @@ class Ledger:
             text += (
                 f". Of {_counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
             )
-        words = [_opening(one.claim.claim) for one in right if one.claim.printed is None]
-        return f"{text}{'. Reproduced is also: ' if words else ''}{'; '.join(words)}."
+        words = [one.claim.claim for one in right if one.claim.printed is None]
+        return f"{text}.{' Also reproduced: ' if words else ''}{' '.join(words)}"
 
 
 def _counted(things: list, name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"
-
-
-def _opening(claim: str) -> str:
-    """A claim up to its first comma, semicolon or full stop."""
-    return re.split(r"[,;](?!\d)|\.(?!\d)", claim)[0]
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
