@@ -110,7 +110,11 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
 
 
 def load_floors(path: str | Path | None = None) -> pd.DataFrame:
-    """Floors written earlier by `save_floors`; default those that ship with the package, of every task."""
+    """Floors written earlier by `save_floors`; default those that ship with the package, of every task.
+
+    ``commit`` is of the code that scored the texts. In the floors that ship, the ``n`` of scores on a half of the prompts
+    was later counted on that half, where that of the whole had stood, and nothing was scored again.
+    """
     path = Path(__file__).with_name("floors.csv") if path is None else Path(path)
     if not path.is_file():
         raise WidthPruneError(f"no floors at {path}: make them with `widthprune floors --out {path}`")
