@@ -18,7 +18,7 @@ from build import ROOT, render
 from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.report.escaping import as_line, as_myst
-from widthprune.report.results import load_results
+from widthprune.report.results import load_results, public_name
 from widthprune.report.tables import criterion_labels, with_error
 from widthprune.report.tasks import TASKS, headline
 from widthprune.report.verdicts import collect
@@ -87,7 +87,7 @@ def config(plan: dict) -> dict:
 
 
 def short(plan: dict) -> str:
-    return plan["request"]["model"].split("/")[-1]
+    return public_name(plan["request"]["model"]).split("/")[-1]
 
 
 def front_page(plan: dict, record: dict, run: Path, stage: Path, notebooks: list[Path]) -> str:
@@ -175,7 +175,7 @@ def missing(plan: dict) -> str:
 
 def command_line(request: dict) -> str:
     """The command that asks the same question."""
-    words = ["widthprune rerun --model", as_line(request["model"])]
+    words = ["widthprune rerun --model", as_line(public_name(request["model"]))]
     for name in ("ratios", "pruning_pcts", "criteria", "suite", "experiments", "limit", "seed", "device"):
         value = request[name]
         if value not in (None, []):
