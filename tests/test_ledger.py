@@ -235,7 +235,7 @@ def test_a_model_of_which_lambada_alone_was_measured_counts_nowhere(evidence, le
     for name, claim in CLAIMS.items():
         found = judge(claim, world)
         assert (found.outcome, found.measured) == (ledger[name].outcome, ledger[name].measured)
-        assert ("a third: no answer, " in found.protocol) == bool(claim.measured and not claim.only)
+        assert ("a third" in found.protocol) == bool(claim.measured and not claim.only)
 
 
 def test_a_model_counts_where_it_was_measured_and_nowhere_else(evidence, ledger):

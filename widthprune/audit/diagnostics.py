@@ -140,8 +140,9 @@ def run_diagnostics(items: pd.DataFrame, unpruned: pd.DataFrame | None = None) -
         found |= answer_masses(items["loglikelihoods"], items["labels"])
     elif scored and _has(items, "target"):
         found |= calibration(items["loglikelihoods"], items["target"])
-    if scored and _has(items, "shortest"):
-        found["shortest_chosen"] = shortest_chosen(items["loglikelihoods"], items["shortest"])
+    if scored and "shortest" in items and items["shortest"].notna().any():
+        alone = items.dropna(subset=["shortest"])  # of several that are the shortest, none is
+        found["shortest_chosen"] = shortest_chosen(alone["loglikelihoods"], alone["shortest"])
     if items["leaf"].nunique() > 1 and metric in items:
         found["clustered_stderr"] = clustered_stderr(items[metric], items["leaf"])
     if unpruned is not None:

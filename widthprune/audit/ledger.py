@@ -140,16 +140,19 @@ def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: di
 
 def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """Each measured model's answer to an expression about ``model``, and a line on each."""
-    answers, rows = {}, []
+    answers, rows, unmeasured = {}, [], []
     for model in _asked(claim, evidence):
         evidence.seen.clear()
         x, reason = _evaluate(claim, claim.measured, evidence, model)
+        if x is None and ("not measured" in reason or "not compared with word" in reason):
+            unmeasured.append(model)
+            continue
         if x is None:
             rows.append(f"{model}: no answer, {reason}")
             continue
         answers[model] = answer_of(x)
         rows.append(f"{model}: {answers[model]}, {_protocol(evidence.seen)}")
-    return answers, rows
+    return answers, rows + ([f"too little is measured yet: {', '.join(unmeasured)}"] if unmeasured else [])
 
 
 def _asked(claim: Claim, evidence: Evidence) -> list[str]:
