@@ -45,7 +45,8 @@ def _room(module: str) -> str:
 
 def order(imports: dict[str, set[str]]) -> list[str]:
     """The rooms, each after those it imports."""
-    return sorted(imports, key=lambda room: (levels(imports)[room], room))
+    level = levels(imports)
+    return sorted(imports, key=lambda room: (level[room], room))
 
 
 def levels(imports: dict[str, set[str]]) -> dict[str, int]:

@@ -5,7 +5,8 @@ frequencies alone would have: on WikiText, and where that was not measured on ou
 higher or lower says nothing. A model that lacks a measurement counts neither for a claim nor against.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..report.results import SAME_KIND, one_sweep
 from ..report.stats import difference, paired_stderr
 from ..report.tasks import TASKS
 from .effects import Effect
-from .lookup import NoEvidence
+from .lookup import NoEvidence, NotMeasured
 
 # Not LAMBADA: of a last word that its passage gives away, word frequencies have a perplexity that broken models pass.
 TEXTS = ("wikitext", "pocket_prose")
@@ -49,23 +50,17 @@ class MeasuredEvidence:
 
     def path(self, model, task, criterion="PPM", metric=None, *, chat_template=False) -> list[Effect]:
         """`shift` at every width at which the task was measured and the model still works."""
-        found = []
-        for pct in self.widths(model, criterion):
-            try:
-                found.append(self.shift(model, task, criterion, pct, metric, chat_template=chat_template))
-            except NoEvidence:
-                continue
-        if not found:
-            raise NoEvidence(
-                f"{model} under {criterion}: no width with {TASKS[task].label} and a working model"
-            )
-        return found
+        return _where_known(
+            lambda pct: self.shift(model, task, criterion, pct, metric, chat_template=chat_template),
+            self.widths(model, criterion),
+            _no_width(model, task, criterion),
+        )
 
     def better(self, model, task, one, other, pct, *, chat_template=False) -> Effect:
         """`compared`, where one of the two models at least still works, on a text that both were measured on."""
         seen = [t for t in TEXTS if all(pct in self._seen_at(model, t, name) for name in (one, other))]
         if not seen:
-            raise NoEvidence(f"{one} and {other} not compared with word frequencies on one text at {pct:g}%")
+            raise NotMeasured(f"{one} and {other} not compared with word frequencies on one text at {pct:g}%")
         if not any(self._works(model, name, pct, seen[0]) for name in (one, other)):
             raise NoEvidence(
                 f"not shown to be better than word frequencies at {pct:g}% under {one} and {other}"
@@ -82,15 +77,11 @@ class MeasuredEvidence:
 
     def rivals(self, model, task, one, other, *, chat_template=False) -> list[Effect]:
         """`better` at every width at which both were measured and one at least still works."""
-        found = []
-        for pct in sorted([*self.widths(model, one), *self.broken(model, one)]):
-            try:
-                found.append(self.better(model, task, one, other, pct, chat_template=chat_template))
-            except NoEvidence:
-                continue
-        if not found:
-            raise NoEvidence(f"{model}: {one} and {other} were not compared on {TASKS[task].label}")
-        return found
+        return _where_known(
+            lambda pct: self.better(model, task, one, other, pct, chat_template=chat_template),
+            sorted([*self.widths(model, one), *self.broken(model, one)]),
+            f"{model}: {one} and {other} were not compared on {TASKS[task].label}",
+        )
 
     def steps(self, model, task, criterion="PPM") -> list[Effect]:
         """The effect of each further step of pruning that was measured, from the unpruned model on, while the model works."""
@@ -106,9 +97,7 @@ class MeasuredEvidence:
             )
             last = pct
         if not found:
-            raise NoEvidence(
-                f"{model} under {criterion}: no width with {TASKS[task].label} and a working model"
-            )
+            raise NoEvidence(_no_width(model, task, criterion))
         return found
 
     def starts_above(self, model, task, *, chat_template=False) -> bool:
@@ -164,7 +153,7 @@ class MeasuredEvidence:
         ]
         if not found:
             labels = " or ".join(TASKS[task].label for task in tasks)
-            raise NoEvidence(
+            raise NotMeasured(
                 f"{model} was not measured on {labels} under {' and '.join(names)} while it works"
             )
         return found
@@ -210,7 +199,7 @@ class MeasuredEvidence:
         """
         metric = metric or TASKS[task].metric
         if (criterion, pct, metric) not in cells:
-            raise NoEvidence(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
+            raise NotMeasured(f"not measured: {metric} of {task} on {model} at {pct:g}% {criterion}")
         x, errors, n = np.array(cells[criterion, pct, metric], float).T
         if np.isnan(errors).all() and ((x >= 0) & (x <= 1)).all():
             # A mean of numbers between 0 and 1 has at most a proportion's error.
@@ -279,3 +268,18 @@ def _cells(rows: pd.DataFrame) -> dict[tuple, list]:
         number = (value, np.nan if pd.isna(stderr) else stderr, np.nan if pd.isna(n) else n)
         found.setdefault((criterion, pct, metric), []).append(number)
     return found
+
+
+def _where_known(ask: Callable[[float], Effect], pcts: Iterable[float], otherwise: str) -> list[Effect]:
+    """The effects at those percentages at which there is one; at least one."""
+    found = []
+    for pct in pcts:
+        with contextlib.suppress(NoEvidence):
+            found.append(ask(pct))
+    if not found:
+        raise NoEvidence(otherwise)
+    return found
+
+
+def _no_width(model: str, task: str, criterion: str) -> str:
+    return f"{model} under {criterion}: no width with {TASKS[task].label} and a working model"

@@ -113,6 +113,14 @@ class PublishedEvidence:
         """Where falls end, in words: each point is a model, a task and a percentage."""
         return f"ends {'' if any(self.above(*at) for at in points) else 'not significantly '}above the floor"
 
+    def echoed(self, task: str) -> str:
+        """What the prompt echoed scores, beside the best pruned base model, in words."""
+        best = max(self.value(model, task, pct) for model in BASE for pct in PCTS)
+        return (
+            f"the prompt echoed has {self.floor(task, 'reading'):.3f} (the prompt-reading floor), "
+            f"the best pruned base model {best:.3f}"
+        )
+
     def like(self, model: str, task: str, pct: float, *responders: str) -> str:
         """What a responder that knows nothing does of a rise: "does as much", "does more", "no", or "cannot tell".
 

@@ -7,7 +7,6 @@ instruction IFEval checks, and has a piece for each kind that one text can obey:
 is worth, and no model loses its way into it.
 """
 
-import contextlib
 import json
 import random
 from collections import Counter
@@ -56,21 +55,6 @@ def ifeval_items(docs: Iterable[Mapping]) -> list[dict]:
         }
         for doc in docs
     ]
-
-
-@contextlib.contextmanager
-def repeatable():
-    """IFEval's checks guess languages with a random start, and make up what an instruction leaves open."""
-    from langdetect import DetectorFactory
-
-    state, seed = random.getstate(), DetectorFactory.seed
-    random.seed(0)
-    DetectorFactory.seed = 0
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        DetectorFactory.seed = seed
 
 
 def halves(items: Sequence[Mapping]) -> tuple[list, list]:

@@ -23,11 +23,12 @@ import numpy as np
 import pandas as pd
 
 from ..errors import WidthPruneError
+from ..evaluation.repeatable import repeatable
 from ..evaluation.suites import find_benchmarks
 from ..report.provenance import git_commit
 from ..report.results import write_atomically
 from ..report.tasks import TASKS
-from .fixed_answers import fitted_answer, ifeval_items, repeatable, repeated_answer, score_halves
+from .fixed_answers import fitted_answer, ifeval_items, repeated_answer, score_halves
 
 COLUMNS = ["task", "responder", "kind", "metric", "value", "n", "data", "task_version", "lm_eval", "commit"]
 KINDS = ("blind", "reading", "control")
@@ -93,16 +94,10 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
                 leaves = benchmark.manager.load([benchmark.task])["tasks"]
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
             where = (benchmark.data, benchmark.version, *code)
+            halves = {"chosen_half": n // 2, "other_half": n - n // 2}  # as many as `halves` makes
             for responder, metric, value in _scores(leaves):
                 kind = _KINDS.get(responder, "blind")
-                # Of halves as many as `halves` makes.
-                items = (
-                    n // 2
-                    if metric.endswith("chosen_half")
-                    else n - n // 2
-                    if metric.endswith("other_half")
-                    else n
-                )
+                items = next((half for name, half in halves.items() if metric.endswith(name)), n)
                 rows.append((benchmark.task, responder, kind, metric, value, items, *where))
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}

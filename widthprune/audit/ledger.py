@@ -22,6 +22,7 @@ from .claims import Claim, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
 from .floors import load_floors
+from .lookup import NotMeasured
 
 REPRODUCED, LIKE_CONTROL, INCONCLUSIVE, NOT, NO_TRANSFER, UNTESTABLE = OUTCOMES
 ABSENT = ""  # the answer to a question that no table answers
@@ -68,11 +69,11 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     published, found = (ABSENT, "") if x is None else (_agrees(claim, x), found_text(claim, x))
     if claim.found and x is not None:
         found = str(_evaluate(claim, claim.found, evidence)[0])
-    reasons = [_reason(claim, found, published)] if x is not None else [reason] if reason else []
+    reasons = [_reason(claim, found, published)] if x is not None else [str(reason)] if reason else []
     if published == YES and claim.holds:
         holds, reason = _evaluate(claim, claim.holds, evidence)
         published = answer_of(holds) if holds is not None else published
-        reasons.append(reason or _HOLDS[published])
+        reasons.append(str(reason) if reason else _HOLDS[published])
     if claim.beside and x is not None:
         reasons.append(_evaluate(claim, claim.beside, evidence)[0] or "")
     if published != UNSURE:  # else it is the published tables that have to settle it
@@ -144,7 +145,7 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
     for model in _asked(claim, evidence):
         evidence.seen.clear()
         x, reason = _evaluate(claim, claim.measured, evidence, model)
-        if x is None and ("not measured" in reason or "not compared with word" in reason):
+        if isinstance(reason, NotMeasured):
             unmeasured.append(model)
             continue
         if x is None:
@@ -269,15 +270,15 @@ def _asks_models(expression: str) -> bool:
 
 
 def _evaluate(claim: Claim, expression: str | None, evidence: Evidence, model: str | None = None):
-    """(value, "") of one of a claim's expressions, or (None, why there is none)."""
+    """(value, None) of one of a claim's expressions, or (None, the `NoEvidence` that says why there is none)."""
     if not expression:
-        return None, ""
+        return None, None
     field = next((name for name, text in vars(claim).items() if text == expression), "alike")
     names = {"__builtins__": {}} | evidence.names() | {"model": model}
     try:
-        return eval(_compiled(expression, f"{claim.id}.{field}"), names), ""
+        return eval(_compiled(expression, f"{claim.id}.{field}"), names), None
     except NoEvidence as error:
-        return None, str(error)
+        return None, error
     except (NameError, SyntaxError, TypeError, KeyError, AttributeError) as error:
         raise WidthPruneError(f"claims.yaml: {claim.id}: {field} cannot be evaluated: {error}") from None
 

@@ -12,6 +12,10 @@ class NoEvidence(WidthPruneError):
     """A rule asks for a number that no table holds."""
 
 
+class NotMeasured(NoEvidence):
+    """A rule asks a model for what was not measured on it yet."""
+
+
 def where(rows: pd.DataFrame, **equal) -> pd.DataFrame:
     """The rows in which each column named has the value given."""
     for column, wanted in equal.items():

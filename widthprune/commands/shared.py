@@ -48,8 +48,10 @@ def add_dry_run(command) -> None:
     )
 
 
-def print_rest(table, options) -> None:
-    """What could not be measured and why, and how much a dry run would measure."""
+def print_sweep(table, options, choose, columns: list[str]) -> None:
+    """The rows of a sweep that ``choose`` picks; what could not be measured and why; what a dry run would measure."""
+    if len(table) and not options.dry_run:
+        print(choose(table)[columns].to_string(index=False, float_format="{:.4g}".format))
     for task, reason in table.attrs["missing"].items():
         print(f"missing: {task}: {reason}")
     if options.dry_run:

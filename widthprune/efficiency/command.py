@@ -1,7 +1,7 @@
 """`widthprune profile`."""
 
 from ..commands.options import COUNT, PERCENTAGE, SECONDS, SEED, argument, criterion, folder
-from ..commands.shared import ANY, SEVERAL, add_dry_run, add_model, print_rest
+from ..commands.shared import ANY, SEVERAL, add_dry_run, add_model, print_sweep
 from ..criteria import CRITERIA
 
 
@@ -68,8 +68,6 @@ def profile(options) -> None:
         device=options.device,
         dry_run=options.dry_run,
     )
-    if len(table) and not options.dry_run:
-        shown = table[table["metric"].isin(["ttlt_ms_p50", "ms_per_token_p50", "net_j_per_token"])]
-        columns = ["pruning_pct", "task", "protocol", "seed", "metric", "value", "n"]
-        print(shown[columns].to_string(index=False, float_format="{:.4g}".format))
-    print_rest(table, options)
+    shown = ["ttlt_ms_p50", "ms_per_token_p50", "net_j_per_token"]
+    columns = ["pruning_pct", "task", "protocol", "seed", "metric", "value", "n"]
+    print_sweep(table, options, lambda rows: rows[rows["metric"].isin(shown)], columns)

@@ -8,7 +8,7 @@ from ..commands.shared import (
     add_dry_run,
     add_model,
     calibration_of,
-    print_rest,
+    print_sweep,
 )
 from ..criteria import REGISTRY, find_criterion
 from ..errors import WidthPruneError
@@ -100,10 +100,8 @@ def evaluate(options) -> None:
         global_widths=options.global_widths,
         dry_run=options.dry_run,
     )
-    if len(table) and not options.dry_run:
-        columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]
-        print(headline(table)[columns].to_string(index=False, float_format="{:.4g}".format))
-    print_rest(table, options)
+    columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]
+    print_sweep(table, options, headline, columns)
 
 
 def _check_conflicts(options) -> None:

@@ -3,9 +3,7 @@
 import contextlib
 import io
 import math
-import random
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -13,10 +11,11 @@ from scipy import stats
 
 from ..errors import WidthPruneError
 from ..report.schema import METRIC_FIELDS
+from .repeatable import repeatable
 from .samples import records
 from .suites import Benchmark
 
-SEED = 1234  # lm-eval's own for examples, NumPy and torch; Python's generator has 0
+SEED = 1234  # lm-eval's own for examples, NumPy and torch
 
 
 def measure(
@@ -30,8 +29,11 @@ def measure(
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.redirect_stdout(io.StringIO()),
         _told_what_does_not_fit(lm),
-        _seeded(),
+        repeatable(),
     ):
+        # What else draws, seeded as lm-eval's command line does: examples, bootstraps.
+        np.random.seed(SEED)
+        torch.manual_seed(SEED)
         leaves = benchmark.loaded["tasks"]
         for leaf in leaves.values():
             # Where a task's own file says 0, its prompt holds its examples already.
@@ -75,27 +77,6 @@ def _told_what_does_not_fit(lm):
             f"an answer of it has no tokens, or more than max_length, which is {lm.max_length}: "
             "give a larger one, or leave the task out"
         ) from error
-
-
-@contextlib.contextmanager
-def _seeded():
-    """What draws while a benchmark is scored draws the same every time, seeded as lm-eval's command line does.
-
-    And langdetect, by which IFEval tells languages: it draws anew at every text unless its factory has a seed.
-    """
-    random.seed(0)
-    np.random.seed(SEED)
-    torch.manual_seed(SEED)
-    if find_spec("langdetect") is None:
-        yield
-        return
-    from langdetect import DetectorFactory
-
-    before, DetectorFactory.seed = DetectorFactory.seed, 0
-    try:
-        yield
-    finally:
-        DetectorFactory.seed = before
 
 
 def subset(sizes: dict[str, int], limit: int | None, seed: int) -> dict[str, list[int]] | None:

@@ -68,8 +68,8 @@ class Settings:
     batch_size: int = 8
 
     def __post_init__(self):
-        check_numbers({COUNT: {"limit": self.limit, "batch_size": self.batch_size}})
-        check_numbers({TOKENS: {"max_length": self.max_length}})
+        counts = {"limit": self.limit, "batch_size": self.batch_size}
+        check_numbers({COUNT: counts, TOKENS: {"max_length": self.max_length}})
         SEED.check("seed", self.seed)
         check_arithmetic(self.dtype, self.device)
         if self.backend not in BACKENDS:

@@ -16,14 +16,14 @@ from ..report.results import public_name, write_atomically
 from .energy import total_energy
 
 PACKAGES = ("widthprune", "torch", "transformers", "lm_eval", "numpy", "snakemake", "papermill", "codecarbon")
-PLAN, HERE = "plan.json", ".here.json"
+PLAN, PATHS = "plan.json", ".here.json"
 
 
 def write_plan(folder: Path, plan: Mapping) -> None:
     """Write the plan of `make_plan` into a run's folder, which must exist; each file whole or not at all."""
     here = {"model": plan["request"]["model"], "project": plan["project"], "store": plan["store"]}
     public = json.dumps({name: plan[name] for name in plan if name not in here}, indent=1)
-    write_atomically(folder / HERE, json.dumps(here, indent=1) + "\n")
+    write_atomically(folder / PATHS, json.dumps(here, indent=1) + "\n")
     write_atomically(folder / PLAN, without_path(public, here["model"]) + "\n")
 
 
@@ -34,7 +34,7 @@ def read_plan(folder: Path) -> dict:
 
 def read_here(folder: Path) -> dict:
     """This machine's "model", "project" and "store" of a run's folder."""
-    return _read(folder, HERE)
+    return _read(folder, PATHS)
 
 
 def _read(folder: Path, name: str) -> dict:
