@@ -5,16 +5,22 @@
 
 Each mutant is one changed operator, number or comparison in a copy of the package, and dies if the tests of its module
 fail. Prints a row a module, and every survivor with its line: each is to be read, and is either a missing test or
-a change without effect. Minutes for a module, hours for all.
+a change without effect. Tests run in forks of one process that has imported torch and the rest, since those imports
+take longer than the tests.
 """
 
 import argparse
+import contextlib
+import importlib
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
@@ -26,12 +32,24 @@ TESTS = {
     "report/stats": ["test_stats"],
     "pruning": ["test_pruning"],
 }
+PREPARED = (
+    "torch",
+    "transformers",
+    "pandas",
+    "scipy.stats",
+    "seaborn",
+    "hypothesis",
+    "gguf",
+    "lm_eval",
+    "pytest",
+)
+PATIENCE = 300  # seconds that a mutant may take
 CONFIG = """\
 [cosmic-ray]
 module-path = "widthprune/{module}.py"
-timeout = 300.0
+timeout = {patience}.0
 excluded-modules = []
-test-command = "{python} -m pytest -x -q -p no:cacheprovider {tests}"
+test-command = "{python} {script} --ask {socket} {tests}"
 [cosmic-ray.distributor]
 name = "local"
 """
@@ -40,11 +58,15 @@ name = "local"
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS))
+    parser.add_argument("--ask", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ask:
+        sys.exit(ask(*options.ask))
     if shutil.which("cosmic-ray") is None:
         sys.exit("cosmic-ray is not installed: pip install cosmic-ray")
     survived = []
     print(f"{'module':15} {'mutants':>8} {'killed':>8}", flush=True)
-    for module in parser.parse_args().modules:
+    for module in options.modules:
         outcomes = mutate(module)
         killed = sum(outcome != "SURVIVED" for outcome, *_ in outcomes)
         print(f"{module:15} {len(outcomes):8} {killed / len(outcomes):8.1%}", flush=True)
@@ -63,16 +85,73 @@ def mutate(module: str) -> list[tuple[str, int, str, str]]:
         (copy / "results").symlink_to(PROJECT / "results")
         tests = " ".join(f"tests/{name}.py" for name in TESTS[module])
         config, session = copy / "mutants.toml", copy / "mutants.sqlite"
-        config.write_text(CONFIG.format(module=module, python=sys.executable, tests=tests))
-        environment = os.environ | {"PYTHONPATH": str(copy)}
-        for words in (["init", "mutants.toml", "mutants.sqlite"], ["exec", "mutants.toml", "mutants.sqlite"]):
-            subprocess.run(["cosmic-ray", *words], cwd=copy, env=environment, check=True, capture_output=True)
+        words = dict(
+            module=module,
+            python=sys.executable,
+            script=Path(__file__).resolve(),
+            tests=tests,
+            patience=PATIENCE + 10,
+        )
+        with prepared(copy) as socket:
+            config.write_text(CONFIG.format(**words, socket=socket))
+            if ask(socket, *tests.split()):
+                sys.exit(f"the tests of {module} fail before anything is changed")
+            for step in ("init", "exec"):
+                words = ["cosmic-ray", step, "mutants.toml", "mutants.sqlite"]
+                subprocess.run(words, cwd=copy, check=True, capture_output=True)
         lines = (copy / "widthprune" / f"{module}.py").read_text().splitlines()
         with sqlite3.connect(session) as database:
             rows = database.execute(
                 "select test_outcome, start_pos_row, operator_name from work_results join mutation_specs using (job_id)"
             ).fetchall()
         return [(str(outcome), row, name, lines[row - 1].strip()) for outcome, row, name in rows]
+
+
+@contextlib.contextmanager
+def prepared(copy: Path) -> Iterator[str]:
+    """A socket behind which a process waits that has imported all that the tests import, but for the package."""
+    socket = str(copy / "tests.sock")
+    with Listener(socket) as listener:
+        if not (child := os.fork()):
+            serve(listener, copy)
+        try:
+            yield socket
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def serve(listener: Listener, copy: Path) -> None:
+    """Answers each request with the exit status of pytest on the named files, run in a fork of this process."""
+    os.chdir(copy)
+    sys.path.insert(0, str(copy))
+    sys.dont_write_bytecode = True
+    for name in PREPARED:
+        importlib.import_module(name)
+    while True:
+        with listener.accept() as connection:
+            tests = connection.recv()
+            if not (child := os.fork()):
+                with open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), 1)
+                    os.dup2(nowhere.fileno(), 2)
+                    os._exit(
+                        importlib.import_module("pytest").main(["-x", "-q", "-p", "no:cacheprovider", *tests])
+                    )
+            # The asker is killed when cosmic-ray's patience ends; the mutant that loops goes by itself.
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
+            signal.alarm(PATIENCE)
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            signal.alarm(0)
+            with contextlib.suppress(OSError):
+                connection.send(status)
+
+
+def ask(socket: str, *tests: str) -> int:
+    """The exit status of pytest on these files."""
+    with Client(socket) as connection:
+        connection.send(tests)
+        return connection.recv()
 
 
 if __name__ == "__main__":
