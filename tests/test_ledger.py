@@ -35,6 +35,12 @@ def evidence():
 
 
 @pytest.fixture(scope="module")
+def there():
+    """The ledger as a chapter has it, read once."""
+    return Ledger(ROOT / "results")
+
+
+@pytest.fixture(scope="module")
 def ledger(evidence):
     return {name: judge(claim, evidence) for name, claim in CLAIMS.items()}
 
@@ -426,21 +432,19 @@ def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, t
 
 @pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.measured])
 def test_a_measured_verdict_says_where_each_model_is_still_better_than_word_frequencies(
-    evidence, ledger, name
+    evidence, ledger, there, name
 ):
     asked = [model for model in evidence.models() if CLAIMS[name].only in model]
-    shown = Ledger(ROOT / "results").verdict(name)._repr_mimebundle_()["text/markdown"]
+    shown = there.verdict(name)._repr_mimebundle_()["text/markdown"]
     for model in asked:
         assert f"{model}, {evidence.damage(model)}" in ledger[name].damage
     assert asked and "- Damage: " in shown and "word frequencies" in shown
 
 
 @pytest.mark.parametrize("chapter", ["03_capabilities", "04_truthfulness", "06_instruct"])
-def test_a_chapter_that_measures_says_what_damage_it_measures(chapter):
+def test_a_chapter_that_measures_says_what_damage_it_measures(there, chapter):
     assert "ledger.damage(" in (ROOT / "notebooks" / f"{chapter}.ipynb").read_text()
-    said = Ledger(ROOT / "results").damage(
-        "smollm2-135m-instruct", "gemma3-270m", "no such model", "/models/gemma3-270m/"
-    )
+    said = there.damage("smollm2-135m-instruct", "gemma3-270m", "no such model", "/models/gemma3-270m/")
     said = said.replace("\\", "")  # names of models are strings of results files
     assert (
         "smollm2-135m-instruct is not shown to be better than word frequencies at 10, 20, 30, 40, 50, 60%"
@@ -451,10 +455,10 @@ def test_a_chapter_that_measures_says_what_damage_it_measures(chapter):
 
 
 @pytest.mark.parametrize("chapter", sorted({claim.chapter for claim in CLAIMS.values()}))
-def test_what_the_paper_gets_right_is_counted_and_short(ledger, chapter):
+def test_what_the_paper_gets_right_is_counted_and_short(ledger, there, chapter):
     asked = [one for one in ledger.values() if one.claim.chapter == chapter and one.published]
     right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
-    text = Ledger(ROOT / "results").gets_right(chapter)
+    text = there.gets_right(chapter)
     claims = "claim" if len(asked) == 1 else "claims"
     assert f"Of {len(asked)} {claims} of this chapter that its own tables can answer, {len(right)} " in text
     assert (f"of {len(but)} more" in text) == bool(but) and len(text) < 1200
