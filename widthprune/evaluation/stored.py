@@ -101,7 +101,7 @@ def task_names(tasks: str | Sequence[str]) -> list[str]:
 
 def refuse(missing: Sequence[str], model: str, results_dir: str | Path, command: str) -> None:
     """Raise the one line that names what is missing and what measures it."""
-    some = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+    some = "; ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
     raise WidthPruneError(
         f"{results_dir} lacks results of {public_name(model)}, which this notebook may not measure: {some}. "
         f"To measure them: {command} (in the book: make book MEASURE=1; in a notebook: measure = True)"
