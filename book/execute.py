@@ -65,8 +65,10 @@ def execute_all(
     """
     # Notebook -> what tells its execution from others: its parameters, the package, and the results.
     shared = digest(ROOT / "widthprune", ROOT / "results")
+    # The last first: they draw on all that was measured, and take longest.
     waiting = {
-        p: json.dumps(parameters.get(p.stem, {}), sort_keys=True) + digest(p) + shared for p in notebooks
+        p: json.dumps(parameters.get(p.stem, {}), sort_keys=True) + digest(p) + shared
+        for p in reversed(notebooks)
     }
     for source in [source for source, identity in waiting.items() if _is_there(source, identity, stage)]:
         print(f"book: {source.stem} is up to date")
