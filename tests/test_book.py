@@ -185,9 +185,11 @@ def built(tmp_path_factory):
     for name in ("book", "widthprune", "results/random-smollm2-135m-instruct"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "_config.yml", root)
+    for page in (root / "book").glob("*.md"):
+        page.unlink()
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
     (root / "book" / "start.md").write_text("# Start\n\n```{include} ledger.md\n```\n")
-    # The true ones are of notebooks, and of results, that are not here.
+    # The true ones are of notebooks, pages and results that are not here.
     (root / "book" / "parameters.yml").write_text("{}")
     (root / "book" / "numbers.yml").write_text("{}")
     write_tiny(root, "x = 1\nmeasure = True")
