@@ -41,6 +41,15 @@ def test_a_source_notebook(path):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
     assert set(papermill.inspect_notebook(str(path))) >= COMMON
     assert "ledger.show(" in code[-1].source
+    # The first screen: the claim, the verdicts, the figure that carries them; all code above it is folded.
+    cells = notebook.cells
+    opens = next(i for i, cell in enumerate(cells) if "ledger.summary(" in cell.source)
+    figure = next(i for i, cell in enumerate(cells) if "figure" in cell.metadata.get("mystnb", {}))
+    assert opens < figure and all(cell.cell_type == "code" for cell in cells[opens : figure + 1])
+    first = [cell for cell in cells[: figure + 1] if cell.cell_type == "code"]
+    assert all(
+        {"remove-cell", "hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])) for cell in first
+    )
     if "device" in papermill.inspect_notebook(str(path)):
         (parameters,) = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])]
         assert "HF_TOKEN" in parameters and "licence" in parameters and "as long" in parameters
