@@ -180,26 +180,29 @@ class Ledger:
         there = Path(results_dir).is_dir()
         self.evidence = Evidence(load_results(results_dir) if there else tidy(pd.DataFrame()), load_floors())
         self.claims = {claim.id: claim for claim in load_claims()}
-        self._judged = {}
+        self._judged = {}  # a chapter asks twice, where it opens and where it ends
 
     def judge(self, claim: str) -> Judged:
         """The verdict on one claim, by its id."""
         if claim not in self.claims:
             raise WidthPruneError(f"claim must be an id of claims.yaml, got {claim!r}")
-        # A chapter asks for the same verdict where it opens and where it ends.
         if claim not in self._judged:
             self._judged[claim] = judge(self.claims[claim], self.evidence)
         return self._judged[claim]
 
     def summary(self, chapter: str, *ids: str) -> str:
         """The verdicts on the claims named, and a count over the chapter: what it opens with, in Markdown."""
-        rows = [f"| {as_myst(one.claim.claim)} | **{one.outcome}** |" for one in map(self.judge, ids)]
-        outcomes = [
-            self.judge(name).outcome for name, claim in self.claims.items() if claim.chapter == chapter
+        rows = [
+            f"- {as_myst(one.claim.claim)} **{one.outcome.capitalize()}.**" for one in map(self.judge, ids)
         ]
+        own = [name for name, claim in self.claims.items() if claim.chapter == chapter]
+        outcomes = [self.judge(name).outcome for name in own]
         counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes]
-        said = f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end."
-        return "\n".join(["| The paper's claim | Verdict here |", "|---|---|", *rows, "", said])
+        rows += [
+            "",
+            f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end.",
+        ]
+        return "\n".join(["**At a glance.**", "", *rows])
 
     def verdict(self, claim: str) -> Verdict:
         """The same as a notebook shows it."""
