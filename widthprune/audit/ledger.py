@@ -198,11 +198,8 @@ class Ledger:
         own = [name for name, claim in self.claims.items() if claim.chapter == chapter]
         outcomes = [self.judge(name).outcome for name in own]
         counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes]
-        rows += [
-            "",
-            f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end.",
-        ]
-        return "\n".join(["**At a glance.**", "", *rows])
+        said = f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end."
+        return "\n".join(["**At a glance.**", "", *rows, "", said])
 
     def verdict(self, claim: str) -> Verdict:
         """The same as a notebook shows it."""
