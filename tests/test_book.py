@@ -318,10 +318,17 @@ def test_chapters_measure_in_one_way_only():
         ("tony: {x: 3}", "parameters.yml names tony, which is no notebook: tiny"),
     ],
 )
-def test_a_misspelt_parameter_is_refused(small_book, text, message):
-    (small_book / "book" / "parameters.yml").write_text(text)
-    done = build(small_book)
-    assert done.returncode == 2 and message in done.stderr
+def test_a_misspelt_parameter_is_refused(tmp_path, monkeypatch, text, message):
+    monkeypatch.syspath_prepend(ROOT / "book")
+    from execute import read_parameters
+
+    write_tiny(tmp_path, "x = 1\nmeasure = True")
+    sources, file = [tmp_path / "notebooks" / "tiny.ipynb"], tmp_path / "parameters.yml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_parameters(sources, file, measure=False)
+    file.write_text("tiny: {x: 3}")
+    assert read_parameters(sources, file, measure=False) == {"tiny": {"measure": False, "x": 3}}
 
 
 def test_a_warning_in_a_page_fails_the_build(small_book):
