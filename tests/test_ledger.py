@@ -415,6 +415,18 @@ def test_a_chapter_shows_what_the_front_page_says_and_every_claim_is_shown_in_it
         assert "grade(" not in text and not any(f'"{outcome}"' in text for outcome in OUTCOMES)
 
 
+def test_a_chapter_opens_with_the_verdicts_it_ends_with():
+    ledger = Ledger("nowhere")
+    text = ledger.summary("04_truthfulness", "r-3b", "p-3b")
+    rows = [line for line in text.splitlines() if line.startswith("- ")]
+    outcomes = [ledger.judge(name).outcome.capitalize() for name in ("r-3b", "p-3b")]
+    assert [row.split("**")[1] for row in rows] == [f"{outcome}." for outcome in outcomes]
+    own = [name for name, claim in CLAIMS.items() if claim.chapter == "04_truthfulness"]
+    said = text.splitlines()[-1]
+    assert said.startswith(f"Of {len(own)} claims of this chapter: ")
+    assert sum(int(part.split()[0]) for part in said.split(": ")[1].split(". ")[0].split("; ")) == len(own)
+
+
 def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, tmp_path):
     sys.path.insert(0, str(ROOT / "book"))
     from build import disagreements

@@ -61,7 +61,8 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
     def vary(self, *, without=None, floor_kinds=("blind",), **rule) -> "Evidence":
         """The same tables under another `Rule`, with a model left out, or with other floors."""
         # What does not depend on these was computed once, and goes along.
-        self._pairs, self._tested, self._values, self._summary, self._kinds, self._working, self._runs  # noqa: B018
+        self._pairs, self._tested, self._values, self._summary, self._kinds, self._working  # noqa: B018
+        self._runs, self._found  # noqa: B018
         other = copy.copy(self)
         other.rule, other.without, other.floor_kinds = Rule(**rule), without, floor_kinds
         other.seen = []
@@ -84,6 +85,9 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
 
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
+        return self._once(self._pair, model, knowledge, behaviour, column)
+
+    def _pair(self, model, knowledge, behaviour, column) -> float:
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
         scores = [
             where(headline(self.capabilities), model=LLAMA[model], task=task)["value"]

@@ -232,6 +232,9 @@ class MeasuredEvidence:
 
     def _seen_at(self, model, task, criterion) -> list[float]:
         """Percentages at which a task was measured without template."""
+        return self._once(self._widths_of, model, task, criterion)
+
+    def _widths_of(self, model, task, criterion) -> list[float]:
         rows, whole = self._runs.get((model, task, False), (None, {}))
         cells = whole if rows is None else _cells(rows)
         return sorted(

@@ -154,6 +154,9 @@ class PublishedEvidence:
             if not known:
                 raise NoEvidence(f"no floor of {task}")
             return (max if TASKS[task].higher_is_better else min)(known)
+        return self._once(self._of_responder, task, responder)
+
+    def _of_responder(self, task, responder) -> tuple[float, float]:
         rows = where(self.floor_table, task=task, responder=responder, metric=TASKS[task].metric)
         value = only(rows, f"{task} of {responder}")
         n, official = only(rows, f"{task} of {responder}", "n"), TASKS[task].items or 0
@@ -161,6 +164,17 @@ class PublishedEvidence:
         return value, float(np.sqrt(value * (1 - value) * (1 / n - 1 / official))) if sampled else 0.0
 
     # Computed once.
+
+    def _once(self, find, *asked):
+        """What ``find`` gives, remembered: of what depends on the tables alone, not on what `Evidence.vary` varies."""
+        key = (find.__name__, *asked)
+        if key not in self._found:
+            self._found[key] = find(*asked)
+        return self._found[key]
+
+    @cached_property
+    def _found(self) -> dict:
+        return {}
 
     @cached_property
     def _floors(self) -> dict[str, dict[str, tuple[float, float]]]:

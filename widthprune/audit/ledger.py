@@ -18,7 +18,7 @@ from ..report.escaping import as_myst
 from ..report.results import load_results, public_name, tidy
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
-from .claims import Claim, found_text, load_claims, printed
+from .claims import Claim, counted, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
 from .floors import load_floors
@@ -180,12 +180,26 @@ class Ledger:
         there = Path(results_dir).is_dir()
         self.evidence = Evidence(load_results(results_dir) if there else tidy(pd.DataFrame()), load_floors())
         self.claims = {claim.id: claim for claim in load_claims()}
+        self._judged = {}  # a chapter asks twice, where it opens and where it ends
 
     def judge(self, claim: str) -> Judged:
         """The verdict on one claim, by its id."""
         if claim not in self.claims:
             raise WidthPruneError(f"claim must be an id of claims.yaml, got {claim!r}")
-        return judge(self.claims[claim], self.evidence)
+        if claim not in self._judged:
+            self._judged[claim] = judge(self.claims[claim], self.evidence)
+        return self._judged[claim]
+
+    def summary(self, chapter: str, *ids: str) -> str:
+        """The verdicts on the claims named, and a count over the chapter: what it opens with, in Markdown."""
+        rows = [
+            f"- {as_myst(one.claim.claim)} **{one.outcome.capitalize()}.**" for one in map(self.judge, ids)
+        ]
+        own = [name for name, claim in self.claims.items() if claim.chapter == chapter]
+        outcomes = [self.judge(name).outcome for name in own]
+        counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes]
+        said = f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end."
+        return "\n".join(["**At a glance.**", "", *rows, "", said])
 
     def verdict(self, claim: str) -> Verdict:
         """The same as a notebook shows it."""
@@ -233,21 +247,17 @@ class Ledger:
         numbers = [one for one in asked if one.claim.printed is not None]
         exact = [one for one in numbers if one.found == printed(one.claim)]
         text = (
-            f"**What the paper gets right.** Of {_counted(asked, 'claim')} of this chapter that its own tables can answer, "
+            f"**What the paper gets right.** Of {counted(asked, 'claim')} of this chapter that its own tables can answer, "
             f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced"
         )
         if but:
             text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
         if numbers:
             text += (
-                f". Of {_counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
+                f". Of {counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
             )
         words = [one.claim.claim for one in right if one.claim.printed is None]
         return f"{text}.{' Also reproduced: ' if words else ''}{' '.join(words)}"
-
-
-def _counted(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:

@@ -16,6 +16,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -303,8 +304,24 @@ def _rows(path, profiles: bool) -> list[dict]:
         raise WidthPruneError(
             f"results directory {root} does not exist: run an experiment or name another one"
         )
-    runs = [read_run(file) for file in result_files(root)]
-    return [row for run in runs if is_profile(run) == profiles for row in run_rows(run)]
+    found = [_read_rows(file, _version(file)) for file in result_files(root)]
+    return [row for profile, rows in found if profile == profiles for row in rows]
+
+
+@lru_cache(maxsize=10_000)
+def _read_rows(file: Path, version: tuple) -> tuple[bool, list[dict]]:
+    """Whether a file is a profile, and its rows; read and checked once for all tables made of it."""
+    run = read_run(file)
+    return is_profile(run), run_rows(run)
+
+
+def _version(file: Path) -> tuple:
+    """What changes when a file does."""
+    try:
+        found = file.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def is_profile(run: Mapping) -> bool:
