@@ -17,7 +17,9 @@ from pathlib import Path
 import papermill
 import yaml
 from contributed import contributed_page, read_contributed
+from downloads import save_archive
 from numbers_in_pages import compute_numbers, fill_pages
+from data_pages import write_pages
 from rooms import rooms_page
 
 from widthprune.audit.ledger import Judged, judge_all
@@ -72,6 +74,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
     try:
         # Before the page of strangers' results: what they write is never filled in.
         fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
+        write_pages(ROOT / "results", stage)
     except WidthPruneError as error:
         print(f"book: error: {error}; no book was built", file=sys.stderr)
         return 1
@@ -83,6 +86,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
         return 1
+    save_archive(html)
     print(html / "index.html")
     return 0
 

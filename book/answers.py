@@ -1,0 +1,180 @@
+"""The page of answers: what a model wrote to each request of the pocket suite, whole, pruned, and never trained.
+
+The answers are the samples kept beside the committed results, so that the page shows what was scored:
+
+    widthprune evaluate MODEL --tasks pocket_instructions --pruning-pcts 10 40 60 --save-samples [--chat-template]
+
+and with ``--criteria RANDOM --pruning-pcts 40``, and for MODEL the folder that
+`widthprune.audit.controls.random_initialised` makes. What a model wrote is no part of the book: it is escaped, and
+what nobody would see of it is shown as its escape.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from widthprune.errors import WidthPruneError
+from widthprune.evaluation.samples import load_samples
+from widthprune.report.escaping import as_html
+
+TASK, MODEL = "pocket_instructions", "smollm2-135m-instruct"
+# In the order in which they are shown: model, criterion and neurons removed (%).
+STATES = {
+    (MODEL, "none", 0): "unpruned",
+    (MODEL, "PPM", 10): "PPM, 10% removed",
+    (MODEL, "PPM", 40): "PPM, 40% removed",
+    (MODEL, "PPM", 60): "PPM, 60% removed",
+    (MODEL, "RANDOM", 40): "random neurons, 40% removed",
+    (f"random-{MODEL}", "none", 0): "never trained",
+}
+_SHORT = dict(zip(STATES.values(), ("unpruned", "10%", "40%", "60%", "random", "never trained"), strict=True))
+TEMPLATES = {True: "in the chat template", False: "without the template"}
+KINDS = {
+    "detectable_content:number_placeholders": "placeholders",
+    "detectable_content:postscript": "a postscript",
+    "detectable_format:json_format": "JSON",
+    "detectable_format:number_bullet_lists": "bullets",
+    "detectable_format:number_highlighted_sections": "highlights",
+    "detectable_format:title": "a title",
+    "keywords:existence": "words to use",
+    "keywords:forbidden_words": "words to avoid",
+    "keywords:frequency": "a word several times",
+    "length_constraints:number_paragraphs": "number of paragraphs",
+    "length_constraints:number_words": "number of words",
+    "punctuation:no_comma": "no comma",
+    "startend:end_checker": "how to end",
+    "startend:quotation": "in quotation marks",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of the suite with all answers to it."""
+
+    number: int  # of its line in the suite's file, from 1
+    prompt: str
+    answers: Mapping[tuple[str, bool], tuple[str, Mapping[str, bool]]]  # (state, template) -> text, checks
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What is asked for, by IFEval's names."""
+        return tuple(next(iter(self.answers.values()))[1])
+
+    def passed(self, state: str, template: bool) -> bool:
+        """Whether an answer does all that is asked."""
+        return all(self.answers[state, template][1].values())
+
+    def flips(self) -> int:
+        """Of how many answers the outcome is another than the unpruned model's, asked in the same way."""
+        whole = {template: self.passed("unpruned", template) for template in TEMPLATES}
+        return sum(self.passed(state, template) != whole[template] for state, template in self.answers)
+
+
+def read_requests(results_dir: str | Path, prompts: Sequence[str]) -> list[Request]:
+    """Every request with its answers, those first on which pruning changed most.
+
+    Parameters
+    ----------
+    results_dir : str or Path
+        Results with the samples of every state, with and without the template.
+    prompts : sequence of str
+        The requests of the suite in the order of its file.
+
+    Raises
+    ------
+    WidthPruneError
+        If a state's samples are not there; the message names it.
+    """
+    samples = load_samples(results_dir, task=TASK, limit=None)
+    answers = {}
+    for template, (state, name) in itertools.product(TEMPLATES, STATES.items()):
+        rows = samples[_of(samples, state, template)] if len(samples) else samples
+        if len(rows) != len(prompts):
+            raise WidthPruneError(f"answers: {len(rows)} of {len(prompts)} are kept, {name}, {TEMPLATES[template]}")
+        for row in rows.to_dict("records"):
+            checks = dict(zip(row["instructions"], row["inst_level_strict_acc"], strict=True))
+            answers.setdefault(row["doc_id"], {})[name, template] = (row["generated"], checks)
+    requests = [Request(i + 1, prompts[i], answers[i]) for i in sorted(answers)]
+    return sorted(requests, key=lambda one: -one.flips())
+
+
+def _of(samples: pd.DataFrame, state: tuple, template: bool) -> pd.Series:
+    model, criterion, pct = state
+    # Only runs in the template say so; of RANDOM's draws the first is shown, which names none.
+    asked = (samples["model"] == model) & (samples["criterion"] == criterion) & (samples["pruning_pct"] == pct)
+    return asked & (samples["chat_template"].eq(True) == template) & samples["neuron_seed"].isna()
+
+
+def answers_page(requests: Sequence[Request]) -> str:
+    """MyST Markdown of the page; every answer is text, whatever it holds."""
+    kinds = sorted({KINDS[kind] for one in requests for kind in one.kinds})
+    options = "".join(f"<option>{as_html(kind)}</option>" for kind in kinds)
+    body = "\n".join(map(_request, requests))
+    return PAGE.format(table=_counts(requests), options=options, n=len(requests), body=body)
+
+
+def _counts(requests: Sequence[Request]) -> str:
+    """How many requests each model follows, as a Markdown table: the scores of these answers."""
+    lines = [f"| | {' | '.join(TEMPLATES.values())} |", "|---|---|---|"]
+    for state in STATES.values():
+        passed = [sum(one.passed(state, template) for one in requests) for template in TEMPLATES]
+        lines.append(f"| {state} | {' | '.join(f'{n} of {len(requests)}' for n in passed)} |")
+    return "\n".join(lines)
+
+
+def _request(one: Request) -> str:
+    """One request, folded: its answers as a table, a row a model, a column a way of asking."""
+    kinds = [KINDS[kind] for kind in one.kinds]
+    head = "".join(f"<th scope='col'>{name}</th>" for name in TEMPLATES.values())
+    rows = "".join(
+        f"<tr><th scope='row'>{state}</th>{''.join(_answer(*one.answers[state, t]) for t in TEMPLATES)}</tr>"
+        for state in STATES.values()
+    )
+    marks = ", ".join(f"{_SHORT[state]} {_sign(one.passed(state, True))}" for state in STATES.values())
+    return (
+        f"<details class='answer' data-kinds='{as_html('|'.join(kinds))}' data-flips='{one.flips()}'>"
+        f"<summary>{as_html(one.prompt)} <small>Asks for: {as_html(', '.join(kinds))}. In the template: {marks}.</small>"
+        f"</summary><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
+    )
+
+
+def _answer(text: str, checks: Mapping[str, bool]) -> str:
+    marks = ", ".join(f"{_sign(held)} {KINDS[kind]}" for kind, held in checks.items())
+    # Line ends are what they are; all else that has no shape of its own is written as its escape. A fence of
+    # backticks would end the page's raw HTML.
+    lines = "\n".join(map(as_html, text.split("\n"))).replace("`", "&#96;")
+    shown = lines if text.strip() else "<em>nothing</em>"
+    return f"<td><p>{marks}</p><pre tabindex='0'>{shown}</pre></td>"
+
+
+def _sign(held: bool) -> str:
+    word, sign = ("followed", "✓") if held else ("not followed", "✗")
+    return f"<span class='{'held' if held else 'missed'}'>{sign} {word}</span>"
+
+
+PAGE = """# Answers
+
+What does a model write when a part of its neurons is gone? Here are all {n} requests of the pocket suite, which ships
+with this repository, and all answers of SmolLM2-135M-Instruct to them: whole, pruned by the paper's criterion, with as
+many neurons removed at random, and never trained. A sign says whether the answer does what the request asks, as IFEval's
+own checks see it; they look at the form alone, and a text that says nothing can pass. Answers end after 128 tokens.
+Requests on which pruning changed most come first. Everything below was written by a language model, and is shown as
+it was written; characters that have no shape are shown as their escapes.
+
+{table}
+
+```{{raw}} html
+<form class="answers-filter" id="answers-filter">
+<label>Asks for <select name="kind"><option value="">anything</option>{options}</select></label>
+<label><input type="checkbox" name="flips"> only where pruning changed the outcome</label>
+<span role="status" id="answers-said"></span>
+</form>
+<div id="answers">
+{body}
+</div>
+<script src="../_static/answers.js"></script>
+```
+"""
