@@ -74,7 +74,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
     try:
         # Before the page of strangers' results: what they write is never filled in.
         fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
-        write_pages(ROOT / "results", stage)
+        write_pages(ROOT / "results", ledger, stage)
     except WidthPruneError as error:
         print(f"book: error: {error}; no book was built", file=sys.stderr)
         return 1

@@ -1,7 +1,8 @@
 """Sphinx extension: what every page says of itself, and nothing in it that a page opened from a file cannot have.
 
 The theme asks for fonts in a way that browsers refuse to pages opened from a file, though they read the same fonts by
-the style sheet; and it names the address of a program on a network, twice, which is an error where scripts are read.
+the style sheet; it loads the same icons again as a script of a megabyte and a half; and it names the address of a
+program on a network, twice, which is an error where scripts are read.
 """
 
 import html
@@ -12,6 +13,7 @@ from docutils import nodes
 
 LONGEST = 200  # characters of a description that search engines show
 _FONT = re.compile(r'<link rel="preload" as="font"[^>]*/>\n?')
+_ICONS = re.compile(r'<script[^>]*src="[^"]*/fontawesome/[^"]*/js/all\.min\.js[^"]*"[^>]*></script>\n?')
 _THEBE = re.compile(r"<script>const THEBE_JS_URL = [^<]*</script>\n?")
 
 
@@ -35,7 +37,9 @@ def strip(app, exception):
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            page.write_text(_THEBE.sub("", _FONT.sub("", text)), encoding="utf-8")
+            for unwanted in (_FONT, _ICONS, _THEBE):
+                text = unwanted.sub("", text)
+            page.write_text(text, encoding="utf-8")
 
 
 def setup(app):
