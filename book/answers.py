@@ -1,12 +1,7 @@
 """The page of answers: what a model wrote to each request of the pocket suite, whole, pruned, and never trained.
 
-The answers are the samples kept beside the committed results, so that the page shows what was scored:
-
-    widthprune evaluate MODEL --tasks pocket_instructions --pruning-pcts 10 40 60 --save-samples [--chat-template]
-
-and with ``--criteria RANDOM --pruning-pcts 40``, and for MODEL the folder that
-`widthprune.audit.controls.random_initialised` makes. What a model wrote is no part of the book: it is escaped, and
-what nobody would see of it is shown as its escape.
+The answers lie in ``book/answers`` in the form of results with their samples, as `measure_answers.py` leaves them. What a
+model wrote is no part of the book: it is escaped, and what nobody would see of it is shown as its escape.
 """
 
 import itertools
@@ -20,6 +15,7 @@ from widthprune.errors import WidthPruneError
 from widthprune.evaluation.samples import load_samples
 from widthprune.report.escaping import as_html
 
+ANSWERS = Path(__file__).parent / "answers"
 TASK, MODEL = "pocket_instructions", "smollm2-135m-instruct"
 # In the order in which they are shown: model, criterion and neurons removed (%).
 STATES = {
@@ -73,12 +69,12 @@ class Request:
         return sum(self.passed(state, template) != whole[template] for state, template in self.answers)
 
 
-def read_requests(results_dir: str | Path, prompts: Sequence[str]) -> list[Request]:
+def read_requests(folder: str | Path, prompts: Sequence[str]) -> list[Request]:
     """Every request with its answers, those first on which pruning changed most.
 
     Parameters
     ----------
-    results_dir : str or Path
+    folder : str or Path
         Results with the samples of every state, with and without the template.
     prompts : sequence of str
         The requests of the suite in the order of its file.
@@ -86,14 +82,17 @@ def read_requests(results_dir: str | Path, prompts: Sequence[str]) -> list[Reque
     Raises
     ------
     WidthPruneError
-        If a state's samples are not there; the message names it.
+        If a state's samples are not there, or not of the same requests; the message names it.
     """
-    samples = load_samples(results_dir, task=TASK, limit=None)
-    answers = {}
+    samples, answers = load_samples(folder, task=TASK), {}
+    asked = set(samples["doc_id"]) if len(samples) else set()
     for template, (state, name) in itertools.product(TEMPLATES, STATES.items()):
-        rows = samples[_of(samples, state, template)] if len(samples) else samples
-        if len(rows) != len(prompts):
-            raise WidthPruneError(f"answers: {len(rows)} of {len(prompts)} are kept, {name}, {TEMPLATES[template]}")
+        rows = samples[_of(samples, state, template)] if asked else samples
+        if not asked or set(rows["doc_id"]) != asked or len(rows) != len(asked):
+            raise WidthPruneError(
+                f"answers: {len(rows)} of {len(asked)} are kept, {name}, {TEMPLATES[template]}: "
+                "run book/measure_answers.py"
+            )
         for row in rows.to_dict("records"):
             checks = dict(zip(row["instructions"], row["inst_level_strict_acc"], strict=True))
             answers.setdefault(row["doc_id"], {})[name, template] = (row["generated"], checks)
@@ -157,9 +156,9 @@ def _sign(held: bool) -> str:
 
 PAGE = """# Answers
 
-What does a model write when a part of its neurons is gone? Here are all {n} requests of the pocket suite, which ships
-with this repository, and all answers of SmolLM2-135M-Instruct to them: whole, pruned by the paper's criterion, with as
-many neurons removed at random, and never trained. A sign says whether the answer does what the request asks, as IFEval's
+What does a model write when a part of its neurons is gone? Here are {n} requests, drawn by a seed from the pocket suite
+of this repository, and what SmolLM2-135M-Instruct wrote: whole, pruned by the paper's criterion, with as many neurons
+removed at random, and never trained. A sign says whether the answer does what the request asks, as IFEval's
 own checks see it; they look at the form alone, and a text that says nothing can pass. Answers end after 128 tokens.
 Requests on which pruning changed most come first. Everything below was written by a language model, and is shown as
 it was written; characters that have no shape are shown as their escapes.

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from answers import answers_page, read_requests
+from answers import ANSWERS, answers_page, read_requests
 from changes import changes_page
 from downloads import save_tables
 from explorer import explorer_page, vega_script
@@ -24,7 +24,7 @@ def write_pages(results_dir: Path, ledger: list[Judged], stage: Path) -> None:
     claims = {one.claim.id: one.claim.claim for one in ledger}
     pages = {
         "explorer": explorer_page(table),
-        "answers": answers_page(read_requests(results_dir, prompts())),
+        "answers": answers_page(read_requests(ANSWERS, prompts())),
         "changes": changes_page(readme, verdicts, claims),
     }
     for name, text in pages.items():
