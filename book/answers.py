@@ -103,7 +103,9 @@ def read_requests(folder: str | Path, prompts: Sequence[str]) -> list[Request]:
 def _of(samples: pd.DataFrame, state: tuple, template: bool) -> pd.Series:
     model, criterion, pct = state
     # Only runs in the template say so; of RANDOM's draws the first is shown, which names none.
-    asked = (samples["model"] == model) & (samples["criterion"] == criterion) & (samples["pruning_pct"] == pct)
+    asked = (
+        (samples["model"] == model) & (samples["criterion"] == criterion) & (samples["pruning_pct"] == pct)
+    )
     return asked & (samples["chat_template"].eq(True) == template) & samples["neuron_seed"].isna()
 
 
@@ -111,7 +113,8 @@ def answers_page(requests: Sequence[Request]) -> str:
     """MyST Markdown of the page; every answer is text, whatever it holds."""
     kinds = sorted({KINDS[kind] for one in requests for kind in one.kinds})
     options = "".join(f"<option>{as_html(kind)}</option>" for kind in kinds)
-    body = "\n".join(map(_request, requests))
+    # A fence of backticks would end the page's raw HTML.
+    body = "\n".join(map(_request, requests)).replace("`", "&#96;")
     return PAGE.format(table=_counts(requests), options=options, n=len(requests), body=body)
 
 
@@ -142,10 +145,8 @@ def _request(one: Request) -> str:
 
 def _answer(text: str, checks: Mapping[str, bool]) -> str:
     marks = ", ".join(f"{_sign(held)} {KINDS[kind]}" for kind, held in checks.items())
-    # Line ends are what they are; all else that has no shape of its own is written as its escape. A fence of
-    # backticks would end the page's raw HTML.
-    lines = "\n".join(map(as_html, text.split("\n"))).replace("`", "&#96;")
-    shown = lines if text.strip() else "<em>nothing</em>"
+    # Line ends are what they are; all else that has no shape of its own is written as its escape.
+    shown = "\n".join(map(as_html, text.split("\n"))) if text.strip() else "<em>nothing</em>"
     return f"<td><p>{marks}</p><pre tabindex='0'>{shown}</pre></td>"
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import papermill
 import yaml
 from contributed import contributed_page, read_contributed
+from data_pages import write_pages
 from downloads import save_archive
 from numbers_in_pages import compute_numbers, fill_pages
-from data_pages import write_pages
 from rooms import rooms_page
 
 from widthprune.audit.ledger import Judged, judge_all

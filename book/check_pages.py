@@ -70,7 +70,11 @@ def test_a_page(browser, page, width, theme):
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"][:3]
     ]
-    weight = sum(Path(unquote(urlsplit(url).path)).stat().st_size for url in files - set(outside) if "vega.js" not in url)
+    weight = sum(
+        Path(unquote(urlsplit(url).path)).stat().st_size
+        for url in files - set(outside)
+        if "vega.js" not in url
+    )
     tab.context.close()
     found = {"complaints": tab.complaints, "asked for": outside, "barriers": barriers}
     found |= {"pixels wider than the screen": max(0, over), "bytes too many": max(0, weight - MOST_BYTES)}
@@ -120,7 +124,9 @@ def test_the_explorer_by_keyboard(browser):
 
 
 def test_an_address_that_is_no_choice(browser):
-    tab = opened(browser, f"{(HTML / 'book' / 'explorer.html').as_uri()}#task=<b>&model=nobody&x=7&metric=__proto__")
+    tab = opened(
+        browser, f"{(HTML / 'book' / 'explorer.html').as_uri()}#task=<b>&model=nobody&x=7&metric=__proto__"
+    )
     tab.locator("#explorer-rows table").wait_for()
     assert tab.locator("#explorer-said").inner_text() == "No row of the book is of this choice."
     assert tab.complaints == []

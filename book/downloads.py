@@ -41,7 +41,9 @@ def save_tables(table: pd.DataFrame, results_dir: str | Path, data: Path) -> lis
 def save_archive(html: Path) -> Path:
     """One archive of the tables and the ledger beside the pages, and of every figure as SVG."""
     target = html / ARCHIVE
-    files = sorted([*html.glob("*.csv"), html / "claims.json", html / "columns.md", *html.glob("_images/*.svg")])
+    files = sorted(
+        [*html.glob("*.csv"), html / "claims.json", html / "columns.md", *html.glob("_images/*.svg")]
+    )
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             # Without a time of writing, the same book is the same archive.

@@ -7,7 +7,6 @@ Vega-Lite, whose scripts the package ``vl-convert-python`` carries; `book/static
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pandas as pd
 
@@ -129,7 +128,10 @@ def _line(kind: Mapping, criterion: str, draw, several: bool) -> dict:
     words += [] if kind["limit"] is None else [f"{kind['limit']} items"]
     words += [f"weights {kind['revision'][-6:]}"] if several else []
     chosen_by = {"model": kind["model"], "source": kind["source"], "criterion": criterion}
-    return {"name": as_line(", ".join(words)), "prompts": "template" if kind["chat_template"] else "plain"} | chosen_by
+    return {
+        "name": as_line(", ".join(words)),
+        "prompts": "template" if kind["chat_template"] else "plain",
+    } | chosen_by
 
 
 def _origin(row: Mapping) -> str:

@@ -1,6 +1,6 @@
 """The print edition: all pages as one document, printed by a browser into ``_build/book.pdf``.
 
-    make pdf        # after `make book`; needs Chromium
+make pdf        # after `make book`; needs Chromium
 """
 
 import shutil

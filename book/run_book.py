@@ -41,7 +41,9 @@ def main(run: Path) -> int:
     shutil.copytree(
         ROOT / "book",
         stage / "book",
-        ignore=shutil.ignore_patterns("__pycache__", "intro.md", "findings.md", "reproduce.md", "contribute.md"),
+        ignore=shutil.ignore_patterns(
+            "__pycache__", "intro.md", "findings.md", "reproduce.md", "contribute.md"
+        ),
     )
     fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
     (stage / "notebooks").mkdir()

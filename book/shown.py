@@ -29,6 +29,8 @@ def shown_results(results_dir: str | Path) -> pd.DataFrame:
     # The comparison of criteria does not repeat the widths.
     sizes = ["expansion_ratio", "intermediate_size"]
     widths = tables[0].drop_duplicates(["model", "pruning_pct"]).set_index(["model", "pruning_pct"])[sizes]
-    tables[1][sizes] = widths.reindex(pd.MultiIndex.from_frame(tables[1][["model", "pruning_pct"]])).to_numpy()
+    tables[1][sizes] = widths.reindex(
+        pd.MultiIndex.from_frame(tables[1][["model", "pruning_pct"]])
+    ).to_numpy()
     tables.append(load_results(results_dir).assign(paper_version=pd.NA, place=pd.NA))
     return pd.concat([tidy(table, SHOWN) for table in tables], ignore_index=True)

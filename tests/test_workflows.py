@@ -34,4 +34,6 @@ def test_every_target_is_in_the_makefile(path):
     runs = [step["run"] for job in jobs for step in job["steps"] if "run" in step]
     targets = {target for run in runs for target in re.findall(r"make ([\w-]+)", run)}
     known = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert targets <= known and all(job["timeout-minutes"] for job in jobs if "runs-on" in job and "needs" not in job)
+    assert targets <= known and all(
+        job["timeout-minutes"] for job in jobs if "runs-on" in job and "needs" not in job
+    )

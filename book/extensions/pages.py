@@ -25,7 +25,10 @@ def describe(app, page, template, context, doctree):
     text = " ".join(next(paragraphs, "").split())
     short = text if len(text) <= LONGEST else text[:LONGEST].rpartition(" ")[0] + " …"
     said = {"og:title": context.get("title", ""), "og:description": short, "og:type": "article"}
-    tags = [f'<meta name="description" content="{html.escape(short)}" />', '<meta name="twitter:card" content="summary" />']
+    tags = [
+        f'<meta name="description" content="{html.escape(short)}" />',
+        '<meta name="twitter:card" content="summary" />',
+    ]
     # The title comes with its markup.
     said["og:title"] = html.unescape(re.sub(r"<[^>]*>", "", said["og:title"]))
     tags += [f'<meta property="{name}" content="{html.escape(value)}" />' for name, value in said.items()]

@@ -52,9 +52,7 @@ LAST = "method"  # a group
 def for_readers(ledger: Iterable[Judged]) -> list[Judged]:
     """The ledger in the order in which a newcomer reads it."""
     place = {name: i for i, name in enumerate(FIRST)}
-    return sorted(
-        ledger, key=lambda one: (one.claim.group == LAST, place.get(one.claim.id, len(FIRST)))
-    )
+    return sorted(ledger, key=lambda one: (one.claim.group == LAST, place.get(one.claim.id, len(FIRST))))
 
 
 def in_words(one: Judged) -> str:
@@ -80,7 +78,9 @@ def in_words(one: Judged) -> str:
         }
         return measured.get(one.measured, "The models measured here cannot tell") + "."
     if one.outcome == LIKE_CONTROL:
-        return f"The paper's own tables show it{others}; but what a sceptic checks first does as much or more."
+        return (
+            f"The paper's own tables show it{others}; but what a sceptic checks first does as much or more."
+        )
     return f"The paper's own tables show it{others}."
 
 
@@ -111,4 +111,6 @@ def _row(one: Judged, chapter: str) -> str:
         f"<a href='{chapter}'>Chapter {int(claim.chapter[:2])}</a>",
     )
     row = "".join(f"<td>{cell}</td>" for cell in cells)
-    return f"<tr id='{claim.id}' data-outcome='{one.outcome}' data-group='{html.escape(claim.group)}'>{row}</tr>"
+    return (
+        f"<tr id='{claim.id}' data-outcome='{one.outcome}' data-group='{html.escape(claim.group)}'>{row}</tr>"
+    )
