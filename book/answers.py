@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from widthprune.errors import WidthPruneError
 from widthprune.evaluation.samples import load_samples
 from widthprune.report.escaping import as_html
 
@@ -28,6 +27,7 @@ STATES = {
 }
 _SHORT = dict(zip(STATES.values(), ("unpruned", "10%", "40%", "60%", "random", "never trained"), strict=True))
 TEMPLATES = {True: "in the chat template", False: "without the template"}
+NOT_YET = "not measured yet"
 KINDS = {
     "detectable_content:number_placeholders": "placeholders",
     "detectable_content:postscript": "a postscript",
@@ -59,14 +59,16 @@ class Request:
         """What is asked for, by IFEval's names."""
         return tuple(next(iter(self.answers.values()))[1])
 
-    def passed(self, state: str, template: bool) -> bool:
-        """Whether an answer does all that is asked."""
-        return all(self.answers[state, template][1].values())
+    def passed(self, state: str, template: bool) -> bool | None:
+        """Whether an answer does all that is asked; None where none was measured."""
+        found = self.answers.get((state, template))
+        return None if found is None else all(found[1].values())
 
     def flips(self) -> int:
         """Of how many answers the outcome is another than the unpruned model's, asked in the same way."""
         whole = {template: self.passed("unpruned", template) for template in TEMPLATES}
-        return sum(self.passed(state, template) != whole[template] for state, template in self.answers)
+        asked = [key for key in self.answers if whole[key[1]] is not None]
+        return sum(self.passed(state, template) != whole[template] for state, template in asked)
 
 
 def read_requests(folder: str | Path, prompts: Sequence[str]) -> list[Request]:
@@ -75,25 +77,13 @@ def read_requests(folder: str | Path, prompts: Sequence[str]) -> list[Request]:
     Parameters
     ----------
     folder : str or Path
-        Results with the samples of every state, with and without the template.
+        Results with their samples; what is not there has no answers.
     prompts : sequence of str
         The requests of the suite in the order of its file.
-
-    Raises
-    ------
-    WidthPruneError
-        If a state's samples are not there, or not of the same requests; the message names it.
     """
     samples, answers = load_samples(folder, task=TASK), {}
-    asked = set(samples["doc_id"]) if len(samples) else set()
-    for template, (state, name) in itertools.product(TEMPLATES, STATES.items()):
-        rows = samples[_of(samples, state, template)] if asked else samples
-        if not asked or set(rows["doc_id"]) != asked or len(rows) != len(asked):
-            raise WidthPruneError(
-                f"answers: {len(rows)} of {len(asked)} are kept, {name}, {TEMPLATES[template]}: "
-                "run book/measure_answers.py"
-            )
-        for row in rows.to_dict("records"):
+    for template, (state, name) in itertools.product(TEMPLATES, STATES.items()) if len(samples) else ():
+        for row in samples[_of(samples, state, template)].to_dict("records"):
             checks = dict(zip(row["instructions"], row["inst_level_strict_acc"], strict=True))
             answers.setdefault(row["doc_id"], {})[name, template] = (row["generated"], checks)
     requests = [Request(i + 1, prompts[i], answers[i]) for i in sorted(answers)]
@@ -111,6 +101,8 @@ def _of(samples: pd.DataFrame, state: tuple, template: bool) -> pd.Series:
 
 def answers_page(requests: Sequence[Request]) -> str:
     """MyST Markdown of the page; every answer is text, whatever it holds."""
+    if not requests:
+        return "# Answers\n\nNone are kept yet: `python book/measure_answers.py` measures them.\n"
     kinds = sorted({KINDS[kind] for one in requests for kind in one.kinds})
     options = "".join(f"<option>{as_html(kind)}</option>" for kind in kinds)
     # A fence of backticks would end the page's raw HTML.
@@ -122,8 +114,9 @@ def _counts(requests: Sequence[Request]) -> str:
     """How many requests each model follows, as a Markdown table: the scores of these answers."""
     lines = [f"| | {' | '.join(TEMPLATES.values())} |", "|---|---|---|"]
     for state in STATES.values():
-        passed = [sum(one.passed(state, template) for one in requests) for template in TEMPLATES]
-        lines.append(f"| {state} | {' | '.join(f'{n} of {len(requests)}' for n in passed)} |")
+        each = [[one.passed(state, template) for one in requests] for template in TEMPLATES]
+        cells = [NOT_YET if None in passed else f"{sum(passed)} of {len(passed)}" for passed in each]
+        lines.append(f"| {state} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -132,7 +125,7 @@ def _request(one: Request) -> str:
     kinds = [KINDS[kind] for kind in one.kinds]
     head = "".join(f"<th scope='col'>{name}</th>" for name in TEMPLATES.values())
     rows = "".join(
-        f"<tr><th scope='row'>{state}</th>{''.join(_answer(*one.answers[state, t]) for t in TEMPLATES)}</tr>"
+        f"<tr><th scope='row'>{state}</th>{''.join(_answer(one.answers.get((state, t))) for t in TEMPLATES)}</tr>"
         for state in STATES.values()
     )
     marks = ", ".join(f"{_SHORT[state]} {_sign(one.passed(state, True))}" for state in STATES.values())
@@ -143,14 +136,19 @@ def _request(one: Request) -> str:
     )
 
 
-def _answer(text: str, checks: Mapping[str, bool]) -> str:
+def _answer(found: tuple[str, Mapping[str, bool]] | None) -> str:
+    if found is None:
+        return f"<td>{NOT_YET}</td>"
+    text, checks = found
     marks = ", ".join(f"{_sign(held)} {KINDS[kind]}" for kind, held in checks.items())
     # Line ends are what they are; all else that has no shape of its own is written as its escape.
     shown = "\n".join(map(as_html, text.split("\n"))) if text.strip() else "<em>nothing</em>"
     return f"<td><p>{marks}</p><pre tabindex='0'>{shown}</pre></td>"
 
 
-def _sign(held: bool) -> str:
+def _sign(held: bool | None) -> str:
+    if held is None:
+        return NOT_YET
     word, sign = ("followed", "✓") if held else ("not followed", "✗")
     return f"<span class='{'held' if held else 'missed'}'>{sign} {word}</span>"
 

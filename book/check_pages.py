@@ -81,6 +81,15 @@ def test_a_page(browser, page, width, theme):
     assert not any(found.values()), {name: what for name, what in found.items() if what}
 
 
+def test_a_barrier_is_found(browser):
+    tab = browser.new_page()
+    tab.set_content(
+        "<html lang='en'><title>x</title><main><img src='data:,'><p style='color:#ddd'>pale</p></main></html>"
+    )
+    found = {one["id"] for one in Axe().run(tab, options=AXE).response["violations"]}
+    assert {"image-alt", "color-contrast"} <= found
+
+
 def rows_shown(tab):
     return tab.locator("#explorer-rows tbody tr").all_inner_texts()
 

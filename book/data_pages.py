@@ -13,12 +13,13 @@ from shown import shown_results
 from widthprune.audit.ledger import Judged
 from widthprune.evaluation.suites import POCKET
 from widthprune.pocket.scoring import instructed_prompt
+from widthprune.report.results import load_profiles
 
 
 def write_pages(results_dir: Path, ledger: list[Judged], stage: Path) -> None:
     """Write them, and the files that readers download, into the staged copy of the book."""
     table = shown_results(results_dir)
-    save_tables(table, results_dir, stage / "data")
+    save_tables(table, load_profiles(results_dir), stage / "data")
     readme = (results_dir / "README.md").read_text(encoding="utf-8")
     verdicts = {one.claim.id: one.outcome for one in ledger}
     claims = {one.claim.id: one.claim.claim for one in ledger}

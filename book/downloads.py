@@ -7,25 +7,26 @@ import pandas as pd
 
 from widthprune.audit.floors import load_floors
 from widthprune.report.published import published
-from widthprune.report.results import load_profiles, write_atomically
+from widthprune.report.results import write_atomically
 
 ARCHIVE = "widthprune-data.zip"
+README = Path(__file__).parents[1] / "results" / "README.md"  # what the columns mean
 
 
-def save_tables(table: pd.DataFrame, results_dir: str | Path, data: Path) -> list[Path]:
+def save_tables(table: pd.DataFrame, profiles: pd.DataFrame, data: Path) -> list[Path]:
     """Write what the book's pages are made of as CSV files into ``data``, and return their paths.
 
     Parameters
     ----------
     table : DataFrame
         The rows of `shown.shown_results`.
-    results_dir : str or Path
-        Where profiles lie, and the README that says what the columns mean.
+    profiles : DataFrame
+        From `widthprune.report.results.load_profiles`.
     """
     tables = {
         "results": table,
         "floors": load_floors(),
-        "profiles": load_profiles(results_dir),
+        "profiles": profiles,
         "published-efficiency": published("efficiency_runs"),
         "published-architectures": published("architectures"),
     }
@@ -34,7 +35,7 @@ def save_tables(table: pd.DataFrame, results_dir: str | Path, data: Path) -> lis
         paths.append(data / f"{name}.csv")
         write_atomically(paths[-1], rows.to_csv(index=False))
     paths.append(data / "columns.md")
-    write_atomically(paths[-1], (Path(results_dir) / "README.md").read_text(encoding="utf-8"))
+    write_atomically(paths[-1], README.read_text(encoding="utf-8"))
     return paths
 
 
@@ -42,7 +43,7 @@ def save_archive(html: Path) -> Path:
     """One archive of the tables and the ledger beside the pages, and of every figure as SVG."""
     target = html / ARCHIVE
     files = sorted(
-        [*html.glob("*.csv"), html / "claims.json", html / "columns.md", *html.glob("_images/*.svg")]
+        [*html.glob("*.csv"), *html.glob("claims.json"), html / "columns.md", *html.glob("_images/*.svg")]
     )
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:

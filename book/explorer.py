@@ -58,9 +58,9 @@ def vega_script() -> str:
     return f"(() => {{{vl_convert.javascript_bundle()}}})();\n"
 
 
-def explorer_page(table: pd.DataFrame) -> str:
-    """MyST Markdown of the page: the choices, the place of the chart, the rows as JSON."""
-    data = explorer_data(table)
+def explorer_page(table: pd.DataFrame, first: Mapping | None = None) -> str:
+    """MyST Markdown of the page: the choices (``first`` are made), the place of the chart, the rows as JSON."""
+    data = explorer_data(table) | {"first": FIRST | dict(first or {})}
     # No element of a page ends inside it, and no name is markup: it is read as JSON, and written as text.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return PAGE.format(form=form(data), data=text)

@@ -10,7 +10,9 @@ import pandas as pd
 
 from widthprune.audit.figures import plot_draws
 from widthprune.audit.floors import floor_lines, load_floors
-from widthprune.report.figures import plot_models
+from widthprune.efficiency.analysis import decompose, summarize
+from widthprune.efficiency.figures import plot_decomposition
+from widthprune.report.figures import MARKERS, PALETTE, plot_models
 from widthprune.report.published import published
 from widthprune.report.results import load_results, one_sweep
 
@@ -25,6 +27,9 @@ def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
             "dichotomy": dichotomy(measured, floors),
             "template": template(measured, floors),
             "control": control(measured),
+            "criteria": criteria(measured),
+            "energy": energy(),
+            "latency": latency(),
         }
         paths = [folder / f"{name}.svg" for name in drawn]
         for path, figure in zip(paths, drawn.values(), strict=True):
@@ -65,4 +70,42 @@ def control(measured: pd.DataFrame) -> plt.Figure:
         rows = measured[(measured["model"] == model) & measured["criterion"].isin(["none", "PPM", "RANDOM"])]
         plot_draws(one_sweep(rows), task="pocket_prose", ax=ax)
         ax.set_title(model)
+    return figure
+
+
+def criteria(measured: pd.DataFrame) -> plt.Figure:
+    """Perplexity on prose when 10% of the neurons are removed: what v1 describes beside what ran."""
+    rows = measured[(measured["task"] == "pocket_prose") & (measured["metric"] == "word_perplexity")]
+    rows = rows[rows["limit"].isna() & (rows["criterion"].isin(["PPM", "MAW"]) & (rows["pruning_pct"] == 10))]
+    names = {"MAW": "MAW, as v1 describes it", "PPM": "PPM, as the code computes it"}
+    wide = rows.pivot(index="model", columns="criterion", values="value")[list(names)].rename(columns=names)
+    figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
+    wide.plot.barh(ax=ax, color=PALETTE[:2])
+    ax.set(xlabel="pocket prose perplexity, 10% of the neurons removed", ylabel="")
+    ax.legend(title=None, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def energy() -> plt.Figure:
+    """Energy a token of the 1B model's single requests: as printed, and in joules."""
+    rows = summarize(published("efficiency_runs")).query(
+        "model == @BASE[0] and workload == 'mmlu_latency_b1'"
+    )
+    figure, ax = plt.subplots(figsize=(9, 3), layout="constrained")
+    columns = {"j_per_token": "joules", "j_per_token_printed": "as printed, kg CO2eq read as kWh"}
+    for i, (column, label) in enumerate(columns.items()):
+        ax.plot(rows["pruning_pct"], rows[column], color=PALETTE[i], marker=MARKERS[i], label=label)
+    ax.set(xlabel="neurons pruned, %", ylabel="energy a token, J", ylim=(0, None))
+    ax.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def latency() -> plt.Figure:
+    """Where the time of the 1B model's single requests comes from."""
+    parts = decompose(summarize(published("efficiency_runs")))
+    parts = parts[parts["model"] == BASE[0]]
+    figure, axes = plt.subplots(
+        1, parts["workload"].nunique(), figsize=(9, 3), sharey=True, layout="constrained"
+    )
+    plot_decomposition(parts, axes=axes)
     return figure

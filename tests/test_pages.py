@@ -13,14 +13,17 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
-from answers import MODEL, STATES, TEMPLATES, Request, answers_page, read_requests  # noqa: E402
+from answers import ANSWERS, MODEL, STATES, TEMPLATES, Request, answers_page, read_requests  # noqa: E402
 from changes import changes_page, corrections, moved  # noqa: E402
+from data_pages import prompts  # noqa: E402
 from downloads import save_archive, save_tables  # noqa: E402
 from explorer import explorer_data, explorer_page  # noqa: E402
+from measure_answers import REQUESTS  # noqa: E402
 from shown import shown_results  # noqa: E402
 
-from widthprune import WidthPruneError, load_results  # noqa: E402
+from widthprune import load_results  # noqa: E402
 from widthprune.report.published import published  # noqa: E402
+from widthprune.report.results import load_profiles  # noqa: E402
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\u202e```{{ x }}`"
 
@@ -110,11 +113,23 @@ def test_flips_are_counted_against_the_model_that_was_asked_alike():
     assert changed.flips() == len(STATES) - 1
 
 
-def test_answers_that_are_not_kept_are_named(tmp_path):
-    with pytest.raises(
-        WidthPruneError, match="answers: 0 of 0 are kept, unpruned, in the chat template: run book/"
-    ):
-        read_requests(tmp_path, [])
+def test_answers_that_are_not_kept_are_said_to_be_missing(tmp_path):
+    assert read_requests(tmp_path, []) == [] and "None are kept yet" in answers_page([])
+    one, gone = request("text", (True, True)), ("never trained", False)
+    page = answers_page([Request(1, "Write.", {key: x for key, x in one.answers.items() if key != gone})])
+    assert "| never trained | 1 of 1 | not measured yet |" in page and page.count("not measured yet") == 2
+
+
+def test_the_answers_shown_are_those_that_were_scored():
+    requests, results = read_requests(ANSWERS, prompts()), load_results(ANSWERS)
+    assert len(requests) == REQUESTS and len({one.number for one in requests}) == REQUESTS
+    scored = results[results["metric"] == "prompt_level_strict_acc"]
+    for row in scored.to_dict("records"):
+        state = STATES[row["model"], row["criterion"], row["pruning_pct"]]
+        passed = [one.passed(state, row["chat_template"]) for one in requests]
+        assert sum(passed) == round(row["value"] * row["n"]) and len(passed) == row["n"]
+    assert len(scored) == len(STATES) * len(TEMPLATES)
+    assert [one.flips() for one in requests] == sorted((one.flips() for one in requests), reverse=True)
 
 
 def test_the_download_is_what_is_shown(table, tmp_path):
@@ -122,7 +137,7 @@ def test_the_download_is_what_is_shown(table, tmp_path):
     figures = tmp_path / "_images"
     figures.mkdir()
     (figures / "one.svg").write_text("<svg/>")
-    paths = save_tables(table, ROOT / "results", tmp_path)
+    paths = save_tables(table, load_profiles(ROOT / "results"), tmp_path)
     with zipfile.ZipFile(save_archive(tmp_path)) as archive:
         names = archive.namelist()
         assert {path.name for path in paths} | {"claims.json", "figures/one.svg"} == set(names)
