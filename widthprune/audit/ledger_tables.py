@@ -79,9 +79,15 @@ def in_words(one: Judged) -> str:
         return measured.get(one.measured, "The models measured here cannot tell") + "."
     if one.outcome == LIKE_CONTROL:
         return (
-            f"The paper's own tables show it{others}; but what a sceptic checks first does as much or more."
+            f"The paper's own tables show it{others}; but {_sceptic(one)} does as much or more."
         )
     return f"The paper's own tables show it{others}."
+
+
+def _sceptic(one: Judged) -> str:
+    """The control of a claim in few words; where it has several, what they are together."""
+    names = [name.partition(",")[0] for name, _ in one.claim.controls]
+    return names[0] if len(names) == 1 else "what a sceptic checks first"
 
 
 def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
@@ -94,6 +100,7 @@ def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
 
 def _row(one: Judged, chapter: str) -> str:
     claim, kind = one.claim, OUTCOMES.index(one.outcome)
+    number = int(claim.chapter[:2])
     v3 = f" <em>{html.escape(claim.v3)}</em>" if claim.v3 else ""
     why = {
         "Why": one.because,
@@ -108,7 +115,7 @@ def _row(one: Judged, chapter: str) -> str:
         html.escape(one.found),
         f"<span class='verdict verdict-{kind}'>{one.outcome}</span> <span>{html.escape(in_words(one))}</span>"
         f"<details><summary>Why</summary>{facts}</details>",
-        f"<a href='{chapter}'>Chapter {int(claim.chapter[:2])}</a>",
+        f"<a href='{chapter}' aria-label='Chapter {number}'>{number}</a>",
     )
     row = "".join(f"<td>{cell}</td>" for cell in cells)
     return (
