@@ -18,6 +18,7 @@ from playwright.sync_api import sync_playwright
 
 HTML = Path(os.environ.get("BOOK", Path(__file__).parents[1] / "_build" / "html")).resolve()
 PAGES = [page for folder in (".", "book", "notebooks") for page in sorted((HTML / folder).glob("*.html"))]
+PAGES = [page for page in PAGES if page.name != "index.html"]  # which leads to the first page at once
 WIDTHS, THEMES = (1280, 390), ("light", "dark")
 MOST_BYTES = 2_000_000  # of a page with all that it loads, the explorer's script aside
 # Its own look at style sheets asks for them again, which a page from disk may not.

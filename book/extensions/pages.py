@@ -2,7 +2,8 @@
 
 The theme asks for fonts in a way that browsers refuse to pages opened from a file, though they read the same fonts by
 the style sheet; it loads the same icons again as a script of a megabyte and a half; and it names the address of a
-program on a network, twice, which is an error where scripts are read.
+program on a network, twice, which is an error where scripts are read. References are called a list, whose entries are
+not what a list may hold.
 """
 
 import html
@@ -12,6 +13,7 @@ from pathlib import Path
 from docutils import nodes
 
 LONGEST = 200  # characters of a description that search engines show
+_LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
 _FONT = re.compile(r'<link rel="preload" as="font"[^>]*/>\n?')
 _ICONS = re.compile(r'<script[^>]*src="[^"]*/fontawesome/[^"]*/js/all\.min\.js[^"]*"[^>]*></script>\n?')
 _THEBE = re.compile(r"<script>const THEBE_JS_URL = [^<]*</script>\n?")
@@ -40,7 +42,7 @@ def strip(app, exception):
     if exception is None:
         for page in Path(app.outdir).rglob("*.html"):
             text = page.read_text(encoding="utf-8")
-            for unwanted in (_FONT, _ICONS, _THEBE):
+            for unwanted in (_FONT, _ICONS, _LIST, _THEBE):
                 text = unwanted.sub("", text)
             page.write_text(text, encoding="utf-8")
 

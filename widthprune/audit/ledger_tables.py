@@ -78,9 +78,7 @@ def in_words(one: Judged) -> str:
         }
         return measured.get(one.measured, "The models measured here cannot tell") + "."
     if one.outcome == LIKE_CONTROL:
-        return (
-            f"The paper's own tables show it{others}; but {_sceptic(one)} does as much or more."
-        )
+        return f"The paper's own tables show it{others}; but {_sceptic(one)} does as much or more."
     return f"The paper's own tables show it{others}."
 
 
