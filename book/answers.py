@@ -4,7 +4,6 @@ The answers lie in ``book/answers`` in the form of results with their samples, a
 model wrote is no part of the book: it is escaped, and what nobody would see of it is shown as its escape.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,22 +80,22 @@ def read_requests(folder: str | Path, prompts: Sequence[str]) -> list[Request]:
     prompts : sequence of str
         The requests of the suite in the order of its file.
     """
-    samples, answers = load_samples(folder, task=TASK), {}
-    for template, (state, name) in itertools.product(TEMPLATES, STATES.items()) if len(samples) else ():
-        for row in samples[_of(samples, state, template)].to_dict("records"):
-            checks = dict(zip(row["instructions"], row["inst_level_strict_acc"], strict=True))
-            answers.setdefault(row["doc_id"], {})[name, template] = (row["generated"], checks)
+    answers = {}
+    for template in TEMPLATES:
+        # Only runs in the template say so.
+        samples = load_samples(folder, task=TASK, chat_template=True if template else None)
+        for state, name in STATES.items() if len(samples) else ():
+            for row in samples[_of(samples, *state)].to_dict("records"):
+                checks = dict(zip(row["instructions"], row["inst_level_strict_acc"], strict=True))
+                answers.setdefault(row["doc_id"], {})[name, template] = (row["generated"], checks)
     requests = [Request(i + 1, prompts[i], answers[i]) for i in sorted(answers)]
     return sorted(requests, key=lambda one: -one.flips())
 
 
-def _of(samples: pd.DataFrame, state: tuple, template: bool) -> pd.Series:
-    model, criterion, pct = state
-    # Only runs in the template say so; of RANDOM's draws the first is shown, which names none.
-    asked = (
-        (samples["model"] == model) & (samples["criterion"] == criterion) & (samples["pruning_pct"] == pct)
-    )
-    return asked & (samples["chat_template"].eq(True) == template) & samples["neuron_seed"].isna()
+def _of(samples: pd.DataFrame, model: str, criterion: str, pct: float) -> pd.Series:
+    # Of RANDOM's draws the first is shown, which names none.
+    asked = (samples["model"] == model) & (samples["criterion"] == criterion)
+    return asked & (samples["pruning_pct"] == pct) & samples["neuron_seed"].isna()
 
 
 def answers_page(requests: Sequence[Request]) -> str:

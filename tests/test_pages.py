@@ -22,8 +22,9 @@ from measure_answers import REQUESTS  # noqa: E402
 from shown import shown_results  # noqa: E402
 
 from widthprune import load_results  # noqa: E402
+from widthprune.evaluation.samples import write_samples  # noqa: E402
 from widthprune.report.published import published  # noqa: E402
-from widthprune.report.results import load_profiles  # noqa: E402
+from widthprune.report.results import load_profiles, read_run, write_run  # noqa: E402
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\u202e```{{ x }}`"
 
@@ -120,16 +121,39 @@ def test_answers_that_are_not_kept_are_said_to_be_missing(tmp_path):
     assert "| never trained | 1 of 1 | not measured yet |" in page and page.count("not measured yet") == 2
 
 
-def test_the_answers_shown_are_those_that_were_scored():
-    requests, results = read_requests(ANSWERS, prompts()), load_results(ANSWERS)
-    assert len(requests) == REQUESTS and len({one.number for one in requests}) == REQUESTS
-    scored = results[results["metric"] == "prompt_level_strict_acc"]
-    for row in scored.to_dict("records"):
-        state = STATES[row["model"], row["criterion"], row["pruning_pct"]]
-        passed = [one.passed(state, row["chat_template"]) for one in requests]
-        assert sum(passed) == round(row["value"] * row["n"]) and len(passed) == row["n"]
-    assert len(scored) == len(STATES) * len(TEMPLATES)
-    assert [one.flips() for one in requests] == sorted((one.flips() for one in requests), reverse=True)
+def keep_answers(folder, criterion, pct, held):
+    """Samples of two requests beside a result of the committed ones, the second as ``held`` says."""
+    found = (ROOT / "results" / MODEL).glob(f"{criterion}-{pct}pct-pocket_instructions-*.json")
+    runs = [run for run in map(read_run, found) if "diagnostics" not in run["settings"]]
+    run = next(run for run in runs if "chat_template" not in run["settings"])
+    shared = {"leaf": "pocket_instructions", "filter": "none", "instructions": ["punctuation:no_comma"]}
+    answers = [(0, "one", True), (7, "two", held)]
+    records = [shared | {"doc_id": i, "generated": x, "inst_level_strict_acc": [y]} for i, x, y in answers]
+    write_samples(folder, run["settings"], records)
+    write_run(folder, run["settings"], run["metrics"], run["provenance"])
+    return STATES[MODEL, criterion, pct]
+
+
+def test_answers_are_read_with_their_requests_and_flips_come_first(tmp_path):
+    keep_answers(tmp_path, "none", 0, True)
+    requests = read_requests(tmp_path, prompts())
+    assert [one.number for one in requests] == [1, 8] and requests[1].prompt == prompts()[7]
+    assert requests[1].passed("unpruned", False) and requests[1].passed("unpruned", True) is None
+    state = keep_answers(tmp_path, "PPM", 40, False)
+    requests = read_requests(tmp_path, prompts())
+    assert [(one.number, one.flips()) for one in requests] == [(8, 1), (1, 0)]
+    assert requests[0].answers[state, False] == ("two", {"punctuation:no_comma": False})
+
+
+def test_the_answers_kept_are_those_that_were_scored():
+    requests = read_requests(ANSWERS, prompts())
+    for path in ANSWERS.glob("*/*.json"):
+        run = read_run(path)
+        row = next(row for row in run["metrics"] if row["metric"] == "prompt_level_strict_acc")
+        how, template = run["settings"], run["settings"].get("chat_template", False)
+        state = STATES[how["model"], how["criterion"], how["pruning_pct"]]
+        assert sum(one.passed(state, template) for one in requests) == round(row["value"] * row["n"])
+        assert len(requests) == row["n"] == REQUESTS
 
 
 def test_the_download_is_what_is_shown(table, tmp_path):
