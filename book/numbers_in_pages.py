@@ -11,8 +11,10 @@ from pathlib import Path
 
 import yaml
 
+from widthprune.audit.claims import load_claims, printed
 from widthprune.audit.evidence import LLAMA, Evidence
 from widthprune.audit.floors import load_floors
+from widthprune.audit.ledger import judge
 from widthprune.calibration import DEFAULT_TEXT
 from widthprune.errors import WidthPruneError
 from widthprune.models.packaged import PACKAGED
@@ -80,7 +82,20 @@ def page_names(results_dir: str | Path) -> dict:
         row = evidence.shapes[evidence.shapes["model"] == LLAMA[model]].iloc[0]
         return row["intermediate_size_before"] / row["hidden_size"]
 
+    def mean_of_draws(model: str, pct: float) -> float:
+        """Perplexity on prose without random neurons, the mean over draws."""
+        table = evidence.measured_table
+        rows = headline(table[(table["model"] == model) & (table["task"] == "pocket_prose")])
+        return rows[(rows["criterion"] == "RANDOM") & (rows["pruning_pct"] == pct)]["value"].mean()
+
+    @cache
+    def printed_numbers() -> list[bool]:
+        """Of every number that the paper states and its tables can answer, whether it comes out to the last digit."""
+        judged = [judge(claim, evidence) for claim in load_claims() if claim.printed is not None]
+        return [one.found == printed(one.claim) for one in judged if one.found]
+
     own = dict(items=items, followed=followed, ratio=ratio, span=span)
+    own |= dict(mean_of_draws=mean_of_draws, printed_numbers=printed_numbers)
     own |= dict(calibration_words=calibration_words, weights_formats=weights_formats)
     return evidence.names() | own | {"SMALL": SMALL, "GEMMA": GEMMA}
 

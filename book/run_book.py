@@ -15,10 +15,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from build import ROOT, render
+from downloads import save_archive, save_tables
+from explorer import explorer_page, vega_script
 from numbers_in_pages import compute_numbers, fill_pages
+from shown import shown_results
 
 from widthprune.report.escaping import as_line, as_myst
-from widthprune.report.results import load_results, public_name
+from widthprune.report.results import load_profiles, load_results, public_name
 from widthprune.report.tables import criterion_labels, with_error
 from widthprune.report.tasks import TASKS, headline
 from widthprune.report.verdicts import collect
@@ -41,7 +44,9 @@ def main(run: Path) -> int:
     shutil.copytree(
         ROOT / "book",
         stage / "book",
-        ignore=shutil.ignore_patterns("__pycache__", "intro.md", "reproduce.md", "contribute.md"),
+        ignore=shutil.ignore_patterns(
+            "__pycache__", "intro.md", "findings.md", "reproduce.md", "contribute.md"
+        ),
     )
     fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
     (stage / "notebooks").mkdir()
@@ -50,6 +55,7 @@ def main(run: Path) -> int:
     for path in notebooks:
         text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"], settings["repository"])
         (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
+    write_explorer(run, stage)
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
     (stage / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -58,12 +64,27 @@ def main(run: Path) -> int:
         shutil.rmtree(run / "_build" / "html", ignore_errors=True)
         print("rerun: the pages of the book have warnings or errors, see above", file=sys.stderr)
         return 1
+    save_archive(run / "_build" / "html")
     return 0
+
+
+def write_explorer(run: Path, stage: Path) -> None:
+    """The explorer over the run's results and the published ones, and both as files."""
+    table = shown_results(run / "results")
+    measured = table[table["source"] == "measured"]
+    first = {
+        "model": sorted({*measured["model"], "Llama-3.2-1B"}),
+        "criterion": sorted(set(measured["criterion"])),
+    }
+    first |= {"task": measured["task"].iloc[0]} if len(measured) else {}
+    (stage / "book" / "explorer.md").write_text(explorer_page(table, first), encoding="utf-8")
+    (stage / "book" / "static" / "vega.js").write_text(vega_script(), encoding="utf-8")
+    save_tables(table, load_profiles(run / "results"), stage / "data")
 
 
 def contents(notebooks: list[Path]) -> dict:
     chapters = [{"file": f"notebooks/{path.stem}"} for path in notebooks]
-    chapters += [{"file": "book/method"}, {"file": "book/glossary"}]
+    chapters += [{"file": "book/explorer"}, {"file": "book/method"}, {"file": "book/glossary"}]
     return {"format": "jb-book", "root": "book/run", "chapters": chapters}
 
 
@@ -81,8 +102,6 @@ def config(plan: dict) -> dict:
     whole = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     # Colab would open the notebook as it stands in the repository, with other parameters.
     del whole["launch_buttons"]
-    # The claim ledger belongs to the whole book.
-    del whole["sphinx"]["config"]["html_extra_path"]
     return whole | {"title": f"{short(plan)}: a run of width pruning"}
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from ..report.results import write_atomically
 from ..report.verdicts import OUTCOMES
 from .claims import printed
-from .ledger import Judged
+from .effects import NO, UNSURE, YES
+from .ledger import LIKE_CONTROL, NO_TRANSFER, UNTESTABLE, Judged
 
 
 def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
@@ -43,37 +44,78 @@ def save_ledger(ledger: Iterable[Judged], directory: str | Path) -> list[Path]:
     return paths
 
 
+# What the paper is known for comes first, and what nobody doubts last.
+FIRST = ("dichotomy", "ifeval-range", "r-3b", "energy-23", "latency-18", "instruct-ifeval")
+LAST = "method"  # a group
+
+
+def for_readers(ledger: Iterable[Judged]) -> list[Judged]:
+    """The ledger in the order in which a newcomer reads it."""
+    place = {name: i for i, name in enumerate(FIRST)}
+    return sorted(ledger, key=lambda one: (one.claim.group == LAST, place.get(one.claim.id, len(FIRST))))
+
+
+def in_words(one: Judged) -> str:
+    """The verdict in a sentence for who knows neither this ledger's words nor statistics."""
+    others = {
+        YES: ", and on other models",
+        NO: ", but not on another model that was asked",
+        UNSURE: "; measurements on other models are too uncertain to tell",
+        "not yet": "; other models have not been asked enough yet",
+    }.get(one.measured, "")
+    if one.outcome == UNTESTABLE:
+        return "Nobody has measured yet what it would take to answer this."
+    if one.published == NO:
+        return "The paper's own tables say otherwise."
+    if one.published == UNSURE:
+        return "In the paper's own tables, the effect is too small for its error to tell."
+    if one.outcome == NO_TRANSFER:
+        return "The paper's own tables show it, and the other models measured here behave otherwise."
+    if one.published != YES:
+        measured = {
+            YES: "The models measured here show it",
+            NO: "A model measured here shows the opposite; one alone does not decide",
+        }
+        return measured.get(one.measured, "The models measured here cannot tell") + "."
+    if one.outcome == LIKE_CONTROL:
+        return f"The paper's own tables show it{others}; but {_sceptic(one)} does as much or more."
+    return f"The paper's own tables show it{others}."
+
+
+def _sceptic(one: Judged) -> str:
+    """The control of a claim in few words; where it has several, what they are together."""
+    names = [name.partition(",")[0] for name, _ in one.claim.controls]
+    return names[0] if len(names) == 1 else "what a sceptic checks first"
+
+
 def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
     """The ledger as an HTML table, readable without script; ``chapters`` maps a chapter to its link."""
-    head = "".join(f"<th>{name}</th>" for name in ("Claim", "Printed", "Recomputed", "Verdict", "Chapter"))
-    body = []
-    for one in ledger:
-        claim, kind = one.claim, OUTCOMES.index(one.outcome)
-        v3 = f" <em>{html.escape(claim.v3)}</em>" if claim.v3 else ""
-        measured = f" (on other models: {one.measured})" if one.measured else ""
-        why = "".join(
-            f" <small>{html.escape(text)}</small>"
-            for text in (
-                one.because,
-                one.protocol,
-                one.damage and f"Damage: {one.damage}",
-                one.settle and f"To settle it: {one.settle}",
-            )
-            if text
-        )
-        cells = (
-            f"<strong>{html.escape(claim.claim)}</strong> <small>{html.escape(claim.where)}.{v3}</small>",
-            html.escape(printed(claim)),
-            html.escape(one.found) + measured,
-            f"<span class='verdict verdict-{kind}'>{one.outcome}</span>{why}",
-            f"<a href='{chapters[claim.chapter]}'>{claim.chapter[:2]}</a>",
-        )
-        row = "".join(f"<td>{cell}</td>" for cell in cells)
-        body.append(
-            f"<tr id='{claim.id}' data-outcome='{one.outcome}' data-group='{html.escape(claim.group)}'>{row}</tr>"
-        )
+    names = ("Claim", "Printed", "Recomputed", "Verdict", "Chapter")
+    head = "".join(f"<th scope='col'>{name}</th>" for name in names)
+    body = "\n".join(_row(one, chapters[one.claim.chapter]) for one in for_readers(ledger))
+    return f"<table class='ledger'><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def _row(one: Judged, chapter: str) -> str:
+    claim, kind = one.claim, OUTCOMES.index(one.outcome)
+    number = int(claim.chapter[:2])
+    v3 = f" <em>{html.escape(claim.v3)}</em>" if claim.v3 else ""
+    why = {
+        "Why": one.because,
+        "Measured": one.protocol,
+        "Damage": one.damage,
+        "To settle it": one.settle,
+    }
+    facts = "".join(f"<small>{name}: {html.escape(text)}</small>" for name, text in why.items() if text)
+    cells = (
+        f"<strong>{html.escape(claim.claim)}</strong> <small>{html.escape(claim.where)}.{v3}</small>",
+        html.escape(printed(claim)),
+        html.escape(one.found),
+        f"<span class='verdict verdict-{kind}'>{one.outcome}</span> <span>{html.escape(in_words(one))}</span>"
+        f"<details><summary>Why</summary>{facts}</details>",
+        f"<a href='{chapter}' aria-label='Chapter {number}'>{number}</a>",
+    )
+    row = "".join(f"<td>{cell}</td>" for cell in cells)
     return (
-        f"<table class='ledger'><thead><tr>{head}</tr></thead><tbody>\n"
-        + "\n".join(body)
-        + "\n</tbody></table>"
+        f"<tr id='{claim.id}' data-outcome='{one.outcome}' data-group='{html.escape(claim.group)}'>{row}</tr>"
     )

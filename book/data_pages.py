@@ -1,0 +1,40 @@
+"""Pages that are made of data when the book is built: explorer, answers, changes, downloads, figures."""
+
+import json
+from pathlib import Path
+
+from answers import ANSWERS, answers_page, read_requests
+from changes import changes_page
+from downloads import save_tables
+from explorer import explorer_page, vega_script
+from front import save_figures
+from shown import shown_results
+
+from widthprune.audit.ledger import Judged
+from widthprune.evaluation.suites import POCKET
+from widthprune.pocket.scoring import instructed_prompt
+from widthprune.report.results import load_profiles
+
+
+def write_pages(results_dir: Path, ledger: list[Judged], stage: Path) -> None:
+    """Write them, and the files that readers download, into the staged copy of the book."""
+    table = shown_results(results_dir)
+    save_tables(table, load_profiles(results_dir), stage / "data")
+    readme = (results_dir / "README.md").read_text(encoding="utf-8")
+    verdicts = {one.claim.id: one.outcome for one in ledger}
+    claims = {one.claim.id: one.claim.claim for one in ledger}
+    pages = {
+        "explorer": explorer_page(table),
+        "answers": answers_page(read_requests(ANSWERS, prompts())),
+        "changes": changes_page(readme, verdicts, claims),
+    }
+    for name, text in pages.items():
+        (stage / "book" / f"{name}.md").write_text(text, encoding="utf-8")
+    save_figures(results_dir, stage / "book")
+    (stage / "book" / "static" / "vega.js").write_text(vega_script(), encoding="utf-8")
+
+
+def prompts() -> list[str]:
+    """The requests of the pocket suite, as a model reads them."""
+    lines = (POCKET / "data" / "instructions.jsonl").read_text(encoding="utf-8").splitlines()
+    return [instructed_prompt(json.loads(line)) for line in lines]

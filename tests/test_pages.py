@@ -1,0 +1,195 @@
+"""Pages that are made of data: they show all rows and nothing else, and no name or answer is markup."""
+
+import json
+import re
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+
+from answers import ANSWERS, MODEL, STATES, TEMPLATES, Request, answers_page, read_requests  # noqa: E402
+from changes import changes_page, corrections, moved  # noqa: E402
+from data_pages import prompts  # noqa: E402
+from downloads import save_archive, save_tables  # noqa: E402
+from explorer import explorer_data, explorer_page  # noqa: E402
+from measure_answers import REQUESTS  # noqa: E402
+from shown import shown_results  # noqa: E402
+
+from widthprune import load_results  # noqa: E402
+from widthprune.evaluation.samples import write_samples  # noqa: E402
+from widthprune.report.published import published  # noqa: E402
+from widthprune.report.results import load_profiles, read_run, write_run  # noqa: E402
+
+HOSTILE = "</script><script>alert(1)</script>\x1b[31m\u202e```{{ x }}`"
+
+
+@pytest.fixture(scope="module")
+def table():
+    return shown_results(ROOT / "results")
+
+
+@pytest.fixture(scope="module")
+def data(table):
+    return explorer_data(table)
+
+
+def test_what_is_shown_is_what_was_published_and_measured_here(table):
+    measured = load_results(ROOT / "results")
+    assert len(table) == len(measured) + len(published("capabilities")) + len(published("criteria"))
+    assert table["contributor"].isna().all() and set(table["source"]) == {"published", "measured"}
+    assert table["expansion_ratio"].notna().all()
+
+
+def test_every_row_is_on_a_line_of_the_explorer(table, data):
+    drawn = {
+        (task, metric, data["lines"][line]["model"], pct, value)
+        for task, by_metric in data["points"].items()
+        for metric, rows in by_metric.items()
+        for line, pct, _, value, *_ in rows
+    }
+    finite = table[np.isfinite(table["value"])]
+    keys = finite[["task", "metric", "model", "pruning_pct", "value"]].itertuples(index=False)
+    assert drawn >= {(t, m, model, pct, float(f"{value:.6g}")) for t, m, model, pct, value in keys}
+
+
+def test_a_line_has_one_point_a_width_and_a_name_of_its_own(data):
+    for by_metric in data["points"].values():
+        for rows in by_metric.values():
+            points = [(data["lines"][line]["name"], pct) for line, pct, *_ in rows]
+            assert len(points) == len(set(points))
+
+
+def test_the_first_choice_of_the_explorer_exists(data):
+    first = data["first"]
+    models, criteria = ({line[key] for line in data["lines"]} for key in ("model", "criterion"))
+    assert (
+        first["task"] in data["tasks"]
+        and set(first["model"]) <= models
+        and set(first["criterion"]) <= criteria
+    )
+
+
+def test_a_name_is_no_markup(table):
+    row = table[table["source"] == "measured"].head(1).assign(model=HOSTILE)
+    page = explorer_page(row)
+    assert "<script>alert" not in page and "\x1b" not in page and "\u202e" not in page
+    text = re.search(r'<script id="explorer-data" type="application/json">(.*?)</script>', page, re.DOTALL)[1]
+    assert json.loads(text)["lines"][0]["model"] == HOSTILE
+
+
+def request(text, held=(True, False), number=1):
+    kinds = ("detectable_format:title", "punctuation:no_comma")
+    answers = {
+        (state, template): (text, dict(zip(kinds, held, strict=True)))
+        for state in STATES.values()
+        for template in TEMPLATES
+    }
+    return Request(number, f"Write. {HOSTILE}", answers)
+
+
+def test_an_answer_is_text_with_its_control_characters_shown():
+    page = answers_page([request(f"one\n{HOSTILE}\r\ttwo\0")])
+    assert "<script>alert" not in page and not set(page) & set("\x1b\u202e\r\0")
+    assert "\\x1b[31m\\u202e" in page and "one\n&lt;/script&gt;" in page and "\\r\\ttwo\\x00" in page
+    # No fence of backticks ends the raw HTML, which has one at its begin and one at its end.
+    assert page.count("```") == 2
+    assert "✓ followed</span> a title" in page and "✗ not followed</span> no comma" in page
+    assert "<em>nothing</em>" in answers_page([request(" \n")])
+
+
+def test_flips_are_counted_against_the_model_that_was_asked_alike():
+    one = request("text", (True, True))
+    assert one.flips() == 0
+    key = (STATES[MODEL, "PPM", 40], True)
+    changed = Request(1, "Write.", one.answers | {key: ("text", {"punctuation:no_comma": False})})
+    assert changed.flips() == 1 and not changed.passed(*key)
+    whole = ("unpruned", False)
+    changed = Request(1, "Write.", one.answers | {whole: ("text", {"punctuation:no_comma": False})})
+    assert changed.flips() == len(STATES) - 1
+
+
+def test_answers_that_are_not_kept_are_said_to_be_missing(tmp_path):
+    assert read_requests(tmp_path, []) == [] and "None are kept yet" in answers_page([])
+    one, gone = request("text", (True, True)), ("never trained", False)
+    page = answers_page([Request(1, "Write.", {key: x for key, x in one.answers.items() if key != gone})])
+    assert "| never trained | 1 of 1 | not measured yet |" in page and page.count("not measured yet") == 2
+
+
+def keep_answers(folder, criterion, pct, held):
+    """Samples of two requests beside a result of the committed ones, the second as ``held`` says."""
+    found = (ROOT / "results" / MODEL).glob(f"{criterion}-{pct}pct-pocket_instructions-*.json")
+    runs = [run for run in map(read_run, found) if "diagnostics" not in run["settings"]]
+    run = next(run for run in runs if "chat_template" not in run["settings"])
+    shared = {"leaf": "pocket_instructions", "filter": "none", "instructions": ["punctuation:no_comma"]}
+    answers = [(0, "one", True), (7, "two", held)]
+    records = [shared | {"doc_id": i, "generated": x, "inst_level_strict_acc": [y]} for i, x, y in answers]
+    write_samples(folder, run["settings"], records)
+    write_run(folder, run["settings"], run["metrics"], run["provenance"])
+    return STATES[MODEL, criterion, pct]
+
+
+def test_answers_are_read_with_their_requests_and_flips_come_first(tmp_path):
+    keep_answers(tmp_path, "none", 0, True)
+    requests = read_requests(tmp_path, prompts())
+    assert [one.number for one in requests] == [1, 8] and requests[1].prompt == prompts()[7]
+    assert requests[1].passed("unpruned", False) and requests[1].passed("unpruned", True) is None
+    state = keep_answers(tmp_path, "PPM", 40, False)
+    requests = read_requests(tmp_path, prompts())
+    assert [(one.number, one.flips()) for one in requests] == [(8, 1), (1, 0)]
+    assert requests[0].answers[state, False] == ("two", {"punctuation:no_comma": False})
+
+
+def test_the_answers_kept_are_those_that_were_scored():
+    requests = read_requests(ANSWERS, prompts())
+    for path in ANSWERS.glob("*/*.json"):
+        run = read_run(path)
+        row = next(row for row in run["metrics"] if row["metric"] == "prompt_level_strict_acc")
+        how, template = run["settings"], run["settings"].get("chat_template", False)
+        state = STATES[how["model"], how["criterion"], how["pruning_pct"]]
+        assert sum(one.passed(state, template) for one in requests) == round(row["value"] * row["n"])
+        assert len(requests) == row["n"] == REQUESTS
+
+
+def test_the_download_is_what_is_shown(table, tmp_path):
+    (tmp_path / "claims.json").write_text("[]")
+    figures = tmp_path / "_images"
+    figures.mkdir()
+    (figures / "one.svg").write_text("<svg/>")
+    paths = save_tables(table, load_profiles(ROOT / "results"), tmp_path)
+    with zipfile.ZipFile(save_archive(tmp_path)) as archive:
+        names = archive.namelist()
+        assert {path.name for path in paths} | {"claims.json", "figures/one.svg"} == set(names)
+        assert all(archive.read(path.name) == path.read_bytes() for path in paths)
+    again = pd.read_csv(tmp_path / "results.csv", dtype={"value": float})
+    assert len(again) == len(table)
+    np.testing.assert_array_equal(again["value"], table["value"])
+    assert again["task"].tolist() == table["task"].tolist()
+
+
+def test_corrections_have_dates_and_the_newest_comes_first():
+    found = re.findall(
+        r"^- (\d{4}-\d{2}-\d{2})", corrections((ROOT / "results" / "README.md").read_text()), re.MULTILINE
+    )
+    assert len(found) >= 4 and found == sorted(found, reverse=True)
+
+
+def test_verdicts_that_moved_are_named_and_no_others():
+    then, now = (
+        {"a": "reproduced", "b": "inconclusive", "c": "reproduced"},
+        {"a": "reproduced", "b": "not reproduced", "d": "x"},
+    )
+    text = moved("one", then, "two", now, {"b": "The | claim"})
+    assert "1 verdicts moved, 1 claims are new, 1 are no longer asked." in text
+    assert "| The \\| claim | inconclusive | not reproduced |" in text and "| a |" not in text
+
+
+def test_the_page_of_changes_reaches_from_the_first_day_to_today():
+    page = changes_page((ROOT / "results" / "README.md").read_text(), {"new": "reproduced"}, {})
+    days = sorted(path.stem for path in (ROOT / "book" / "verdicts").glob("*.json"))
+    assert f"### From {days[-1]} to today" in page and f"### From {days[0]} to " in page
