@@ -29,17 +29,17 @@ class Recipe:
 
     kind: str = "gated"  # or "plain"
     seed: int = 0  # of the world, the weights and the order
-    hidden_size: int = 128
-    layers: int = 4
-    neurons: int = 340  # of each gated MLP; a plain one has half as many again
-    facts: int = 64  # common ones: see `usual_tiers`
-    sentences: int = 12_000  # of prose
+    hidden_size: int = 96
+    layers: int = 3
+    neurons: int = 256  # of each gated MLP; a plain one has half as many again
+    facts: int = 48  # common ones: see `usual_tiers`
+    sentences: int = 9_000  # of prose
     epochs: int = 2
     batch: int = 8  # sequences
     length: int = 64  # tokens of each
-    rate: float = 3e-3  # highest learning rate
-    tuning_steps: int = 400
-    tuning_rate: float = 1e-3
+    rate: float = 4e-3  # highest learning rate
+    tuning_steps: int = 300
+    tuning_rate: float = 2e-3
 
     def __post_init__(self):
         if self.kind not in KINDS:
