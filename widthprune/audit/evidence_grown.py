@@ -80,9 +80,9 @@ class GrownEvidence:
     def _dichotomy(self, kind: str, criterion: str) -> pd.Series:
         kept = []
         for measure in ("known", "instructions"):
-            found = self._at("removal", lambda rows, m=measure: at_equal_damage(rows, m), kind, "tuned")
+            found = self._at("tuned", lambda rows, m=measure: at_equal_damage(rows, m), kind, "tuned")
             own = found[found["criterion"] == criterion].groupby(KEYS)["value"].mean()
-            kept.append(own / self._by_seed("removal", kind, "tuned", measure))
+            kept.append(own / self._by_seed("tuned", kind, "tuned", measure))
         return kept[0] - kept[1]
 
     def _by_seed(self, study: str, kind: str, stage: str, measure: str) -> pd.Series:

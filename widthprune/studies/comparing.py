@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from ..errors import WidthPruneError
 
@@ -77,3 +78,30 @@ def over_seeds(values: Iterable[float]) -> dict[str, float]:
         )
     found = stats.ttest_1samp(values, 0.0)
     return dict(mean=values.mean(), stderr=stats.sem(values), p=float(found.pvalue), seeds=len(values))
+
+
+def contrasts(
+    table: pd.DataFrame,
+    measures: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    levels: Sequence[float] = LEVELS,
+) -> pd.DataFrame:
+    """`advantage` of every pair of criteria in every measure and kind of model, over seeds.
+
+    Returns
+    -------
+    DataFrame
+        ``kind``, ``measure``, ``one``, ``other``; ``difference``, ``stderr``, ``p`` and ``seeds`` of `over_seeds`, and
+        ``p_holm``, corrected over all rows of the table. A pair that a kind lacks has no row.
+    """
+    rows = []
+    for kind, own in table.groupby("kind"):
+        for measure in measures:
+            for one, other in pairs:
+                if {one, other} <= set(own["criterion"]):
+                    found = over_seeds(advantage(own, measure, one, other, levels))
+                    found["difference"] = found.pop("mean")
+                    rows.append(dict(kind=kind, measure=measure, one=one, other=other) | found)
+    columns = ["kind", "measure", "one", "other", "difference", "stderr", "p", "seeds"]
+    found = pd.DataFrame(rows, columns=columns)
+    return found.assign(p_holm=multipletests(found["p"], method="holm")[1] if rows else [])

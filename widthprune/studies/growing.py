@@ -4,7 +4,7 @@ transformers' Llama with a SwiGLU MLP, and Arcee, which is Llama with a plain ML
 has half as many neurons again, so that both have the same number of parameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -141,18 +141,22 @@ def steps_of(recipe: Recipe, world: World) -> int:
 
 
 def grow(
-    recipe: Recipe, directory: str | Path, device: str = "cpu", progress: Callable = print
+    recipe: Recipe,
+    directory: str | Path,
+    device: str = "cpu",
+    progress: Callable = print,
+    stages: Sequence[str] = STAGES,
 ) -> dict[str, nn.Module]:
     """The base model and its tuned copy; what lies in the directory already is loaded, and not trained again.
 
     Returns
     -------
     dict of str to PreTrainedModel
-        "base" and "tuned".
+        "base" and "tuned", or the first alone where ``stages`` says so.
     """
     world = world_of(recipe)
     models = {}
-    for stage in STAGES:
+    for stage in stages:
         path = model_directory(directory, recipe, stage)
         if not path.exists():
             progress(f"{recipe.name}: training {stage}")

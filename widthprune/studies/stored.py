@@ -18,10 +18,11 @@ FOLDER = "grown"
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
 NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
-# A study's columns, with their types. removal: what is left of a model; halves: the same where one half is held;
-# shares: where tuning wrote; causal: the tuned model with its changes undone or put back in some neurons.
+# A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
+# where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
 STUDIES = {
     "removal": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
+    "tuned": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
     "halves": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
     "ranks": {
         "kind": "string",

@@ -39,6 +39,10 @@ class Grown:
         return world_of(self.recipe)
 
     @cached_property
+    def base(self) -> nn.Module:
+        return grow(self.recipe, self.models_dir, self.device, self.progress, stages=("base",))["base"]
+
+    @cached_property
     def models(self) -> dict[str, nn.Module]:
         return grow(self.recipe, self.models_dir, self.device, self.progress)
 
@@ -63,8 +67,9 @@ def run(
     Models are grown where they are needed, into ``models_dir``; what is there already is used.
     """
     makers = {
-        "removal": lambda grown: removal(grown.models, grown.world, grown.recipe.kind),
-        "halves": lambda grown: halves(grown.models["base"], grown.world),
+        "removal": lambda grown: removal(grown.base, grown.world, grown.recipe.kind),
+        "tuned": lambda grown: remove(grown.models["tuned"], grown.world, CRITERIA).assign(stage="tuned"),
+        "halves": lambda grown: halves(grown.base, grown.world),
         "ranks": lambda grown: rank_correlations(grown.changes),
         "shares": lambda grown: change_shares(grown.changes, TUNED_PCTS),
         "causal": lambda grown: causal(grown.models, grown.world),
@@ -83,10 +88,10 @@ def run(
             study(results_dir, name, recipe.key, made_by, make)
 
 
-def removal(models: dict[str, nn.Module], world: World, kind: str) -> pd.DataFrame:
-    """`remove` of the base model by every criterion, of the tuned one by the paper's and its controls."""
-    criteria = {"base": (*CRITERIA, *(HALF_CRITERIA if kind == "gated" else ())), "tuned": CRITERIA}
-    return pd.concat([remove(models[stage], world, criteria[stage]).assign(stage=stage) for stage in STAGES])
+def removal(model: nn.Module, world: World, kind: str) -> pd.DataFrame:
+    """`remove` of a base model by the paper's criterion, its controls, and with a gate the score of either half."""
+    criteria = (*CRITERIA, *(HALF_CRITERIA if kind == "gated" else ()))
+    return remove(model, world, criteria).assign(stage="base")
 
 
 def halves(model: nn.Module, world: World) -> pd.DataFrame:
