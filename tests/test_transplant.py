@@ -162,7 +162,10 @@ def test_two_models_of_different_shapes_are_refused_in_one_line(tmp_path):
         LlamaConfig(**SMALL | dict(intermediate_size=20), **NONE)
     ).save_pretrained(tmp_path / "narrow")
     AutoModelForCausalLM.from_config(FAMILIES["no gate"]).save_pretrained(tmp_path / "plain")
-    for other, says in (("narrow", r"down_proj.weight is \(16, 24\) in .*narrow"), ("plain", "nothing in .*plain")):
+    for other, says in (
+        ("narrow", r"down_proj.weight is \(16, 24\) in .*narrow"),
+        ("plain", "nothing in .*plain"),
+    ):
         with pytest.raises(WidthPruneError, match=f"of one shape: .*{says}") as error:
             changes(tmp_path / "base", tmp_path / other)
         assert "\n" not in str(error.value)
