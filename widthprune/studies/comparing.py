@@ -92,16 +92,34 @@ def contrasts(
     -------
     DataFrame
         ``kind``, ``measure``, ``one``, ``other``; ``difference``, ``stderr``, ``p`` and ``seeds`` of `over_seeds`, and
-        ``p_holm``, corrected over all rows of the table. A pair that a kind lacks has no row.
+        ``p_holm``, corrected over all rows of the table. A pair that a kind lacks has no row; seeds in which the two did no equal
+        damage do not count, and of fewer than two there is no error.
     """
     rows = []
     for kind, own in table.groupby("kind"):
         for measure in measures:
             for one, other in pairs:
                 if {one, other} <= set(own["criterion"]):
-                    found = over_seeds(advantage(own, measure, one, other, levels))
-                    found["difference"] = found.pop("mean")
-                    rows.append(dict(kind=kind, measure=measure, one=one, other=other) | found)
+                    values = advantage(own, measure, one, other, levels).dropna()
+                    rows.append((kind, measure, one, other, *_summary(values)))
     columns = ["kind", "measure", "one", "other", "difference", "stderr", "p", "seeds"]
-    found = pd.DataFrame(rows, columns=columns)
-    return found.assign(p_holm=multipletests(found["p"], method="holm")[1] if rows else [])
+    found = pd.DataFrame(rows, columns=columns).assign(p_holm=np.nan)
+    told = found["p"].notna()
+    if told.any():
+        found.loc[told, "p_holm"] = multipletests(found.loc[told, "p"], method="holm")[1]
+    return found
+
+
+def _summary(values: pd.Series) -> tuple[float, float, float, int]:
+    if len(values) < 2:
+        return float(values.mean()) if len(values) else np.nan, np.nan, np.nan, len(values)
+    found = over_seeds(values)
+    return found["mean"], found["stderr"], found["p"], found["seeds"]
+
+
+def unpruned(table: pd.DataFrame) -> pd.DataFrame:
+    """What models know before anything is removed: a row for each, a column for each measure."""
+    rows = table[table["criterion"] == "none"]
+    return rows.pivot(index=["kind", "seed", "stage"], columns="measure", values="value").rename_axis(
+        columns=None
+    )

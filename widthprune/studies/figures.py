@@ -14,7 +14,13 @@ GRID = np.linspace(0, 0.5, 11)  # rises of the loss on prose that are drawn, in 
 
 
 def plot_at_damage(
-    table: pd.DataFrame, measure: str, criteria: Sequence[str], *, label: str = "", ax: Axes | None = None
+    table: pd.DataFrame,
+    measure: str,
+    criteria: Sequence[str],
+    *,
+    label: str = "",
+    name: str = "",
+    ax: Axes | None = None,
 ) -> Axes:
     """A measure over the damage done to prose, one line a criterion.
 
@@ -27,13 +33,16 @@ def plot_at_damage(
         In the order of their colours.
     label : str
         The measure as the axis names it; default its name.
+    name : str
+        What the legend calls the line, where there is one; default the criterion. Such lines are told apart by colour.
     ax : Axes, optional
     """
     ax = _axes(ax)
     found = at_equal_damage(table[table["criterion"].isin(["none", *criteria])], measure, GRID)
-    for i, name in enumerate(criteria):
-        own = found[found["criterion"] == name].groupby("level")["value"].agg(["mean", "min", "max"])
-        _line(ax, own.index, own["mean"], own["min"], own["max"], i, name)
+    before = len(ax.lines)
+    for i, criterion in enumerate(criteria, before):
+        own = found[found["criterion"] == criterion].groupby("level")["value"].agg(["mean", "min", "max"])
+        _line(ax, own.index, own["mean"], own["min"], own["max"], i, name or criterion)
     ax.set(xlabel="rise of the loss on prose, nats per token", ylabel=label or measure)
     ax.legend(fontsize="small", frameon=False)
     return ax
