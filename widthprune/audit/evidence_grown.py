@@ -24,7 +24,7 @@ class GrownEvidence:
         self, kind: str, stage: str, measure: str, one: str, other: str, study: str = "removal"
     ) -> Effect:
         """By how much more of a measure one criterion leaves than another, at equal damage to prose."""
-        found = self._at(study, lambda rows: advantage(rows, measure, one, other), kind, stage)
+        found = self._advantage(study, kind, stage, measure, one, other)
         whole = self._whole(study, kind, stage, measure)
         return self._over_seeds(found, whole, f"{measure} under {one} against {other}, {kind}")
 
@@ -33,8 +33,8 @@ class GrownEvidence:
     ) -> Effect:
         """How much further one such difference goes than another: of two measures, each with a pair of criteria."""
         one, other = (
-            self._at(study, lambda rows, m=m, p=p: advantage(rows, m, *p), kind, stage)
-            for m, p in zip(measures, pairs, strict=True)
+            self._advantage(study, kind, stage, measure, *pair)
+            for measure, pair in zip(measures, pairs, strict=True)
         )
         whole = self._whole(study, kind, stage, measures[0])
         return self._over_seeds(
@@ -44,7 +44,7 @@ class GrownEvidence:
         )
 
     def grown_dichotomy(self, kind: str, criterion: str) -> Effect:
-        """The share of its knowledge that a tuned model keeps, minus the share of its instructions, at equal damage to prose."""
+        """The share of its instructions that a tuned model keeps, minus the share of its knowledge, at equal damage to prose."""
         return self._over_seeds(self._dichotomy(kind, criterion), 1.0, f"dichotomy under {criterion}, {kind}")
 
     def grown_dichotomy_further(self, kind: str, one: str, other: str) -> Effect:
@@ -77,13 +77,18 @@ class GrownEvidence:
         tables = [table.groupby("kind")["seed"].nunique() for table in self.grown_table.values()]
         return int(min((seeds.min() for seeds in tables if len(seeds)), default=0))
 
+    def _advantage(self, study: str, kind: str, stage: str, *asked: str) -> pd.Series:
+        return self._at(study, kind, stage, lambda rows: advantage(rows, *asked), asked)
+
     def _dichotomy(self, kind: str, criterion: str) -> pd.Series:
         kept = []
         for measure in ("known", "instructions"):
-            found = self._at("tuned", lambda rows, m=measure: at_equal_damage(rows, m), kind, "tuned")
+            found = self._at(
+                "tuned", kind, "tuned", lambda rows, m=measure: at_equal_damage(rows, m), ("at", measure)
+            )
             own = found[found["criterion"] == criterion].groupby(KEYS)["value"].mean()
             kept.append(own / self._by_seed("tuned", kind, "tuned", measure))
-        return kept[0] - kept[1]
+        return kept[1] - kept[0]
 
     def _by_seed(self, study: str, kind: str, stage: str, measure: str) -> pd.Series:
         """A measure of each unpruned model."""
@@ -93,11 +98,17 @@ class GrownEvidence:
     def _whole(self, study: str, kind: str, stage: str, measure: str) -> float:
         return float(self._by_seed(study, kind, stage, measure).mean())
 
-    def _at(self, study: str, ask: Callable, kind: str, stage: str):
+    def _at(self, study: str, kind: str, stage: str, ask: Callable, asked: tuple):
+        """What ``ask`` gives of a study's rows; kept under ``asked``, as no rule changes it."""
+        key = (study, kind, stage, *asked)
         try:
-            return ask(self._study(study, kind, stage))
+            if key not in self.kept_of_grown:
+                self.kept_of_grown[key] = ask(self._study(study, kind, stage))
+        except NoEvidence:
+            raise
         except WidthPruneError as error:
             raise NoEvidence(str(error)) from None
+        return self.kept_of_grown[key]
 
     def _study(self, study: str, kind: str, stage: str | None = None) -> pd.DataFrame:
         rows = self.grown_table.get(study, pd.DataFrame(columns=KEYS))

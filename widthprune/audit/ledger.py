@@ -26,7 +26,7 @@ from .floors import load_floors
 from .lookup import NotMeasured
 
 REPRODUCED, LIKE_CONTROL, INCONCLUSIVE, NOT, NO_TRANSFER, UNTESTABLE = OUTCOMES
-GROWN = "grown models"  # of all together a claim is asked that does not speak of one ``model``
+GROWN = "grown models"  # all together, as rules name them
 ABSENT = ""  # the answer to a question that no table answers
 
 
@@ -80,7 +80,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
         reasons.append(_evaluate(claim, claim.beside, evidence)[0] or "")
     if published != UNSURE:  # else it is the published tables that have to settle it
         evidence.rule.open.clear()
-    answers, rows = _by_model(claim, evidence)
+    answers, rows = _of_grown(claim, evidence) if claim.grown else _by_model(claim, evidence)
     measured = agree(list(answers.values())) if answers else ABSENT
     undecided = replace(evidence.rule, open=list(evidence.rule.open))
     controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
@@ -88,7 +88,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     # Of grown models one answer is of all seeds.
     against = evidence.grown_seeds() if GROWN in answers else list(answers.values()).count(NO)
     outcome = decide(published, measured, alike, against)
-    if claim.measured:
+    if claim.measured or claim.grown:
         reasons.append(_measured_reason(measured, answers))
     reasons += [f"control, {text}" for _, text in controls]
     if outcome == UNTESTABLE:
@@ -96,7 +96,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     settle = to_settle(undecided, list(answers.values())) if outcome == INCONCLUSIVE else ""
     if outcome == INCONCLUSIVE and published != UNSURE and measured == NO:
         settle = "a second model that says no, too"
-    shown = "" if not claim.measured else measured or "not yet"
+    shown = measured or "not yet" if claim.measured or claim.grown else ""
     damage = "; ".join(f"{model}, {evidence.damage(model)}" for model in _asked(claim, evidence))
     reasons = "; ".join(filter(None, reasons))
     return Judged(claim, outcome, found, shown, reasons, published, "; ".join(rows), damage, settle)
@@ -146,8 +146,6 @@ def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: di
 def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows, unmeasured = {}, [], []
-    if claim.measured and not _asks_models(claim.measured):
-        return _of_grown(claim, evidence)
     for model in _asked(claim, evidence):
         evidence.seen.clear()
         x, reason = _evaluate(claim, claim.measured, evidence, model)
@@ -164,7 +162,7 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
 
 def _of_grown(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """The answer to an expression about all models grown here, and a line on it."""
-    x, reason = _evaluate(claim, claim.measured, evidence)
+    x, reason = _evaluate(claim, claim.grown, evidence)
     if x is None:
         return {}, [f"{GROWN}: no answer, {reason}"]
     return {GROWN: answer_of(x)}, [f"{GROWN}: {answer_of(x)}, {evidence.grown_seeds()} seeds of each kind"]
@@ -172,8 +170,7 @@ def _of_grown(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
 
 def _asked(claim: Claim, evidence: Evidence) -> list[str]:
     """The measured models that a claim is asked of."""
-    asks = claim.measured and _asks_models(claim.measured)
-    return [model for model in evidence.models() if claim.only in model] if asks else []
+    return [model for model in evidence.models() if claim.only in model] if claim.measured else []
 
 
 def _protocol(seen: list) -> str:
