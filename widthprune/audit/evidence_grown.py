@@ -37,11 +37,8 @@ class GrownEvidence:
             for measure, pair in zip(measures, pairs, strict=True)
         )
         whole = self._whole(study, kind, stage, measures[0])
-        return self._over_seeds(
-            one - other,
-            whole,
-            f"{measures[0]} under {pairs[0]}, beyond {measures[1]} under {pairs[1]}, {kind}",
-        )
+        said = [f"{m} under {' against '.join(p)}" for m, p in zip(measures, pairs, strict=True)]
+        return self._over_seeds(one - other, whole, f"{' beyond '.join(said)}, {kind}")
 
     def grown_dichotomy(self, kind: str, criterion: str) -> Effect:
         """The share of its instructions that a tuned model keeps, minus the share of its knowledge, at equal damage to prose."""
