@@ -22,6 +22,7 @@ from widthprune.audit.sensitivity import sensitivity
 from widthprune.report.results import tidy
 from widthprune.report.tasks import TASKS
 from widthprune.report.verdicts import OUTCOMES, Verdict
+from widthprune.studies.stored import stored_studies
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,7 +32,7 @@ CLAIMS = {claim.id: claim for claim in load_claims()}
 
 @pytest.fixture(scope="module")
 def evidence():
-    return Evidence(load_results(ROOT / "results"), load_floors())
+    return Evidence(load_results(ROOT / "results"), load_floors(), grown=stored_studies(ROOT / "results"))
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +100,9 @@ def test_what_is_within_its_error_is_inconclusive_and_says_what_would_settle_it(
 
 def test_the_ledger_is_large_enough_and_uses_all_outcomes_but_one(ledger):
     assert len(ledger) >= 75
-    # One model measured here works, too few to say that something does not transfer.
-    assert {one.outcome for one in ledger.values()} == set(OUTCOMES) - {NO_TRANSFER}
+    # One model measured here works, too few to say that something does not transfer; of grown ones there are several.
+    downloaded = [one for one in ledger.values() if not one.claim.grown]
+    assert {one.outcome for one in downloaded} == set(OUTCOMES) - {NO_TRANSFER}
 
 
 def test_no_verdict_is_typed():
@@ -235,7 +237,8 @@ def third(task="lambada_openai", values=(20.0, 60.0, 90.0, 120.0, 150.0, 180.0, 
 
 
 def test_a_model_of_which_lambada_alone_was_measured_counts_nowhere(evidence, ledger):
-    world = Evidence(pd.concat([evidence.measured_table, third()], ignore_index=True), evidence.floor_table)
+    table = pd.concat([evidence.measured_table, third()], ignore_index=True)
+    world = Evidence(table, evidence.floor_table, grown=evidence.grown_table)
     assert world.widths("a third") == world.broken("a third") == []
     assert world.damage("a third") == "not compared with word frequencies"
     for name, claim in CLAIMS.items():
@@ -246,7 +249,8 @@ def test_a_model_of_which_lambada_alone_was_measured_counts_nowhere(evidence, le
 
 def test_a_model_counts_where_it_was_measured_and_nowhere_else(evidence, ledger):
     tables = [evidence.measured_table, third(), third("pocket_prose")]
-    world = Evidence(pd.concat(tables, ignore_index=True), evidence.floor_table)
+    table = pd.concat(tables, ignore_index=True)
+    world = Evidence(table, evidence.floor_table, grown=evidence.grown_table)
     assert world.widths("a third") == [10, 20, 30, 40, 50, 60]
     answers = {"perplexity-monotone": UNSURE, "criteria-lambada": YES}
     for name, claim in CLAIMS.items():
@@ -510,7 +514,7 @@ def test_how_many_verdicts_hang_on_each_rule(evidence, ledger):
 def test_no_rule_has_a_threshold_of_its_own(name):
     """Else three standard errors instead of two, or another margin, would not reach it."""
     claim = CLAIMS[name]
-    rules = [claim.recompute, claim.holds, claim.measured, *(rule for _, rule in claim.controls)]
+    rules = [claim.recompute, claim.holds, claim.measured, claim.grown, *(rule for _, rule in claim.controls)]
     assert not any(re.search(r"\.z\b|\.stderr\b|error\(|_sd\(|\b0\.25\b", rule or "") for rule in rules)
 
 
