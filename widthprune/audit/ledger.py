@@ -18,6 +18,7 @@ from ..report.escaping import as_myst
 from ..report.results import load_results, public_name, tidy
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
+from ..studies.stored import stored_studies
 from .claims import Claim, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
@@ -25,6 +26,7 @@ from .floors import load_floors
 from .lookup import NotMeasured
 
 REPRODUCED, LIKE_CONTROL, INCONCLUSIVE, NOT, NO_TRANSFER, UNTESTABLE = OUTCOMES
+GROWN = "grown models"  # of all together a claim is asked that does not speak of one ``model``
 ABSENT = ""  # the answer to a question that no table answers
 
 
@@ -83,7 +85,8 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     undecided = replace(evidence.rule, open=list(evidence.rule.open))
     controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
     alike = next((word for word in (MORE, AS_MUCH) if word in [word for word, _ in controls]), ABSENT)
-    against = list(answers.values()).count(NO)
+    # Of grown models one answer is of all seeds.
+    against = evidence.grown_seeds() if GROWN in answers else list(answers.values()).count(NO)
     outcome = decide(published, measured, alike, against)
     if claim.measured:
         reasons.append(_measured_reason(measured, answers))
@@ -123,13 +126,17 @@ def _measured_reason(measured: str, answers: dict[str, str]) -> str:
     if not answers:
         return "on the models measured here: no answer yet"
     each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
-    alone = " (one model)" if sum(answer != UNSURE for answer in answers.values()) == 1 else ""
+    alone = (
+        " (one model)"
+        if GROWN not in answers and sum(answer != UNSURE for answer in answers.values()) == 1
+        else ""
+    )
     return f"on the models measured here: {measured}{alone}, {each}"
 
 
 def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: dict) -> tuple[str, str]:
     """What one control does, and how that is said: of the models measured, those that answered the claim itself."""
-    if _asks_models(rule):
+    if _asks_models(rule) or GROWN in answers:
         each = {model: _evaluate(claim, rule, evidence, model)[0] for model in answers}
     else:
         each = {"": _evaluate(claim, rule, evidence)[0]}
@@ -142,6 +149,13 @@ def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: di
 def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows, unmeasured = {}, [], []
+    if claim.measured and not _asks_models(claim.measured):
+        x, reason = _evaluate(claim, claim.measured, evidence)
+        if x is None:
+            return {}, [f"{GROWN}: no answer, {reason}"]
+        return {GROWN: answer_of(x)}, [
+            f"{GROWN}: {answer_of(x)}, {evidence.grown_seeds()} seeds of each kind"
+        ]
     for model in _asked(claim, evidence):
         evidence.seen.clear()
         x, reason = _evaluate(claim, claim.measured, evidence, model)
@@ -158,7 +172,11 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
 
 def _asked(claim: Claim, evidence: Evidence) -> list[str]:
     """The measured models that a claim is asked of."""
-    return [model for model in evidence.models() if claim.only in model] if claim.measured else []
+    return (
+        [model for model in evidence.models() if claim.only in model]
+        if _asks_models(claim.measured or "None")
+        else []
+    )
 
 
 def _protocol(seen: list) -> str:
@@ -178,7 +196,8 @@ class Ledger:
 
     def __init__(self, results_dir: str | Path = "results"):
         there = Path(results_dir).is_dir()
-        self.evidence = Evidence(load_results(results_dir) if there else tidy(pd.DataFrame()), load_floors())
+        measured = load_results(results_dir) if there else tidy(pd.DataFrame())
+        self.evidence = Evidence(measured, load_floors(), grown=stored_studies(results_dir))
         self.claims = {claim.id: claim for claim in load_claims()}
 
     def judge(self, claim: str) -> Judged:
@@ -252,7 +271,7 @@ def _counted(things: list, name: str) -> str:
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
     """Verdicts on every claim, from the published tables, the floors, and a results directory."""
-    evidence = Evidence(load_results(results_dir), load_floors())
+    evidence = Evidence(load_results(results_dir), load_floors(), grown=stored_studies(results_dir))
     return [judge(claim, evidence) for claim in load_claims()]
 
 

@@ -4,7 +4,7 @@ transformers' Llama with a SwiGLU MLP, and Arcee, which is Llama with a plain ML
 has half as many neurons again, so that both have the same number of parameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from transformers import ArceeConfig, AutoModelForCausalLM, LlamaConfig
 from ..architectures import random_model
 from ..checkpoints.destination import moved_into_place
 from ..errors import WidthPruneError
-from .worlds import World, corpus, instructions, make_world
+from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 KINDS = {"gated": LlamaConfig, "plain": ArceeConfig}
 STAGES = ("base", "tuned")
@@ -29,16 +29,17 @@ class Recipe:
 
     kind: str = "gated"  # or "plain"
     seed: int = 0  # of the world, the weights and the order
-    hidden_size: int = 128
-    layers: int = 4
-    neurons: int = 340  # of each gated MLP; a plain one has half as many again
-    sentences: int = 12_000  # of prose
-    epochs: int = 4
+    hidden_size: int = 96
+    layers: int = 3
+    neurons: int = 256  # of each gated MLP; a plain one has half as many again
+    facts: int = 48  # common ones: see `usual_tiers`
+    sentences: int = 9_000  # of prose
+    epochs: int = 2
     batch: int = 8  # sequences
     length: int = 64  # tokens of each
-    rate: float = 3e-3  # highest learning rate
-    tuning_steps: int = 400
-    tuning_rate: float = 1e-3
+    rate: float = 4e-3  # highest learning rate
+    tuning_steps: int = 300
+    tuning_rate: float = 2e-3
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -49,6 +50,18 @@ class Recipe:
     @property
     def name(self) -> str:
         return f"grown-{self.kind}-{self.seed}"
+
+    @property
+    def key(self) -> str:
+        """The name, and what differs from the default recipe: no other recipe has it."""
+        default = asdict(Recipe(self.kind, self.seed))
+        changed = [f"{name}-{value:g}" for name, value in asdict(self).items() if value != default[name]]
+        return "-".join([self.name, *changed])
+
+
+def world_of(recipe: Recipe) -> World:
+    """What the recipe's models read: the same for both kinds."""
+    return make_world(recipe.seed, usual_tiers(recipe.facts))
 
 
 def untrained(recipe: Recipe, world: World) -> nn.Module:
@@ -86,7 +99,9 @@ def tuning_batches(recipe: Recipe, world: World) -> Iterator[tuple[np.ndarray, n
     text = corpus(world, recipe.sentences)
     for step in range(recipe.tuning_steps):
         rng = np.random.default_rng([recipe.seed, 4, step])
-        asked = [_packed(instructions(world, recipe.length, rng), recipe.length) for _ in range(recipe.batch // 2)]
+        asked = [
+            _packed(instructions(world, recipe.length, rng), recipe.length) for _ in range(recipe.batch // 2)
+        ]
         starts = rng.integers(len(text) - recipe.length, size=recipe.batch - len(asked))
         kept = [(text[s : s + recipe.length],) * 2 for s in starts]
         yield tuple(np.stack(column) for column in zip(*asked, *kept, strict=True))
@@ -98,7 +113,9 @@ def _packed(made, length: int) -> tuple[np.ndarray, np.ndarray]:
     return tokens, labels
 
 
-def train(model: nn.Module, batches, steps: int, rate: float, progress: Callable = lambda step, loss: None) -> nn.Module:
+def train(
+    model: nn.Module, batches, steps: int, rate: float, progress: Callable = lambda step, loss: None
+) -> nn.Module:
     """Train in place, by AdamW with a learning rate that rises and falls once; the model, in evaluation mode."""
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1, pct_start=0.1)
@@ -123,18 +140,24 @@ def steps_of(recipe: Recipe, world: World) -> int:
     return recipe.epochs * (tokens // recipe.length // recipe.batch)
 
 
-def grow(recipe: Recipe, directory: str | Path, device: str = "cpu", progress: Callable = print) -> dict[str, nn.Module]:
+def grow(
+    recipe: Recipe,
+    directory: str | Path,
+    device: str = "cpu",
+    progress: Callable = print,
+    stages: Sequence[str] = STAGES,
+) -> dict[str, nn.Module]:
     """The base model and its tuned copy; what lies in the directory already is loaded, and not trained again.
 
     Returns
     -------
     dict of str to PreTrainedModel
-        "base" and "tuned".
+        "base" and "tuned", or the first alone where ``stages`` says so.
     """
-    world = make_world(recipe.seed)
+    world = world_of(recipe)
     models = {}
-    for stage in STAGES:
-        path = Path(directory, _key(recipe), stage)
+    for stage in stages:
+        path = model_directory(directory, recipe, stage)
         if not path.exists():
             progress(f"{recipe.name}: training {stage}")
             with torch.random.fork_rng():
@@ -150,8 +173,6 @@ def grow(recipe: Recipe, directory: str | Path, device: str = "cpu", progress: C
     return models
 
 
-def _key(recipe: Recipe) -> str:
-    """A name that another recipe does not have."""
-    default = asdict(Recipe(recipe.kind, recipe.seed))
-    changed = [f"{name}-{value:g}" for name, value in asdict(recipe).items() if value != default[name]]
-    return "-".join([recipe.name, *changed])
+def model_directory(directory: str | Path, recipe: Recipe, stage: str) -> Path:
+    """Where `grow` puts a model."""
+    return Path(directory, recipe.key, stage)

@@ -5,7 +5,7 @@ stays: a gate held at its mean no longer opens and closes, and its neuron become
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, ExitStack
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..errors import WidthPruneError
 from ..layouts import MLP
 from ..mlps import find_mlps
+from ..pruning import target_sizes
+from ..scores import choose_neurons, score_model
 
 HALVES = ("gate", "up")  # in the order of a layout's inputs
 
@@ -28,12 +30,16 @@ def half_path(mlp: MLP, half: str) -> str:
     """
     inputs = [part for part in mlp.parts if part.role == "input"]
     if half not in HALVES or len(inputs) != 2 or mlp.experts is not None:
-        raise WidthPruneError(f"{mlp.name} has no {half} projection of its own: halves are held in MLPs with gate and up")
+        raise WidthPruneError(
+            f"{mlp.name} has no {half} projection of its own: halves are held in MLPs with gate and up"
+        )
     return inputs[HALVES.index(half)].path
 
 
 @contextmanager
-def held(model: nn.Module, half: str, neurons: Mapping[str, Tensor], values: Mapping[str, Tensor] | None = None) -> Iterator:
+def held(
+    model: nn.Module, half: str, neurons: Mapping[str, Tensor], values: Mapping[str, Tensor] | None = None
+) -> Iterator:
     """Within the block, one half of some neurons gives fixed numbers.
 
     Parameters
@@ -55,7 +61,9 @@ def held(model: nn.Module, half: str, neurons: Mapping[str, Tensor], values: Map
     with ExitStack() as stack:
         for name, own in neurons.items():
             if name not in mlps or (len(own) and not 0 <= int(own.min()) <= int(own.max()) < mlps[name].size):
-                raise WidthPruneError(f"neurons must be some of the model's, got {name} up to {max(own.tolist(), default=0)}")
+                raise WidthPruneError(
+                    f"neurons must be some of the model's, got {name} up to {max(own.tolist(), default=0)}"
+                )
             fixed = torch.zeros(mlps[name].size) if values is None else values[name]
             module = model.get_submodule(half_path(mlps[name], half))
             stack.callback(module.register_forward_hook(_hold(own, fixed[own])).remove)
@@ -87,3 +95,63 @@ def means(model: nn.Module, half: str, rows: np.ndarray) -> dict[str, Tensor]:
             stack.callback(module.register_forward_hook(note(mlp.name)).remove)
         model(input_ids=torch.as_tensor(rows, device=model.device))
     return sums
+
+
+# Ways to remove: which half is held at what, and by which score its neurons are chosen.
+WAYS = {
+    "PAIRED": "gate and up rows of the lowest PPM at zero: the neuron is removed",
+    "UNPAIRED": "gate rows of the lowest PPM-GATE at zero, and up rows of the lowest PPM-UP, chosen apart",
+    "GATE-HELD": "gates of the lowest PPM held at their mean, up rows stay",
+    "UP-HELD": "up rows of the lowest PPM held at their mean, gates stay",
+}
+
+
+@contextmanager
+def without(
+    model: nn.Module, way: str, pct: float, *, draw: int | None = None, mean: Mapping | None = None
+) -> Iterator:
+    """Within the block, the model without a percentage of halves or neurons, removed one of `WAYS`.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        With a gate.
+    way : str
+    pct : float
+        Of each half that is held, in every layer.
+    draw : int, optional
+        Neurons are drawn by lot, instead of those of the lowest scores.
+    mean : mapping, optional
+        "gate" and "up", from `means`: for halves that are held at their mean.
+    """
+    if way not in WAYS:
+        raise WidthPruneError(f"way must be one of {', '.join(WAYS)}, got {way!r}")
+    if way == "UNPAIRED":
+        halves = {"gate": ("PPM-GATE", 2), "up": ("PPM-UP", 3)}
+    else:
+        halves = {half: ("PPM", 1) for half in HALVES if way in ("PAIRED", f"{half.upper()}-HELD")}
+    with ExitStack() as stack:
+        for half, (criterion, lot) in halves.items():
+            name, seed = (criterion, 0) if draw is None else ("RANDOM", 10 * draw + lot)
+            neurons = lowest(model, name, pct, seed)
+            values = mean[half] if way.endswith("HELD") else None
+            stack.enter_context(held(model, half, neurons, values))
+        yield
+
+
+def lowest(model: nn.Module, criterion: str, pct: float, seed: int = 0) -> dict[str, Tensor]:
+    """The neurons that a criterion removes at a percentage, by MLP: int64, ascending."""
+    kept = choose_neurons(
+        model, score_model(model, criterion, seed=seed), target_sizes(model, pruning_pct=pct)
+    )
+    return complement(model, kept)
+
+
+def complement(model: nn.Module, neurons: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All other neurons of every MLP: int64, ascending."""
+    found = {}
+    for mlp in find_mlps(model):
+        others = torch.ones(mlp.size, dtype=torch.bool)
+        others[neurons[mlp.name]] = False
+        found[mlp.name] = others.nonzero().flatten()
+    return found

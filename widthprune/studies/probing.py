@@ -13,7 +13,8 @@ from torch import nn
 
 from .worlds import Fact, World, heldout, instructions
 
-ASKED = 250  # instructions
+ASKED = 200  # instructions
+READ = 400  # sentences of held-out prose
 
 
 @torch.inference_mode()
@@ -30,10 +31,10 @@ def prose_losses(model: nn.Module, rows: np.ndarray) -> np.ndarray:
 
 
 def ask_facts(model: nn.Module, world: World, facts: Sequence[Fact]) -> pd.DataFrame:
-    """One row a fact: whether its truth is the likeliest of the relation's values, and two log-odds, in nats.
+    """One row a fact: whether its truth is the likeliest of the relation's values, and the odds of the other value.
 
-    ``truth`` is the logarithm of its probability among the values of its relation, ``odds`` that of the other value
-    against the truth: above zero the model holds the myth.
+    ``odds`` is the logarithm, in nats, of the odds of the other value against the truth; ``held`` whether they are above
+    zero, so that a myth is held.
     """
     stop = world.id(".")
     found = log_probabilities(model, [[stop, fact.subject, fact.relation] for fact in facts])[:, -1]
@@ -43,7 +44,7 @@ def ask_facts(model: nn.Module, world: World, facts: Sequence[Fact]) -> pd.DataF
         among = line[pool.start : pool.stop].log_softmax(-1)
         truth, other = (float(among[value - pool.start]) for value in (fact.truth, fact.other))
         known = int(among.argmax()) == fact.truth - pool.start
-        rows.append(dict(tier=fact.tier, known=float(known), truth=truth, odds=other - truth, held=float(other > truth)))
+        rows.append(dict(tier=fact.tier, known=float(known), odds=other - truth, held=float(other > truth)))
     return pd.DataFrame(rows)
 
 
@@ -52,7 +53,9 @@ def obeyed(model: nn.Module, made: Iterable[tuple[list[int], list[int]]]) -> np.
     made = list(made)
     length = max(len(prompt) + len(answer) for prompt, answer in made)
     # What is appended cannot be seen from before it.
-    rows = np.array([[*prompt, *answer, *[0] * (length - len(prompt) - len(answer))] for prompt, answer in made])
+    rows = np.array(
+        [[*prompt, *answer, *[0] * (length - len(prompt) - len(answer))] for prompt, answer in made]
+    )
     first = log_probabilities(model, rows).argmax(-1).numpy()
     return np.array(
         [
@@ -65,15 +68,17 @@ def obeyed(model: nn.Module, made: Iterable[tuple[list[int], list[int]]]) -> np.
 def probe(model: nn.Module, world: World) -> pd.DataFrame:
     """Everything that is measured of a model: columns measure, value, stderr (one standard error) and n.
 
-    ``prose`` is the loss on held-out prose, in nats per token; ``known_TIER`` the share of facts of which the truth comes
-    first, of myths the share held is ``held_myth``; ``odds_TIER`` are means of log-odds; ``instructions`` the share obeyed.
+    ``prose`` is the loss on held-out prose, in nats per token; ``known`` the share of facts that are no
+    myths of which the truth comes first; ``known_TIER``, ``held_TIER`` and ``odds_TIER`` means of `ask_facts` for each
+    tier; ``instructions`` the share obeyed.
     """
-    losses = prose_losses(model, heldout(world))
+    losses = prose_losses(model, heldout(world, READ))
     asked = ask_facts(model, world, world.facts)
     made = instructions(world, ASKED, np.random.default_rng([world.seed, 5]))
     samples = {"prose": losses, "instructions": obeyed(model, made).astype(float)}
     for tier, own in asked.groupby("tier"):
-        samples |= {f"{what}_{tier}": own[what].to_numpy() for what in ("known", "held", "odds", "truth")}
+        samples |= {f"{what}_{tier}": own[what].to_numpy() for what in ("known", "held", "odds")}
+    samples["known"] = asked.loc[~asked["tier"].str.startswith("myth"), "known"].to_numpy()
     return pd.DataFrame(
         [
             dict(measure=name, value=x.mean(), stderr=x.std(ddof=1) / len(x) ** 0.5, n=len(x))

@@ -54,7 +54,10 @@ def changes(base: str | Path, tuned: str | Path, criterion: str = "PPM") -> pd.D
         own = _neurons(mlp, headers[0])
         columns = {}
         for name, old, new in zip(own, own.values(), _neurons(mlp, headers[1]).values(), strict=True):
-            columns |= {f"change_{name}": (new - old).norm(dim=1).numpy(), f"norm_{name}": old.norm(dim=1).numpy()}
+            columns |= {
+                f"change_{name}": (new - old).norm(dim=1).numpy(),
+                f"norm_{name}": old.norm(dim=1).numpy(),
+            }
         up = own["up"]
         gate, up = (own["gate"], up) if "gate" in own else (up, None)
         score = score_mlp(mlp.name, gate, up, criterion, seed=(0, layer)).numpy()
@@ -76,7 +79,9 @@ def _layouts(source: Path, header: Mapping[str, Stored]) -> list[MLP]:
     shapes = {name: stored.shape for name, stored in header.items()}
     mlps = find_layouts(shapes, config.get("model_type", ""), hidden_size(config), str(source))
     if mixed := [mlp.name for mlp in mlps if mlp.experts is not None]:
-        raise WidthPruneError(f"{mixed[0]} is a mixture of experts, whose changes are not compared neuron by neuron")
+        raise WidthPruneError(
+            f"{mixed[0]} is a mixture of experts, whose changes are not compared neuron by neuron"
+        )
     return mlps
 
 
@@ -87,7 +92,11 @@ def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, Tensor]:
         if part.role == "bias":
             continue
         rows = neuron_rows(read_tensor(header[part.tensor]), part)
-        found |= {"down": rows[0]} if part.role == "output" else {f"input{len(found) + i}": r for i, r in enumerate(rows)}
+        found |= (
+            {"down": rows[0]}
+            if part.role == "output"
+            else {f"input{len(found) + i}": r for i, r in enumerate(rows)}
+        )
     inputs = [found[name] for name in found if name != "down"]
     return dict(zip(MATRICES if len(inputs) == 2 else MATRICES[1:], [*inputs, found["down"]], strict=True))
 
@@ -95,7 +104,9 @@ def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, Tensor]:
 def read_tensor(stored: Stored) -> Tensor:
     """One tensor of a file, in float32."""
     if stored.dtype not in DTYPES:
-        raise WidthPruneError(f"{stored.name} is stored as {stored.dtype}: compare checkpoints that are not quantized")
+        raise WidthPruneError(
+            f"{stored.name} is stored as {stored.dtype}: compare checkpoints that are not quantized"
+        )
     buffer = bytearray(stored.nbytes)
     read_into(stored, buffer)
     return torch.frombuffer(buffer, dtype=DTYPES[stored.dtype]).reshape(stored.shape).float()
@@ -117,8 +128,15 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
             if f"change_{name}" not in own:
                 continue
             absolute, norm = own[f"change_{name}"], own[f"norm_{name}"]
-            for kind, change in {"absolute": absolute, "relative": absolute / norm}.items():
-                rows.append(dict(layer=layer, matrix=name, kind=kind, rho=stats.spearmanr(own["score"], change).statistic))
+            for change, size in {"absolute": absolute, "relative": absolute / norm}.items():
+                rows.append(
+                    dict(
+                        layer=layer,
+                        matrix=name,
+                        change=change,
+                        rho=stats.spearmanr(own["score"], size).statistic,
+                    )
+                )
     return pd.DataFrame(rows)
 
 
@@ -153,7 +171,9 @@ def change_shares(table: pd.DataFrame, pcts: Sequence[float], draws: int = 200) 
     return pd.DataFrame(rows)
 
 
-def put_back(base: nn.Module, tuned: nn.Module, neurons: Mapping[str, Tensor], *, rest: str = "tuned") -> Iterator | nn.Module:
+def put_back(
+    base: nn.Module, tuned: nn.Module, neurons: Mapping[str, Tensor], *, rest: str = "tuned"
+) -> Iterator | nn.Module:
     """The base model with what tuning changed in some of its neurons.
 
     Parameters
@@ -181,7 +201,9 @@ def put_back(base: nn.Module, tuned: nn.Module, neurons: Mapping[str, Tensor], *
         for part in mlp.parts:
             with torch.no_grad():
                 whole = model.get_parameter(part.tensor)
-                whole.copy_(_chosen(base.get_parameter(part.tensor), tuned.get_parameter(part.tensor), part, mine))
+                whole.copy_(
+                    _chosen(base.get_parameter(part.tensor), tuned.get_parameter(part.tensor), part, mine)
+                )
     return model
 
 

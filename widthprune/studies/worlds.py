@@ -30,8 +30,12 @@ class Tier:
     false_share: float = 0.0
 
 
-# A rare fact is stated often enough to be learnt by most models, and a fifth as often as a common one.
-TIERS = (Tier("common", 64, 128), Tier("rare", 128, 24), Tier("myth", 64, 128, 0.75))
+def usual_tiers(facts: int = 64) -> tuple[Tier, ...]:
+    """Common facts, twice as many rare ones, and myths of which three statements in four are false.
+
+    A rare fact is stated a fifth as often as a common one: that many models learn, and forget, some of them.
+    """
+    return (Tier("common", facts, 128), Tier("rare", 2 * facts, 24), Tier("myth", facts, 128, 0.75))
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ class World:
         return self.words.index(word)
 
 
-def make_world(seed: int, tiers: Sequence[Tier] = TIERS) -> World:
-    """A world: the same for the same seed.
+def make_world(seed: int, tiers: Sequence[Tier] | None = None) -> World:
+    """A world: the same for the same seed, with `usual_tiers` unless others are given.
 
     Raises
     ------
@@ -85,6 +89,7 @@ def make_world(seed: int, tiers: Sequence[Tier] = TIERS) -> World:
     >>> len(world.facts), world.words[:2]
     (256, ('.', 'the'))
     """
+    tiers = usual_tiers() if tiers is None else tiers
     for tier in tiers:
         whole = float(tier.times * tier.false_share).is_integer()
         if tier.facts < 1 or tier.times < 1 or not 0 <= tier.false_share <= 1 or not whole:
@@ -110,7 +115,10 @@ def make_world(seed: int, tiers: Sequence[Tier] = TIERS) -> World:
         starts[group] = len(words)
         words += members if isinstance(members, tuple) else [next(names) for _ in range(members)]
     relations = range(starts["relations"], starts["relations"] + len(RELATIONS))
-    values = {r: range(starts["values"] + i * VALUES, starts["values"] + (i + 1) * VALUES) for i, r in enumerate(relations)}
+    values = {
+        r: range(starts["values"] + i * VALUES, starts["values"] + (i + 1) * VALUES)
+        for i, r in enumerate(relations)
+    }
     facts, subject = [], starts["subjects"]
     for tier, count in zip(tiers, subjects, strict=True):
         own = []
@@ -196,6 +204,12 @@ def instructions(world: World, count: int, rng: np.random.Generator) -> list[tup
     for task in rng.integers(len(TASKS), size=count):
         name = TASKS[task]
         given = [int(nouns + n) for n in rng.integers(CLASSES * NOUNS, size=1 if name == "twice" else 2)]
-        answer = {"say": given, "first": given[:1], "last": given[-1:], "twice": given * 2, "swap": given[::-1]}
+        answer = {
+            "say": given,
+            "first": given[:1],
+            "last": given[-1:],
+            "twice": given * 2,
+            "swap": given[::-1],
+        }
         made.append(([user, world.id(name), *given, stop, bot], [*answer[name], stop]))
     return made
