@@ -1,8 +1,8 @@
-# `make book` renders the book, `make test` runs every test, `make rerun ASK="--model M --ratios 2.2"` asks a new
-# question. Each makes .venv first. `make test-versions` runs the core's tests with the lowest and with the newest
-# versions that pyproject.toml allows, each in an environment of its own.
+# `make book` renders the book from what results/ holds, `make book MEASURE=1` measures what it lacks, `make test` runs
+# every test, `make rerun ASK="--model M --ratios 2.2"` asks a new question. Each makes .venv first. `make
+# test-versions` runs the core's tests with the lowest and with the newest versions that pyproject.toml allows, each
+# in an environment of its own.
 PYTHON ?= python3
-PROFILE ?= full
 VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
@@ -16,7 +16,7 @@ VERSIONS := lowest newest
 .PHONY: book test test-versions rerun clean $(VERSIONS)
 
 book: $(INSTALLED)
-	$(PY) book/build.py --profile $(PROFILE)
+	$(PY) book/build.py $(if $(filter-out 0,$(MEASURE)),--measure)
 
 test: $(INSTALLED)
 	$(PY) -m ruff check .

@@ -1,22 +1,22 @@
 """Build the book: execute every notebook with papermill into a staged copy, then render that copy.
 
-    python book/build.py [--profile full|quick] [--output DIRECTORY]
+    python book/build.py [--measure] [--output DIRECTORY]
 
-Sources stay without outputs. A notebook runs again only if it, its parameters, the package, or the
-committed results changed. A failing notebook is named and the others still run; then there is no book.
+Sources stay without outputs. A notebook runs again only if it, its parameters, the package, or the committed
+results changed. It measures nothing unless --measure is given: a result that is missing is named, as a failing
+notebook is, and the others still run; then there is no book.
 """
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import papermill
-import yaml
 from contributed import contributed_page, read_contributed
+from execute import digest, execute_all, read_parameters, side_by_side
 from numbers_in_pages import compute_numbers, fill_pages
 from rooms import rooms_page
 
@@ -26,7 +26,6 @@ from widthprune.commands.interrupts import Interrupted, interruptible
 from widthprune.commands.options import Parser, folder_to_write
 from widthprune.errors import WidthPruneError, one_line
 from widthprune.report.verdicts import OUTCOMES, collect
-from widthprune.reruns.notebooks import execute_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("_config.yml", "_toc.yml", "book")
@@ -34,7 +33,9 @@ COPIED = ("_config.yml", "_toc.yml", "book")
 
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="build.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="full", help="a file of book/profiles, without .yml")
+    parser.add_argument(
+        "--measure", action="store_true", help="measure what results/ lacks, for minutes or hours"
+    )
     parser.add_argument(
         "--output", type=folder_to_write, default=ROOT, help="where _build is made, default the repository"
     )
@@ -42,7 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible():
             options = parser.parse_args(arguments)
             notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
-            return build(read_profile(options.profile, notebooks), notebooks, options.output.absolute())
+            parameters = read_parameters(notebooks, ROOT / "book" / "parameters.yml", options.measure)
+            jobs = side_by_side(options.measure)
+            return build(parameters, notebooks, options.output.absolute(), jobs)
     except Interrupted as interrupt:
         print(f"book: {interrupt}", file=sys.stderr)
         return interrupt.status
@@ -51,14 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> int:
-    """The whole book under ``output``/_build; 1 if a notebook or a page fails."""
+def build(parameters: dict[str, dict], notebooks: list[Path], output: Path, jobs: int) -> int:
+    """The whole book under ``output``/_build, ``jobs`` notebooks at a time; 1 if a notebook or a page fails."""
     stage, html = output / "_build" / "stage", output / "_build" / "html"
     # A failed build must not leave yesterday's book where today's is expected.
     shutil.rmtree(html, ignore_errors=True)
     stage_sources(stage)
-    failed = [path.stem for path in notebooks if not execute(path, parameters.get(path.stem, {}), stage)]
-    if failed:
+    if failed := execute_all(notebooks, parameters, stage, jobs):
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
     # On what the chapters judged, too.
@@ -79,31 +81,14 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path) -> i
     for problem in problems:
         print(f"book: left out: {problem}", file=sys.stderr)
     (stage / "book" / "contributed.md").write_text(contributed_page(*tables), encoding="utf-8")
+    started = time.monotonic()
     if render(stage, output):
         shutil.rmtree(html, ignore_errors=True)
         print("book: the pages have warnings or errors, see above; no book was built", file=sys.stderr)
         return 1
+    print(f"book: the pages took {time.monotonic() - started:.0f} s")
     print(html / "index.html")
     return 0
-
-
-def read_profile(name: str, notebooks: list[Path]) -> dict[str, dict]:
-    """Parameters per notebook; papermill only warns of a misspelt one, so it is refused here."""
-    file = ROOT / "book" / "profiles" / f"{name}.yml"
-    known = sorted(path.stem for path in file.parent.glob("*.yml"))
-    if name not in known:
-        raise ValueError(f"profile must be one of {', '.join(known)}, got {name!r}")
-    profile = yaml.safe_load(file.read_text(encoding="utf-8"))
-    by_name = {path.stem: path for path in notebooks}
-    for notebook, parameters in profile.items():
-        if notebook not in by_name:
-            raise ValueError(f"{file.name} names {notebook}, which is no notebook: {', '.join(by_name)}")
-        has = papermill.inspect_notebook(str(by_name[notebook]))
-        if unknown := sorted(set(parameters) - set(has)):
-            raise ValueError(
-                f"{file.name}: {notebook} has no parameter {', '.join(unknown)}; it has {', '.join(has)}"
-            )
-    return profile
 
 
 def stage_sources(stage: Path) -> None:
@@ -122,25 +107,6 @@ def stage_sources(stage: Path) -> None:
         shutil.rmtree(stage / "results", ignore_errors=True)
         stamp.write_text(now)
     shutil.copytree(ROOT / "results", stage / "results", dirs_exist_ok=True)
-
-
-def execute(source: Path, parameters: dict, stage: Path) -> bool:
-    """Execute one notebook into the stage, unless an execution of exactly this is there; False if it fails."""
-    executed, stamp = stage / "notebooks" / source.name, stage / "stamps" / f"{source.stem}.txt"
-    identity = json.dumps(parameters, sort_keys=True) + digest(source, ROOT / "widthprune", ROOT / "results")
-    if executed.exists() and stamp.exists() and stamp.read_text() == identity:
-        print(f"book: {source.stem} is up to date")
-        return True
-    print(f"book: running {source.stem}", flush=True)
-    stamp.parent.mkdir(exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    try:
-        execute_notebook(source, executed, parameters, cwd=stage)
-    except WidthPruneError as error:
-        print(f"book: {error}", file=sys.stderr)
-        return False
-    stamp.write_text(identity)
-    return True
 
 
 def disagreements(ledger: list[Judged], executed: list[Path]) -> list[str]:
@@ -163,34 +129,21 @@ def ledger_page(ledger: list[Judged]) -> str:
 
 
 def render(stage: Path, output: Path) -> int:
-    """Jupyter Book, with warnings as errors; returns its exit status."""
+    """Jupyter Book, with warnings as errors; what it says goes to a log, and out if it fails. Its exit status."""
     # Pages are few: building all of them is quick, and a warning cannot hide in a page built before.
-    command = [
-        "jupyter-book",
-        "build",
-        stage,
-        "--path-output",
-        output,
-        "--all",
-        "-W",
-        "-n",
-        "--keep-going",
-        "-q",
-    ]
-    tool = Path(sys.executable).parent / command[0]
-    return subprocess.run(
-        [str(tool), *map(str, command[1:])], env=os.environ | {"PYTHONWARNINGS": "ignore"}
-    ).returncode
-
-
-def digest(*paths: Path) -> str:
-    """Hash of files, and of all files under directories."""
-    found = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
-    return found.hexdigest()
+    options = ["--path-output", output, "--all", "-W", "-n", "--keep-going", "-q"]
+    command = [Path(sys.executable).parent / "jupyter-book", "build", stage, *options]
+    log = stage / "pages.log"
+    with log.open("wb") as file:
+        status = subprocess.run(
+            list(map(str, command)),
+            env=os.environ | {"PYTHONWARNINGS": "ignore"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        ).returncode
+    if status:
+        print(log.read_text(encoding="utf-8", errors="replace"), file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":

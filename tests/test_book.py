@@ -1,5 +1,6 @@
 """The book's build: notebooks are clean, parameters are checked, and what is broken is named."""
 
+import ast
 import json
 import os
 import re
@@ -155,8 +156,8 @@ def copy_of_sources(base):
 def test_a_notebook_runs_alone(path, colab, tmp_path):
     python, wheel = colab
     shutil.copy(path, tmp_path / "it.ipynb")
-    profile = yaml.safe_load((ROOT / "book" / "profiles" / "quick.yml").read_text())
-    (tmp_path / "parameters.yml").write_text(yaml.safe_dump(profile.get(path.stem, {})))
+    least = yaml.safe_load((ROOT / "tests" / "alone.yml").read_text())
+    (tmp_path / "parameters.yml").write_text(yaml.safe_dump(least.get(path.stem, {})))
     command = [python, "-m", "papermill", "it.ipynb", "out.ipynb", "-f", "parameters.yml", "-k", "python3"]
     environment = os.environ | {"WIDTHPRUNE_SPEC": str(wheel), "PIP_NO_DEPS": "1"}
     environment.pop("WIDTHPRUNE_DATA", None)
@@ -171,88 +172,169 @@ def test_a_notebook_runs_alone(path, colab, tmp_path):
         assert find_problems(tmp_path / "results")[0] == []
 
 
-def build(*arguments, root):
+def build(root, *arguments):
     return subprocess.run(
         [sys.executable, str(root / "book" / "build.py"), *arguments], capture_output=True, text=True
     )
 
 
-def test_an_unknown_profile(tmp_path):
-    done = build("--profile", "fast", "--output", str(tmp_path), root=ROOT)
-    assert done.returncode == 2
-    assert done.stderr == "book: error: profile must be one of full, quick, got 'fast'\n"
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """A book of one tiny notebook and few results, built, and what the build said."""
+    root = tmp_path_factory.mktemp("book") / "project"
+    for name in ("book", "widthprune", "results/random-smollm2-135m-instruct"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "_config.yml", root)
+    for page in (root / "book").glob("*.md"):
+        page.unlink()
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
+    (root / "book" / "start.md").write_text("# Start\n\n```{include} ledger.md\n```\n")
+    # The true ones are of notebooks, pages and results that are not here.
+    (root / "book" / "parameters.yml").write_text("{}")
+    (root / "book" / "numbers.yml").write_text("{}")
+    write_tiny(root, "x = 1\nmeasure = True")
+    return root, build(root)
 
 
 @pytest.fixture
-def small_book(tmp_path):
-    """The book with one tiny notebook, in a place where it may be broken."""
-    root = tmp_path / "project"
-    for name in ("book", "results", "widthprune"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    config = (ROOT / "_config.yml").read_text()
-    (root / "_config.yml").write_text(config)
-    (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
-    (root / "book" / "start.md").write_text("# Start\n\n```{include} ledger.md\n```\n")
-    # The true profiles name notebooks that are not here.
-    for profile in (root / "book" / "profiles").iterdir():
-        profile.write_text("{}")
-    write_tiny(root, "x = 1")
-    return root
+def small_book(built, tmp_path):
+    """The same in a place where it may be broken; what was executed is still there."""
+    return shutil.copytree(built[0], tmp_path / "project")
 
 
-def write_tiny(root, source):
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_markdown_cell("# Tiny"), nbformat.v4.new_code_cell(source)]
-    )
-    notebook.cells[1].metadata["tags"] = ["parameters"]
+def write_tiny(root, parameters, source="pass"):
+    cells = [nbformat.v4.new_markdown_cell("# Tiny"), *map(nbformat.v4.new_code_cell, (parameters, source))]
+    cells[1].metadata["tags"] = ["parameters"]
+    notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (root / "notebooks").mkdir(exist_ok=True)
     nbformat.write(notebook, root / "notebooks" / "tiny.ipynb")
 
 
-def test_a_book_is_built_and_only_what_changed_runs_again(small_book):
-    first = build(root=small_book)
-    page = small_book / "_build" / "html" / "index.html"
+def pages(root):
+    return root / "_build" / "html"
+
+
+def test_a_book_is_built_with_a_line_for_each_chapter(built):
+    root, first = built
+    page = pages(root) / "index.html"
     assert first.returncode == 0 and page.exists(), first.stderr
-    assert first.stdout.strip().endswith(str(page)) and "running tiny" in first.stdout
+    said = first.stdout.splitlines()
+    assert re.fullmatch(r"book: tiny took \d+ s", said[0]) and said[-1] == str(page) and len(said) == 3
+    assert first.stderr == ""
     # The front page holds the ledger, and its data lie beside the pages.
     assert "class='ledger'" in (page.parent / "book" / "start.html").read_text()
     assert len(json.loads((page.parent / "claims.json").read_text())) >= 30
-    assert "tiny is up to date" in build(root=small_book).stdout
-    write_tiny(small_book, "x = 2")
-    assert "running tiny" in build(root=small_book).stdout
-    (small_book / "widthprune" / "errors.py").write_text("# another package\n")
-    assert "running tiny" in build(root=small_book).stdout
 
 
-def test_a_failing_notebook_is_named_and_leaves_no_book(small_book):
-    build(root=small_book)
-    write_tiny(small_book, "1 / 0")
-    done = build(root=small_book)
-    assert done.returncode == 1
-    assert re.search(r"book: tiny failed in cell \d+: ZeroDivisionError: division by zero", done.stderr)
-    assert not (small_book / "_build" / "html").exists()
+@pytest.mark.parametrize(
+    ("file", "ran"),
+    [
+        ("notebooks/README.md", False),
+        ("notebooks/tiny.ipynb", True),
+        ("widthprune/errors.py", True),
+        ("results/new.json", True),
+        ("book/parameters.yml", True),
+    ],
+)
+def test_only_what_changed_runs_again(built, tmp_path, file, ran, capsys):
+    root = tmp_path / "project"
+    shutil.copytree(built[0], root, ignore=shutil.ignore_patterns("html"))
+    (root / file).write_text("tiny: {x: 2}" if file.endswith("yml") else (root / file).read_text() + " "
+                             if (root / file).exists() else "new")  # fmt: skip
+    code = f"""
+import sys; sys.path.insert(0, {str(root / "book")!r})
+from pathlib import Path
+import execute
+execute._start = lambda *parts: sys.exit("it runs")
+sources = [Path({str(root / "notebooks" / "tiny.ipynb")!r})]
+parameters = execute.read_parameters(sources, Path({str(root / "book" / "parameters.yml")!r}), False)
+execute.execute_all(sources, parameters, Path({str(root / "_build" / "stage")!r}), 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stderr == "it runs\n") == ran, done.stderr
+    assert (done.stdout == "book: tiny is up to date\n") != ran
 
 
-def test_a_misspelt_parameter_is_refused(small_book):
-    (small_book / "book" / "profiles" / "quick.yml").write_text("tiny: {y: 3}")
-    done = build("--profile", "quick", root=small_book)
-    assert done.returncode == 2 and "tiny has no parameter y; it has x" in done.stderr
+def test_a_failing_notebook_is_named_with_its_log_and_leaves_no_book(small_book):
+    write_tiny(small_book, "x = 1", "print('so far')\n1 / 0")
+    done = build(small_book)
+    assert done.returncode == 1 and not pages(small_book).exists()
+    said, end = done.stderr.splitlines()
+    named = re.fullmatch(
+        r"book: tiny failed in cell \d+: ZeroDivisionError: division by zero; its log is (.*)", said
+    )
+    assert Path(named[1]).is_file() and end == "book: no book was built, because of tiny"
+
+
+ASKS = """from widthprune.evaluation.stored import stored_or_measured
+assert not measure, "it may measure"
+stored_or_measured("smollm2-135m-instruct", "pocket_prose", measure=measure, criteria=["MAW"], pruning_pcts=[10])"""
+
+
+@pytest.mark.parametrize("options", [[], ["--measure"]], ids=["as it is", "MEASURE=1"])
+def test_a_missing_result_is_named_and_not_measured_unless_asked_for(small_book, options):
+    write_tiny(small_book, "measure = True", ASKS)
+    done = build(small_book, *options)
+    assert done.returncode == 1 and not pages(small_book).exists()
+    if options:
+        assert "AssertionError: it may measure" in done.stderr
+    else:
+        assert "pocket_prose of the unpruned model" in done.stderr and "make book MEASURE=1" in done.stderr
+        assert "widthprune evaluate smollm2-135m-instruct --tasks pocket_prose" in done.stderr
+
+
+def test_make_hands_measure_on():
+    def said(*words):
+        command = ["make", "-n", "-o", ".venv/.installed", "book", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert "book/build.py --measure" in said("MEASURE=1")
+    assert "--measure" not in said() + said("MEASURE=0")
+
+
+def test_chapters_measure_in_one_way_only():
+    """Whatever takes minutes goes through functions that ask whether they may."""
+    asking = {"stored_or_measured", "never_trained", "described"}
+    for path in NOTEBOOKS:
+        source = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
+        plain = "\n".join(line for line in source.splitlines() if not line.lstrip().startswith("%"))
+        calls = [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Call)]
+        named = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+        computing = {"evaluate", "diagnose", "compute_floors", "random_initialised", "load_model"}
+        assert not named & computing, f"{path.stem} calls {named & computing}"
+        options = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id in asking]
+        assert all(any(word.arg is None for word in call.keywords) for call in options), path.stem
+        assert bool(options) == ("measure" in papermill.inspect_notebook(str(path)))
+        assert not options or "measure=measure," in plain
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiny: {y: 3}", "tiny has no parameter y; it has x, measure"),
+        ("tony: {x: 3}", "parameters.yml names tony, which is no notebook: tiny"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused(small_book, text, message):
+    (small_book / "book" / "parameters.yml").write_text(text)
+    done = build(small_book)
+    assert done.returncode == 2 and message in done.stderr
 
 
 def test_a_warning_in_a_page_fails_the_build(small_book):
     with (small_book / "book" / "start.md").open("a") as page:
         page.write("\n[broken](nowhere.md)\n")
-    done = build(root=small_book)
-    assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
+    done = build(small_book)
+    assert done.returncode == 1 and not pages(small_book).exists()
+    assert "nowhere.md" in done.stderr
 
 
 def test_a_page_that_asks_for_a_number_nobody_computes(small_book):
     with (small_book / "book" / "start.md").open("a") as page:
         page.write("\nAt {{ nothing }} of it.\n")
-    done = build(root=small_book)
-    assert done.returncode == 1 and not (small_book / "_build" / "html").exists()
+    done = build(small_book)
+    assert done.returncode == 1 and not pages(small_book).exists()
     assert "book: error: start.md asks for nothing, which numbers.yml does not name" in done.stderr
 
 

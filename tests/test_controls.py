@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from widthprune import WidthPruneError, load_model
-from widthprune.audit.controls import different_neurons, random_initialised, same_damage, same_neurons
+from widthprune.audit.comparisons import same_damage
+from widthprune.audit.controls import different_neurons, random_initialised, same_neurons
 from widthprune.report.results import one_sweep, tidy
 
 

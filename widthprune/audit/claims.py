@@ -1,5 +1,6 @@
 """The claims of the ledger as ``claims.yaml`` states them, read and checked. That file says what its fields mean."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from importlib import resources
 
@@ -107,3 +108,12 @@ def digits(claim: Claim) -> int:
     if claim.digits is not None:
         return claim.digits
     return max(0, len(f"{claim.tolerance:.6f}".rstrip("0").partition(".")[2]) - 1)
+
+
+def counted(things: Sized, name: str) -> str:
+    """How many there are, in words.
+
+    >>> counted([1], "claim"), counted([], "number")
+    ('1 claim', '0 numbers')
+    """
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"

@@ -1,22 +1,48 @@
-"""Controls: models that should know nothing, and comparisons at equal damage rather than equal width."""
+"""Controls: a model that should know nothing, and how far two criteria choose the same neurons."""
 
-import contextlib
-import itertools
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from ..errors import WidthPruneError
-from ..models.loading import load_model
-from ..report.results import one_sweep
-from ..report.tasks import TASKS
-from ..scores import kept_indices, score_model
+from ..evaluation.stored import find_stored, refuse, stored_or_measured
+from ..report.results import public_name
 from ..sizes import kept_size
-from .evidence import Evidence, NoEvidence
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def never_trained(
+    model: str, tasks: Sequence[str], *, measure: bool, results_dir: str = "results", seed: int = 0, **options
+) -> pd.DataFrame:
+    """Scores of `random_initialised`, as stored under the name ``random-MODEL``, or measured where they may be.
+
+    Parameters
+    ----------
+    model, tasks, measure, results_dir, options
+        As for `widthprune.evaluation.stored.stored_or_measured`.
+    seed : int
+        Draws the weights, and the items.
+
+    Raises
+    ------
+    WidthPruneError
+        If a result is missing and may not be measured.
+    """
+    name = f"random-{public_name(model).split('/')[-1]}"
+    asked = dict(results_dir=results_dir, seed=seed, pruning_pcts=[], **options)
+    found, missing = find_stored(name, tasks, **asked)
+    if missing and not measure:
+        refuse(missing, name, results_dir, "papermill notebooks/07_controls.ipynb out.ipynb")
+    if not missing:
+        return found
+    with tempfile.TemporaryDirectory() as folder:
+        twin = random_initialised(model, Path(folder, name), seed=seed)
+        return stored_or_measured(str(twin), tasks, measure=True, **asked)
 
 
 def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> Path:
@@ -25,6 +51,10 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
     The weights are drawn as the model's own code does before training. A directory that is there already
     is taken as it is.
     """
+    import torch
+
+    from ..models.loading import load_model
+
     directory = Path(directory)
     if (directory / "config.json").exists():
         return directory
@@ -41,13 +71,16 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
 
 def different_neurons(model: str, pruning_pcts, first: str = "PPM", second: str = "MAW") -> pd.DataFrame:
     """`same_neurons` of two criteria at several percentages, from the weights alone."""
+    from ..models.loading import load_model
+    from ..scores import score_model
+
     network, _ = load_model(model)
     scores, others = score_model(network, first), score_model(network, second)
     rows = [same_neurons(scores, others, pct) for pct in pruning_pcts]
     return pd.DataFrame(rows).assign(model=model, first=first, second=second)
 
 
-def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pruning_pct: float) -> dict:
+def same_neurons(scores: Mapping[str, "Tensor"], others: Mapping[str, "Tensor"], pruning_pct: float) -> dict:
     """How far two criteria agree on what to remove from one model.
 
     Parameters
@@ -63,6 +96,10 @@ def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pru
         layers; ``by_chance``: what independent choices would share; ``ties``: layers in which the
         first criterion's scores tie across the cut, so that the index decides; ``layers``.
     """
+    import torch
+
+    from ..scores import kept_indices
+
     removed = shared = neurons = ties = 0
     for name, first in scores.items():
         size = kept_size(len(first), 1, pruning_pct=pruning_pct)
@@ -79,91 +116,3 @@ def same_neurons(scores: Mapping[str, Tensor], others: Mapping[str, Tensor], pru
         "ties": ties,
         "layers": len(scores),
     }
-
-
-def same_damage(
-    table: pd.DataFrame,
-    task: str,
-    *,
-    damage: str = "pocket_prose",
-    perplexities=None,
-) -> pd.DataFrame:
-    """A benchmark under every criterion at equal perplexity, where the criteria left different widths.
-
-    Between the ratios that were measured, the score is interpolated linearly in the logarithm of the
-    perplexity; beyond them it is left empty, never extrapolated.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Measured rows of one model, several criteria, the unpruned model included.
-    task : str
-        The benchmark to compare, by its headline metric.
-    damage : str
-        The perplexity that says how damaged a model is.
-    perplexities : sequence of float, optional
-        Where to compare; default five steps from the unpruned model's to the largest that all reach.
-
-    Returns
-    -------
-    DataFrame
-        One row a criterion, draw and perplexity: ``criterion``, ``neuron_seed``, ``perplexity``, ``value``.
-    """
-    rows = one_sweep(table)
-    curves = {}
-    whole = _curve(rows[rows["criterion"] == "none"], task, damage)
-    if len(whole) != 1:
-        raise WidthPruneError(f"comparing {task} at equal damage needs it and {damage} on one unpruned model")
-    pruned = rows[rows["criterion"] != "none"]
-    for key, group in pruned.groupby(["criterion", "neuron_seed"], dropna=False):
-        curve = pd.concat([whole, _curve(group, task, damage)]).sort_values("damage")
-        if len(curve) > 1:
-            curves[key] = curve
-    if not curves:
-        raise WidthPruneError(f"no criterion was measured on both {task} and {damage}")
-    if perplexities is None:
-        reach = min(curve["damage"].max() for curve in curves.values())
-        perplexities = np.geomspace(whole["damage"].iloc[0], reach, 5)
-    found = []
-    for (criterion, neuron_seed), curve in curves.items():
-        log, at = np.log(curve["damage"]), np.log(np.asarray(perplexities, float))
-        # A shade of tolerance: the ends are themselves measured perplexities.
-        at = np.where(np.abs(at - log.max()) < 1e-9, log.max(), at)
-        value = np.interp(at, log, curve["value"], left=np.nan, right=np.nan)
-        found += [
-            {"criterion": criterion, "neuron_seed": neuron_seed, "perplexity": p, "value": v}
-            for p, v in zip(perplexities, value, strict=True)
-        ]
-    return pd.DataFrame(found)
-
-
-def rival_table(
-    evidence: Evidence, tasks: Sequence[str], others: Sequence[str], one: str = "PPM"
-) -> pd.DataFrame:
-    """Criteria against ``one``, over the same items and with both errors, wherever one of the two leaves a working model.
-
-    Returns
-    -------
-    DataFrame
-        ``model``, ``benchmark``, ``criterion``, ``pruned`` (%), and ``z``, by how many standard errors the criterion is
-        better than ``one``.
-    """
-    rows = []
-    for model in evidence.models():
-        for task, other in itertools.product(tasks, others):
-            for pct in sorted([*evidence.widths(model, one), *evidence.broken(model, one)]):
-                with contextlib.suppress(NoEvidence):
-                    effect = evidence.better(model, task, other, one, pct)
-                    rows.append((model, TASKS[task].label, other, pct, effect.z))
-    return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
-
-
-def _curve(rows: pd.DataFrame, task: str, damage: str) -> pd.DataFrame:
-    by = {
-        name: rows[(rows["task"] == t) & (rows["metric"] == TASKS[t].metric)].set_index("pruning_pct")[
-            "value"
-        ]
-        for name, t in (("damage", damage), ("value", task))
-    }
-    both = pd.concat(by, axis=1, join="inner")
-    return both[np.isfinite(both).all(axis=1)]

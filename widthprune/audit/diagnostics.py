@@ -15,11 +15,14 @@ from scipy.stats import entropy
 from statsmodels.stats.contingency_tables import mcnemar
 
 from ..evaluation.samples import SUFFIX, load_samples
+from ..evaluation.stored import command_line, find_stored, refuse
 from ..report.provenance import record
 from ..report.results import SAME_KIND, find_run, read_run, write_run
 from ..report.schema import METRIC_FIELDS
 from ..report.tasks import TASKS
 
+# Each run's diagnostics have one of these: generations, questions with several true answers, multiple choice.
+DESCRIBES = ("words", "answer_entropy", "confidence")
 VERSION = 1  # of these definitions; a changed one gets a new number and new files, an added one does not
 
 
@@ -182,6 +185,34 @@ def diagnose(results_dir: str | Path = "results") -> list[Path]:
             rows = [dict(zip(METRIC_FIELDS, (m, v, None, int(n)), strict=True)) for m, v in metrics.items()]
             written.append(write_run(results_dir, own, rows, provenance))
     return written
+
+
+def described(
+    model: str, tasks: Sequence[str], *, measure: bool, results_dir: str = "results", **asked
+) -> pd.DataFrame:
+    """Scores and diagnostics of a grid's runs, as stored, or made where they may be: answers kept and described.
+
+    Parameters
+    ----------
+    model, tasks, measure, results_dir, asked
+        As for `widthprune.evaluation.stored.stored_or_measured`.
+
+    Raises
+    ------
+    WidthPruneError
+        If the diagnostics of a run are missing and may not be made.
+    """
+    found, missing = find_stored(model, tasks, results_dir=results_dir, having=DESCRIBES, **asked)
+    if missing and not measure:
+        command = f"{command_line(model, tasks, **asked)} --save-samples, then widthprune diagnose"
+        refuse([f"answers of {one}" for one in missing], model, results_dir, command)
+    if missing:
+        from ..evaluation.evaluate import evaluate
+
+        evaluate(model, tasks, results_dir=results_dir, save_samples=True, **asked)
+        diagnose(results_dir)
+        found, _ = find_stored(model, tasks, results_dir=results_dir, **asked)
+    return found
 
 
 def _has(items: pd.DataFrame, column: str) -> bool:

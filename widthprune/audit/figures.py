@@ -143,7 +143,7 @@ def plot_pairs(
 def plot_same_damage(
     found: pd.DataFrame, *, task: str, floors: Floors | None = None, ax: Axes | None = None
 ) -> Axes:
-    """A benchmark under every criterion over perplexity; ``found`` is `widthprune.audit.controls.same_damage`."""
+    """A benchmark under every criterion over perplexity; ``found`` is `widthprune.audit.comparisons.same_damage`."""
     ax = ax or plt.gca()
     for i, (criterion, rows) in enumerate(found.groupby("criterion", sort=False)):
         for j, (_, draw) in enumerate(rows.groupby("neuron_seed", dropna=False)):

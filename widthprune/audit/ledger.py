@@ -19,7 +19,7 @@ from ..report.results import load_results, public_name, tidy
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
 from ..studies.stored import stored_studies
-from .claims import Claim, found_text, load_claims, printed
+from .claims import Claim, counted, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
 from .floors import load_floors
@@ -126,11 +126,8 @@ def _measured_reason(measured: str, answers: dict[str, str]) -> str:
     if not answers:
         return "on the models measured here: no answer yet"
     each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
-    alone = (
-        " (one model)"
-        if GROWN not in answers and sum(answer != UNSURE for answer in answers.values()) == 1
-        else ""
-    )
+    told = sum(answer != UNSURE for name, answer in answers.items() if name != GROWN)
+    alone = " (one model)" if told == 1 else ""
     return f"on the models measured here: {measured}{alone}, {each}"
 
 
@@ -150,12 +147,7 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
     """Each measured model's answer to an expression about ``model``, and a line on each."""
     answers, rows, unmeasured = {}, [], []
     if claim.measured and not _asks_models(claim.measured):
-        x, reason = _evaluate(claim, claim.measured, evidence)
-        if x is None:
-            return {}, [f"{GROWN}: no answer, {reason}"]
-        return {GROWN: answer_of(x)}, [
-            f"{GROWN}: {answer_of(x)}, {evidence.grown_seeds()} seeds of each kind"
-        ]
+        return _of_grown(claim, evidence)
     for model in _asked(claim, evidence):
         evidence.seen.clear()
         x, reason = _evaluate(claim, claim.measured, evidence, model)
@@ -170,13 +162,18 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
     return answers, rows + ([f"too little is measured yet: {', '.join(unmeasured)}"] if unmeasured else [])
 
 
+def _of_grown(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
+    """The answer to an expression about all models grown here, and a line on it."""
+    x, reason = _evaluate(claim, claim.measured, evidence)
+    if x is None:
+        return {}, [f"{GROWN}: no answer, {reason}"]
+    return {GROWN: answer_of(x)}, [f"{GROWN}: {answer_of(x)}, {evidence.grown_seeds()} seeds of each kind"]
+
+
 def _asked(claim: Claim, evidence: Evidence) -> list[str]:
     """The measured models that a claim is asked of."""
-    return (
-        [model for model in evidence.models() if claim.only in model]
-        if _asks_models(claim.measured or "None")
-        else []
-    )
+    asks = claim.measured and _asks_models(claim.measured)
+    return [model for model in evidence.models() if claim.only in model] if asks else []
 
 
 def _protocol(seen: list) -> str:
@@ -199,12 +196,26 @@ class Ledger:
         measured = load_results(results_dir) if there else tidy(pd.DataFrame())
         self.evidence = Evidence(measured, load_floors(), grown=stored_studies(results_dir))
         self.claims = {claim.id: claim for claim in load_claims()}
+        self._judged = {}
 
     def judge(self, claim: str) -> Judged:
         """The verdict on one claim, by its id."""
         if claim not in self.claims:
             raise WidthPruneError(f"claim must be an id of claims.yaml, got {claim!r}")
-        return judge(self.claims[claim], self.evidence)
+        # A chapter asks for the same verdict where it opens and where it ends.
+        if claim not in self._judged:
+            self._judged[claim] = judge(self.claims[claim], self.evidence)
+        return self._judged[claim]
+
+    def summary(self, chapter: str, *ids: str) -> str:
+        """The verdicts on the claims named, and a count over the chapter: what it opens with, in Markdown."""
+        rows = [f"| {as_myst(one.claim.claim)} | **{one.outcome}** |" for one in map(self.judge, ids)]
+        outcomes = [
+            self.judge(name).outcome for name, claim in self.claims.items() if claim.chapter == chapter
+        ]
+        counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes]
+        said = f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end."
+        return "\n".join(["| The paper's claim | Verdict here |", "|---|---|", *rows, "", said])
 
     def verdict(self, claim: str) -> Verdict:
         """The same as a notebook shows it."""
@@ -252,21 +263,17 @@ class Ledger:
         numbers = [one for one in asked if one.claim.printed is not None]
         exact = [one for one in numbers if one.found == printed(one.claim)]
         text = (
-            f"**What the paper gets right.** Of {_counted(asked, 'claim')} of this chapter that its own tables can answer, "
+            f"**What the paper gets right.** Of {counted(asked, 'claim')} of this chapter that its own tables can answer, "
             f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced"
         )
         if but:
             text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
         if numbers:
             text += (
-                f". Of {_counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
+                f". Of {counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
             )
         words = [one.claim.claim for one in right if one.claim.printed is None]
         return f"{text}.{' Also reproduced: ' if words else ''}{' '.join(words)}"
-
-
-def _counted(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:

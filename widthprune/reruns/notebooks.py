@@ -38,6 +38,10 @@ def execute_notebook(
             notebook = nbformat.read(failed, as_version=4)
             for name in ("input_path", "output_path"):
                 notebook.metadata.get("papermill", {}).pop(name, None)
+            # In a book the parameters of this execution are folded as those of the source are.
+            for cell in notebook.cells:
+                if "injected-parameters" in (tags := cell.metadata.get("tags", [])):
+                    tags.append("hide-input")
             failed.write_text(public(nbformat.writes(notebook)), encoding="utf-8")
     for cell in notebook.cells:
         if cell.cell_type == "code" and cell.source.strip() and not cell.execution_count:

@@ -47,7 +47,13 @@ STUDIES = {
 
 
 def study(
-    results_dir: str | Path, name: str, model: str, made_by: Mapping, make: Callable[[], pd.DataFrame]
+    results_dir: str | Path,
+    name: str,
+    model: str,
+    made_by: Mapping,
+    make: Callable[[], pd.DataFrame],
+    *,
+    measure: bool = True,
 ) -> pd.DataFrame:
     """A study's table of one model: from its file, or made now and stored.
 
@@ -62,8 +68,17 @@ def study(
         How the model was grown; stored beside commit, device and duration.
     make : function
         Gives the table, with the columns of the study.
+    measure : bool
+        If False, what is missing is named.
+
+    Raises
+    ------
+    WidthPruneError
+        If the file is damaged, or missing where nothing may be measured.
     """
     path = Path(results_dir, FOLDER, f"{name}-{model}.csv")
+    if not path.exists() and not measure:
+        raise WidthPruneError(f"{path} is not there, and nothing may be measured: run it with measure=True")
     if not path.exists():
         with record() as provenance:
             table = make()[list(STUDIES[name])]

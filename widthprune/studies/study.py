@@ -59,12 +59,14 @@ def run(
     results_dir: str | Path,
     studies: Sequence[str] = STUDY_NAMES,
     *,
+    measure: bool = True,
     device: str = "cpu",
     progress: Callable = print,
 ) -> None:
     """Those studies of every recipe's models that are not in the results directory yet.
 
-    Models are grown where they are needed, into ``models_dir``; what is there already is used.
+    Models are grown where they are needed, into ``models_dir``; what is there already is used. Without ``measure`` a study
+    that is missing is refused.
     """
     makers = {
         "removal": lambda grown: removal(grown.base, grown.world, grown.recipe.kind),
@@ -80,12 +82,12 @@ def run(
         for name in studies:
             if name == "halves" and recipe.kind != "gated":
                 continue
-            progress(f"{recipe.name}: {name}")
 
             def make(grown=grown, name=name) -> pd.DataFrame:
+                progress(f"{grown.recipe.name}: {name}")
                 return makers[name](grown).assign(kind=grown.recipe.kind, seed=grown.recipe.seed)
 
-            study(results_dir, name, recipe.key, made_by, make)
+            study(results_dir, name, recipe.key, made_by, make, measure=measure)
 
 
 def removal(model: nn.Module, world: World, kind: str) -> pd.DataFrame:

@@ -1,0 +1,101 @@
+"""Comparisons of criteria: at equal damage rather than equal width, and against one another. No torch."""
+
+import contextlib
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..errors import WidthPruneError
+from ..report.results import one_sweep
+from ..report.tasks import TASKS
+from .evidence import Evidence, NoEvidence
+
+
+def same_damage(
+    table: pd.DataFrame,
+    task: str,
+    *,
+    damage: str = "pocket_prose",
+    perplexities=None,
+) -> pd.DataFrame:
+    """A benchmark under every criterion at equal perplexity, where the criteria left different widths.
+
+    Between the ratios that were measured, the score is interpolated linearly in the logarithm of the
+    perplexity; beyond them it is left empty, never extrapolated.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Measured rows of one model, several criteria, the unpruned model included.
+    task : str
+        The benchmark to compare, by its headline metric.
+    damage : str
+        The perplexity that says how damaged a model is.
+    perplexities : sequence of float, optional
+        Where to compare; default five steps from the unpruned model's to the largest that all reach.
+
+    Returns
+    -------
+    DataFrame
+        One row a criterion, draw and perplexity: ``criterion``, ``neuron_seed``, ``perplexity``, ``value``.
+    """
+    rows = one_sweep(table)
+    curves = {}
+    whole = _curve(rows[rows["criterion"] == "none"], task, damage)
+    if len(whole) != 1:
+        raise WidthPruneError(f"comparing {task} at equal damage needs it and {damage} on one unpruned model")
+    pruned = rows[rows["criterion"] != "none"]
+    for key, group in pruned.groupby(["criterion", "neuron_seed"], dropna=False):
+        curve = pd.concat([whole, _curve(group, task, damage)]).sort_values("damage")
+        if len(curve) > 1:
+            curves[key] = curve
+    if not curves:
+        raise WidthPruneError(f"no criterion was measured on both {task} and {damage}")
+    if perplexities is None:
+        reach = min(curve["damage"].max() for curve in curves.values())
+        perplexities = np.geomspace(whole["damage"].iloc[0], reach, 5)
+    found = []
+    for (criterion, neuron_seed), curve in curves.items():
+        log, at = np.log(curve["damage"]), np.log(np.asarray(perplexities, float))
+        # A shade of tolerance: the ends are themselves measured perplexities.
+        at = np.where(np.abs(at - log.max()) < 1e-9, log.max(), at)
+        value = np.interp(at, log, curve["value"], left=np.nan, right=np.nan)
+        found += [
+            {"criterion": criterion, "neuron_seed": neuron_seed, "perplexity": p, "value": v}
+            for p, v in zip(perplexities, value, strict=True)
+        ]
+    return pd.DataFrame(found)
+
+
+def rival_table(
+    evidence: Evidence, tasks: Sequence[str], others: Sequence[str], one: str = "PPM"
+) -> pd.DataFrame:
+    """Criteria against ``one``, over the same items and with both errors, wherever one of the two leaves a working model.
+
+    Returns
+    -------
+    DataFrame
+        ``model``, ``benchmark``, ``criterion``, ``pruned`` (%), and ``z``, by how many standard errors the criterion is
+        better than ``one``.
+    """
+    rows = []
+    for model in evidence.models():
+        for task, other in itertools.product(tasks, others):
+            for pct in sorted([*evidence.widths(model, one), *evidence.broken(model, one)]):
+                with contextlib.suppress(NoEvidence):
+                    effect = evidence.better(model, task, other, one, pct)
+                    rows.append((model, TASKS[task].label, other, pct, effect.z))
+    return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
+
+
+def _curve(rows: pd.DataFrame, task: str, damage: str) -> pd.DataFrame:
+    by = {
+        name: rows[(rows["task"] == t) & (rows["metric"] == TASKS[t].metric)].set_index("pruning_pct")[
+            "value"
+        ]
+        for name, t in (("damage", damage), ("value", task))
+    }
+    both = pd.concat(by, axis=1, join="inner")
+    return both[np.isfinite(both).all(axis=1)]
