@@ -1,4 +1,4 @@
-"""Figures of where misconceptions sit: from the study's table to Axes. Bars are one standard error over pairs."""
+"""Figures of the studies of packaged models: from a tidy table to Axes. Bars are one standard error."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..report.figures import MARKERS, PALETTE
+from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
 
 CRITERIA = ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
@@ -82,3 +83,73 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     text = means["value"].map("{:+.3f}".format) + " ± " + means["stderr"].map("{:.3f}".format)
     wide = text.unstack("set")
     return wide[[name for name in SETS if name in wide]]
+
+
+def sizes_and_scores(
+    measured: pd.DataFrame, sliced: pd.DataFrame, damage: str = "pocket_prose"
+) -> pd.DataFrame:
+    """Width pruning under every criterion beside SliceGPT at the same size, each with the damage that it does.
+
+    Parameters
+    ----------
+    measured : DataFrame
+        Results of one model, the unpruned one included; of RANDOM the mean over draws is taken.
+    sliced : DataFrame
+        From `widthprune.studies.packaged.slicegpt`; sizes are those without embeddings.
+    damage : str
+        The perplexity that says how damaged a model is.
+
+    Returns
+    -------
+    DataFrame
+        ``criterion`` ("SLICEGPT" among them), ``pruning_pct`` whose size it has, ``task``, ``value``, ``stderr``,
+        ``damage``.
+    """
+    rows = headline(measured)[["criterion", "pruning_pct", "task", "value", "stderr"]]
+    other = sliced[sliced["counted"] == "without embeddings"]
+    keeps = [
+        TASKS[task].metric == metric for task, metric in zip(other["task"], other["metric"], strict=True)
+    ]
+    other = other[keeps].assign(criterion="SLICEGPT")[list(rows)]
+    rows = pd.concat([rows, other]).astype({"criterion": "object", "task": "object"})
+    rows = rows.groupby(["criterion", "pruning_pct", "task"], as_index=False)[["value", "stderr"]].mean()
+    done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")
+    return rows[rows["task"] != damage].join(done, on=["criterion", "pruning_pct"], how="inner")
+
+
+def plot_scores_at_damage(
+    table: pd.DataFrame, task: str, *, floor: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """A benchmark over the damage done to prose, a line a criterion from the unpruned model on.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `sizes_and_scores`.
+    task : str
+    floor : float, optional
+        What a responder that knows nothing scores.
+    ax : Axes, optional
+    """
+    if ax is None:
+        ax = plt.subplots(figsize=(7, 4.5), layout="constrained")[1]
+    rows = table[table["task"] == task]
+    whole = rows[rows["criterion"] == "none"]
+    names = [name for name in dict.fromkeys(rows["criterion"]) if name != "none"]
+    for i, name in enumerate(names):
+        own = pd.concat([whole, rows[rows["criterion"] == name].sort_values("pruning_pct")])
+        ax.errorbar(
+            own["damage"],
+            own["value"],
+            own["stderr"],
+            color=PALETTE[i % len(PALETTE)],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle="-" if name != "SLICEGPT" else "--",
+            markersize=4,
+            label=name,
+        )
+    if floor is not None:
+        ax.axhline(floor, color="0.5", linestyle=":", label="knows nothing")
+    ax.set(xscale="log", xlabel="perplexity of the prose", ylabel=TASKS[task].label)
+    ax.legend(fontsize="x-small", frameon=False, ncols=2)
+    return ax
