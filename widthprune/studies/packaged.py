@@ -74,6 +74,7 @@ def slicegpt(
     seed: int = 0,
     pcts: Sequence[float] = SLICED,
     tasks: Sequence[str] = SLICED_TASKS,
+    calibration=None,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """`widthprune.studies.equal_size.study_slicegpt` of a model; parameters and errors as of `misconceptions`."""
@@ -83,7 +84,8 @@ def slicegpt(
         from .equal_size import study_slicegpt
 
         network, tokenizer = load_model(model, dtype="float32", device=device)
-        table = study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
+        text = dict(calibration=calibration)
+        table = study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed, **text)
         return table.assign(model=public_name(model))
 
     made_by = dict(limit=limit, seed=seed, dtype="float32")
