@@ -23,6 +23,7 @@ from .evidence_efficiency import EfficiencyEvidence
 from .evidence_grown import GrownEvidence
 from .evidence_measured import MeasuredEvidence
 from .evidence_published import PCTS, PublishedEvidence
+from .evidence_studies import StudiesEvidence
 from .lookup import LLAMA, NoEvidence, only, where
 
 __all__ = ["Evidence", "NoEvidence"]
@@ -37,7 +38,7 @@ def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Eff
     return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, unit="points", family=family)
 
 
-class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvidence):
+class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvidence, StudiesEvidence):
     """The tables that verdicts are computed from.
 
     Parameters

@@ -1,5 +1,6 @@
-"""The paper's open questions, asked of models grown here: what they know, and how often they read it, is known.
+"""The paper's open questions, asked of models grown here, whose knowledge is known, and of packaged ones.
 
-In: seeds, or two checkpoints of one shape. Out: tidy tables of what pruning takes and where tuning wrote, figures.
-No verdict: the ledger reads the tables. May import the core, `models`, `commands`, `report` and `checkpoints`.
+In: seeds, two checkpoints of one shape, or a model's name. Out: tidy tables of what pruning takes, where tuning wrote,
+figures. The ledger reads the tables. May import the core, `models`, `commands`, `report`, `checkpoints`, `evaluation`.
+
 """

@@ -1,7 +1,7 @@
-"""The studies' tables on disk: one CSV file for each grown model and study, whole or not at all, its provenance on top.
+"""The studies' tables on disk: one CSV file for each model and study, whole or not at all, its provenance on top.
 
-Files are ``RESULTS/grown/STUDY-MODEL.csv``. The first line is a comment with JSON: how the model was grown, commit,
-device, duration. A study that is there is read and not made again.
+Files are ``RESULTS/studies/STUDY-MODEL.csv``. The first line is a comment with JSON: how the model was grown or loaded,
+commit, device, duration. A study that is there is read and not made again.
 """
 
 import json
@@ -14,13 +14,18 @@ from ..errors import WidthPruneError, first_line
 from ..report.provenance import record
 from ..report.results import write_atomically
 
-FOLDER = "grown"
+FOLDER = "studies"
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
 NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
+# misconceptions, slicegpt: of packaged models, see the modules of these names.
 STUDIES = {
+    "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
+    "slicegpt": {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
+    | {"parameters": "int64", "task": "string", "metric": "string"}
+    | NUMBER,
     "removal": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
     "tuned": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
     "halves": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
