@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from widthprune.audit.claims import load_claims
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
+from widthprune.audit.ledger import INCONCLUSIVE, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, judge
 from widthprune.audit.lookup import NoEvidence, NotMeasured
 from widthprune.calibration import Calibration
 from widthprune.errors import WidthPruneError
@@ -23,7 +25,7 @@ from widthprune.studies.packaged_figures import (
 from widthprune.studies.pairs import MYTHS, SETS
 from widthprune.studies.stored import STUDIES, origin
 
-NAME = "smollm2-135m-instruct"
+MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
 
 
 def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
@@ -51,10 +53,10 @@ def test_what_was_sliced_is_kept(language_model, tmp_path):
 
 
 def myth_rows(falls, held):
-    """A study in which PPM moves the odds by so much against RANDOM, and holds so much more of myths."""
+    """Studies in which PPM moves the odds by so much against RANDOM, and holds so much more of myths."""
     rows = []
-    for name in SETS:
-        base = dict(model=NAME, set=name, draw=0, n=50)
+    for model, name in itertools.product(MODELS, SETS):
+        base = dict(model=model, set=name, draw=0, n=50)
         rows.append(
             base | dict(measure="odds_before", criterion="none", pruning_pct=0.0, value=0.5, stderr=0.1)
         )
@@ -91,11 +93,12 @@ def test_the_ledger_reads_pairs():
         evidence().myths_held(NAME, 10)
 
 
-def sliced_rows(perplexity):
-    scores = {"pocket_prose": ("word_perplexity", perplexity), "pocket_facts": ("acc", 0.3)}
+def sliced_rows(perplexity, facts=0.3, truths=0.5):
+    scores = {"pocket_prose": ("word_perplexity", perplexity), "pocket_facts": ("acc", facts)}
+    scores["pocket_misconceptions_mc2"] = ("acc", truths)
     rows = [
         dict(
-            model=NAME,
+            model=model,
             counted=counted,
             pruning_pct=pct,
             width=100,
@@ -104,8 +107,8 @@ def sliced_rows(perplexity):
             metric=metric,
         )
         | dict(value=value, stderr=value / 20, n=96)
-        for counted, pct, (task, (metric, value)) in itertools.product(
-            ("all", "without embeddings"), (10.0, 20.0), scores.items()
+        for model, counted, pct, (task, (metric, value)) in itertools.product(
+            MODELS, ("all", "without embeddings"), (10.0, 20.0), scores.items()
         )
     ]
     return pd.DataFrame(rows)[list(STUDIES["slicegpt"])].astype(STUDIES["slicegpt"])
@@ -114,7 +117,7 @@ def sliced_rows(perplexity):
 def measured_rows():
     rows = [
         dict(
-            model=NAME,
+            model=model,
             criterion=criterion,
             pruning_pct=pct,
             task=task,
@@ -124,10 +127,11 @@ def measured_rows():
             n=96,
         )
         | dict(seed=0, source="measured", chat_template=False, intermediate_size=1536, expansion_ratio=2.67)
-        for criterion, pct in (("none", 0.0), ("PPM", 10.0))
+        for model, (criterion, pct) in itertools.product(MODELS, (("none", 0.0), ("PPM", 10.0)))
         for task, metric, value in (
             ("pocket_prose", "word_perplexity", 60.0 + 10 * pct),
             ("pocket_facts", "acc", 0.6 - pct / 100),
+            ("pocket_misconceptions_mc2", "acc", 0.5),
         )
     ]
     return tidy(pd.DataFrame(rows))
@@ -147,6 +151,7 @@ def test_the_ledger_reads_what_was_sliced_where_it_works():
 
 def test_figures_show_every_set_and_criterion():
     rows = myth_rows({}, 0.1)
+    rows = rows[rows["model"] == NAME]
     axes = plot_odds(rows)
     assert [ax.get_title().split(":")[0] for ax in axes] == list(SETS)
     assert {"PPM", "ATTRIBUTED", "RANDOM"} <= {text.get_text() for text in axes[0].get_legend().get_texts()}
@@ -154,8 +159,36 @@ def test_figures_show_every_set_and_criterion():
 
 
 def test_slicegpt_stands_beside_width_pruning_at_its_size():
-    both = sizes_and_scores(measured_rows(), sliced_rows(100.0))
-    at = both.set_index(["criterion", "pruning_pct"])
+    one = (table[table["model"] == NAME] for table in (measured_rows(), sliced_rows(100.0)))
+    both = sizes_and_scores(*one)
+    at = both[both["task"] == "pocket_facts"].set_index(["criterion", "pruning_pct"])
     assert at.loc[("SLICEGPT", 10.0), "damage"] == 100 and at.loc[("PPM", 10.0), "damage"] == 160
     ax = plot_scores_at_damage(both, "pocket_facts", floor=0.25)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["knows nothing", "PPM", "SLICEGPT"]
+
+
+ALL = dict.fromkeys(SETS, -0.2)
+PPM_TAKES = {name: -0.2 for name in MYTHS}
+WORLDS = {
+    "nothing was studied": {},
+    "nothing moves": dict(misconceptions=myth_rows({}, 0.0), slicegpt=sliced_rows(100.0, 0.58)),
+    "myths fall": dict(misconceptions=myth_rows(PPM_TAKES, 0.1), slicegpt=sliced_rows(100.0)),
+    "all falls": dict(misconceptions=myth_rows(ALL, 0.1)),
+    "myths rise": dict(
+        misconceptions=myth_rows(dict.fromkeys(MYTHS, 0.2), -0.1), slicegpt=sliced_rows(100.0, 0.3, 0.1)
+    ),
+}
+STUDIED = [
+    claim for claim in load_claims() if any(name in (claim.measured or "") for name in ("myths_", "sliced("))
+]
+
+
+@pytest.mark.parametrize("claim", STUDIED, ids=lambda claim: claim.id)
+def test_a_rule_reaches_every_outcome_it_can_have(claim):
+    reached = {
+        judge(claim, Evidence(measured_rows(), load_floors(), grown=made)).outcome for made in WORLDS.values()
+    }
+    possible = {REPRODUCED, NO_TRANSFER, INCONCLUSIVE, UNTESTABLE} | (
+        {LIKE_CONTROL} if claim.alike else set()
+    )
+    assert reached == possible

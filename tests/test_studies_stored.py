@@ -21,7 +21,7 @@ def test_a_study_is_made_once_and_says_how(tmp_path):
             tmp_path, "shares", "m", dict(steps=7), lambda share=share: made.append(1) or shares(share=share)
         )
     assert len(made) == 1 and table["share"].tolist() == [0.2]
-    said = provenance(tmp_path / "grown" / "shares-m.csv")
+    said = provenance(tmp_path / "studies" / "shares-m.csv")
     assert said["steps"] == 7 and {"commit", "device", "duration_s"} <= set(said)
     assert "1 grown models, 7 steps each" in origin(tmp_path, "shares")
 
@@ -50,7 +50,7 @@ def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "# {}\na,b\n1,2\n", "# {}\nkind,seed\n", "\x00"])
 def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
-    path = tmp_path / "grown" / "shares-m.csv"
+    path = tmp_path / "studies" / "shares-m.csv"
     path.parent.mkdir()
     path.write_text(text)
     with pytest.raises(WidthPruneError, match="shares-m.csv is damaged .*: delete it") as error:

@@ -241,7 +241,8 @@ class Ledger:
         others = [name for name, one in self.claims.items() if one.chapter == chapter and name not in ids]
         if others:
             display(to_style(map(self.judge, others)))
-        display(Markdown(self.gets_right(chapter)))
+        if right := self.gets_right(chapter):
+            display(Markdown(right))
 
     def damage(self, *models: str) -> str:
         """Of each model measured here, at which widths it still works: a paragraph in Markdown."""
@@ -253,24 +254,10 @@ class Ledger:
         return f"**Damage.** Pruned by PPM, {'; '.join(said)}. Verdicts rest on the widths at which a model is better."
 
     def gets_right(self, chapter: str) -> str:
-        """What the paper gets right, of the claims of a chapter: a paragraph in Markdown."""
-        judged = [self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter]
-        asked = [one for one in judged if one.published != ABSENT]
-        right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
-        numbers = [one for one in asked if one.claim.printed is not None]
-        exact = [one for one in numbers if one.found == printed(one.claim)]
-        text = (
-            f"**What the paper gets right.** Of {counted(asked, 'claim')} of this chapter that its own tables can answer, "
-            f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced"
-        )
-        if but:
-            text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
-        if numbers:
-            text += (
-                f". Of {counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
-            )
-        words = [one.claim.claim for one in right if one.claim.printed is None]
-        return f"{text}.{' Also reproduced: ' if words else ''}{' '.join(words)}"
+        """What the paper gets right, of the claims of a chapter: a paragraph in Markdown; "" where its tables answer none."""
+        from .ledger_tables import gets_right
+
+        return gets_right(self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter)
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:

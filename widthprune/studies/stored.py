@@ -142,8 +142,11 @@ def origin(results_dir: str | Path, name: str) -> str:
     if not paths:
         return "not measured here"
     said = [provenance(path) for path in paths]
-    steps, devices, commits = (
-        ", ".join(sorted({str(one.get(key, "unknown")) for one in said}))
-        for key in ("steps", "device", "commit")
+    devices, commits = (
+        ", ".join(sorted({str(one.get(key, "unknown"))[:most] for one in said}))
+        for key, most in (("device", 100), ("commit", 9))
     )
-    return f"Measured: {len(paths)} grown models, {steps} steps each, on {devices}, commit {commits[:9]}."
+    models = f"{len(paths)} model{'s' * (len(paths) != 1)}"
+    if steps := sorted({str(one["steps"]) for one in said if "steps" in one}):
+        models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
+    return f"Measured: {models}, on {devices}, commit {commits}."
