@@ -49,7 +49,7 @@ def test_what_was_sliced_is_kept(language_model, tmp_path):
     text = Calibration(sequences=2, length=32)
     asked = dict(limit=2, pcts=[40.0], tasks=["pocket_facts"], calibration=text)
     table = slicegpt(language_model, tmp_path, measure=True, **asked)
-    assert list(table) == list(STUDIES["slicegpt"]) and set(table["task"]) == {"pocket_facts"}
+    assert list(table) == list(STUDIES["slicegpt"]) and "pocket_facts" in set(table["task"])
 
 
 def myth_rows(falls, held):

@@ -12,7 +12,7 @@ from ..evaluation.measure import measure
 from ..evaluation.suites import Benchmark, find_benchmarks
 from ..mlps import find_mlps
 from ..pruning import target_sizes
-from .slicegpt import count, matched_width, slice_model
+from .slicegpt import count, matched_width, slice_model, sliced_count
 
 SIZES = {"all": True, "without embeddings": False}  # which parameters are counted
 
@@ -56,26 +56,22 @@ def study_slicegpt(
     -------
     DataFrame
         ``counted`` (which parameters), ``pruning_pct``, ``width`` and ``parameters`` of the sliced model, ``task``, ``metric``,
-        ``value``, ``stderr``, ``n``. Where no width is as small, one row with width 0 and metric "no such size".
+        ``value``, ``stderr``, ``n``. Benchmarks are those of the model matched without embeddings, where most of a small
+        model's parameters are not. Of all parameters a row says the width, 0 where none is as small.
     """
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        benchmarks = find_benchmarks(tasks, scratch)
-        for counted, embeddings in SIZES.items():
-            for pct in pcts:
-                size = pruned_count(model, pct, embeddings)
-                width = matched_width(model, size, embeddings)
-                key = dict(counted=counted, pruning_pct=pct, width=width or 0, parameters=size)
-                if width is None:
-                    nothing = dict(
-                        task="", metric="no such size", value=float("nan"), stderr=float("nan"), n=0
-                    )
-                    rows.append(key | nothing)
-                    continue
-                narrow = slice_model(model, sequences, width)
-                key["parameters"] = count(narrow, embeddings)
-                rows += [key | row for row in scores(narrow, tokenizer, benchmarks, limit, seed)]
+        benchmarks = find_benchmarks(tasks, scratch) if tasks else []
+        for pct in pcts:
+            for counted, embeddings in SIZES.items():
+                width = matched_width(model, pruned_count(model, pct, embeddings), embeddings) or 0
+                parameters = sliced_count(model, width, embeddings) if width else 0
+                key = dict(counted=counted, pruning_pct=pct, width=width, parameters=parameters)
+                rows.append(key | dict(task="", metric="width", value=float(width), stderr=float("nan"), n=0))
+                if width and not embeddings:
+                    narrow = slice_model(model, sequences, width)
+                    rows += [key | row for row in scores(narrow, tokenizer, benchmarks, limit, seed)]
     return pd.DataFrame(rows)
 
 

@@ -12,7 +12,7 @@ from .stored import study
 
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
-SLICED = (10.0, 20.0, 40.0)
+SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
 
