@@ -71,7 +71,8 @@ class GrownEvidence:
 
     def grown_seeds(self) -> int:
         """How many seeds of each kind were grown and measured."""
-        tables = [table.groupby("kind")["seed"].nunique() for table in self.grown_table.values()]
+        grown = [table for table in self.grown_table.values() if "kind" in table]
+        tables = [table.groupby("kind")["seed"].nunique() for table in grown]
         return int(min((seeds.min() for seeds in tables if len(seeds)), default=0))
 
     def _advantage(self, study: str, kind: str, stage: str, *asked: str) -> pd.Series:
