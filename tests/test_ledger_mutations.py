@@ -25,7 +25,9 @@ from widthprune.report.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 CLAIMS = load_claims()
-RULES = [claim for claim in CLAIMS if claim.recompute or claim.measured]
+# Rules that read studies of packaged models have made-up studies in test_packaged_studies.py.
+STUDIED = [claim for claim in CLAIMS if any(name in (claim.measured or "") for name in ("myths_", "sliced("))]
+RULES = [claim for claim in CLAIMS if (claim.recompute or claim.measured) and claim not in STUDIED]
 VERBS = ("rises(", "falls(", "keeps(", "some_rise(")
 KNOWLEDGE = ("mmlu", "pocket_facts")
 BEHAVIOUR = ("ifeval", "pocket_instructions", "truthfulqa_mc2", "leaderboard_musr", "piqa")

@@ -66,11 +66,11 @@ def meta_model(config: PretrainedConfig, changes: Mapping = MappingProxyType({})
     return model
 
 
-def random_model(config: PretrainedConfig, dtype: str = "auto", device: str = "cpu"):
-    """The model of a config with random weights, seed 0, in evaluation mode."""
+def random_model(config: PretrainedConfig, dtype: str = "auto", device: str = "cpu", seed: int = 0):
+    """The model of a config with random weights, drawn from a seed, in evaluation mode."""
     dtype = config.dtype if dtype == "auto" else getattr(torch, dtype)
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=dtype).to(device).eval()
 
 

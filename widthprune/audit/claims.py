@@ -19,6 +19,7 @@ OPTIONAL = {
     "holds",
     "beside",
     "measured",
+    "grown",
     "only",
     "control",
     "alike",
@@ -45,6 +46,7 @@ class Claim:
     holds: str | None = None
     beside: str | None = None
     measured: str | None = None
+    grown: str | None = None
     only: str = ""
     control: str | list[str] = ""
     alike: str | list[str] | None = None
@@ -85,7 +87,7 @@ def load_claims(text: str | None = None) -> list[Claim]:
         named, ruled = ([x] if isinstance(x, str) else x or [] for x in map(entry.get, ("control", "alike")))
         if len(named) != len(ruled):
             raise WidthPruneError(f"claims.yaml: {name} names {len(named)} controls, with {len(ruled)} rules")
-        if entry["recompute"] is None and not entry.get("measured") and not entry.get("needs"):
+        if entry["recompute"] is None and not any(map(entry.get, ("measured", "grown", "needs"))):
             raise WidthPruneError(f"claims.yaml: {name} states no rule, and not what one would need")
         claims.append(Claim(**entry))
     return claims

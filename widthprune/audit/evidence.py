@@ -20,8 +20,10 @@ from ..sizes import kept_size
 from .association import associations
 from .effects import Effect, Rule, both, control, further, inverse
 from .evidence_efficiency import EfficiencyEvidence
+from .evidence_grown import GrownEvidence
 from .evidence_measured import MeasuredEvidence
 from .evidence_published import PCTS, PublishedEvidence
+from .evidence_studies import StudiesEvidence
 from .lookup import LLAMA, NoEvidence, only, where
 
 __all__ = ["Evidence", "NoEvidence"]
@@ -36,7 +38,7 @@ def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Eff
     return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, unit="points", family=family)
 
 
-class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
+class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvidence, StudiesEvidence):
     """The tables that verdicts are computed from.
 
     Parameters
@@ -45,12 +47,17 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
         From `widthprune.load_results`; may be empty.
     floors : DataFrame
         From `widthprune.audit.floors.load_floors`.
+    grown : dict of str to DataFrame, optional
+        Of the models grown here, each study's table, from `widthprune.studies.stored.stored_studies`; default none.
     capabilities, criteria, runs, shapes : DataFrame, optional
         The published tables; default those that ship with the package.
     """
 
-    def __init__(self, measured, floors, *, capabilities=None, criteria=None, runs=None, shapes=None):
+    def __init__(
+        self, measured, floors, *, grown=None, capabilities=None, criteria=None, runs=None, shapes=None
+    ):
         self.measured_table, self.floor_table = measured, floors
+        self.grown_table, self.kept_of_grown = grown or {}, {}
         self.capabilities = published("capabilities") if capabilities is None else capabilities
         self.criteria_table = published("criteria") if criteria is None else criteria
         self.runs = published("efficiency_runs") if runs is None else runs
@@ -72,7 +79,7 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence):
         """What an expression may use: the methods of this class, `Rule`'s, and Python's arithmetic of collections."""
         own = {
             name: getattr(self, name)
-            for cls in (Evidence, PublishedEvidence, EfficiencyEvidence, MeasuredEvidence)
+            for cls in Evidence.__mro__[:-1]
             for name, method in vars(cls).items()
             if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
         }

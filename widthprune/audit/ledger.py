@@ -16,6 +16,7 @@ from ..report.escaping import as_myst
 from ..report.results import load_results, public_name, stored_results
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
+from ..studies.stored import stored_studies
 from .claims import Claim, counted, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
@@ -23,6 +24,7 @@ from .floors import load_floors
 from .lookup import NotMeasured
 
 REPRODUCED, LIKE_CONTROL, INCONCLUSIVE, NOT, NO_TRANSFER, UNTESTABLE = OUTCOMES
+GROWN = "grown models"  # all together, as rules name them
 ABSENT = ""  # the answer to a question that no table answers
 
 
@@ -76,14 +78,15 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
         reasons.append(_evaluate(claim, claim.beside, evidence)[0] or "")
     if published != UNSURE:  # else it is the published tables that have to settle it
         evidence.rule.open.clear()
-    answers, rows = _by_model(claim, evidence)
+    answers, rows = _of_grown(claim, evidence) if claim.grown else _by_model(claim, evidence)
     measured = agree(list(answers.values())) if answers else ABSENT
     undecided = replace(evidence.rule, open=list(evidence.rule.open))
     controls = [_control(claim, *one, evidence, answers) for one in claim.controls if claim.alike]
     alike = next((word for word in (MORE, AS_MUCH) if word in [word for word, _ in controls]), ABSENT)
-    against = list(answers.values()).count(NO)
+    # Of grown models one answer is of all seeds.
+    against = evidence.grown_seeds() if GROWN in answers else list(answers.values()).count(NO)
     outcome = decide(published, measured, alike, against)
-    if claim.measured:
+    if claim.measured or claim.grown:
         reasons.append(_measured_reason(measured, answers))
     reasons += [f"control, {text}" for _, text in controls]
     if outcome == UNTESTABLE:
@@ -91,7 +94,7 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     settle = to_settle(undecided, list(answers.values())) if outcome == INCONCLUSIVE else ""
     if outcome == INCONCLUSIVE and published != UNSURE and measured == NO:
         settle = "a second model that says no, too"
-    shown = "" if not claim.measured else measured or "not yet"
+    shown = measured or "not yet" if claim.measured or claim.grown else ""
     damage = "; ".join(f"{model}, {evidence.damage(model)}" for model in _asked(claim, evidence))
     reasons = "; ".join(filter(None, reasons))
     return Judged(claim, outcome, found, shown, reasons, published, "; ".join(rows), damage, settle)
@@ -121,13 +124,14 @@ def _measured_reason(measured: str, answers: dict[str, str]) -> str:
     if not answers:
         return "on the models measured here: no answer yet"
     each = ", ".join(f"{model} {answer}" for model, answer in answers.items())
-    alone = " (one model)" if sum(answer != UNSURE for answer in answers.values()) == 1 else ""
+    told = sum(answer != UNSURE for name, answer in answers.items() if name != GROWN)
+    alone = " (one model)" if told == 1 else ""
     return f"on the models measured here: {measured}{alone}, {each}"
 
 
 def _control(claim: Claim, name: str, rule: str, evidence: Evidence, answers: dict) -> tuple[str, str]:
     """What one control does, and how that is said: of the models measured, those that answered the claim itself."""
-    if _asks_models(rule):
+    if _asks_models(rule) or GROWN in answers:
         each = {model: _evaluate(claim, rule, evidence, model)[0] for model in answers}
     else:
         each = {"": _evaluate(claim, rule, evidence)[0]}
@@ -154,6 +158,14 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
     return answers, rows + ([f"too little is measured yet: {', '.join(unmeasured)}"] if unmeasured else [])
 
 
+def _of_grown(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[str]]:
+    """The answer to an expression about all models grown here, and a line on it."""
+    x, reason = _evaluate(claim, claim.grown, evidence)
+    if x is None:
+        return {}, [f"{GROWN}: no answer, {reason}"]
+    return {GROWN: answer_of(x)}, [f"{GROWN}: {answer_of(x)}, {evidence.grown_seeds()} seeds of each kind"]
+
+
 def _asked(claim: Claim, evidence: Evidence) -> list[str]:
     """The measured models that a claim is asked of."""
     return [model for model in evidence.models() if claim.only in model] if claim.measured else []
@@ -175,7 +187,8 @@ class Ledger:
     """All claims, judged on the results of a directory; without one, on the published tables alone."""
 
     def __init__(self, results_dir: str | Path = "results"):
-        self.evidence = Evidence(stored_results(results_dir), load_floors())
+        measured = stored_results(results_dir)
+        self.evidence = Evidence(measured, load_floors(), grown=stored_studies(results_dir))
         self.claims = {claim.id: claim for claim in load_claims()}
         self._judged = {}  # a chapter asks twice, where it opens and where it ends
 
@@ -225,7 +238,8 @@ class Ledger:
         others = [name for name, one in self.claims.items() if one.chapter == chapter and name not in ids]
         if others:
             display(to_style(map(self.judge, others)))
-        display(Markdown(self.gets_right(chapter)))
+        if right := self.gets_right(chapter):
+            display(Markdown(right))
 
     def damage(self, *models: str) -> str:
         """Of each model measured here, at which widths it still works: a paragraph in Markdown."""
@@ -237,29 +251,15 @@ class Ledger:
         return f"**Damage.** Pruned by PPM, {'; '.join(said)}. Verdicts rest on the widths at which a model is better."
 
     def gets_right(self, chapter: str) -> str:
-        """What the paper gets right, of the claims of a chapter: a paragraph in Markdown."""
-        judged = [self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter]
-        asked = [one for one in judged if one.published != ABSENT]
-        right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
-        numbers = [one for one in asked if one.claim.printed is not None]
-        exact = [one for one in numbers if one.found == printed(one.claim)]
-        text = (
-            f"**What the paper gets right.** Of {counted(asked, 'claim')} of this chapter that its own tables can answer, "
-            f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced"
-        )
-        if but:
-            text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
-        if numbers:
-            text += (
-                f". Of {counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
-            )
-        words = [one.claim.claim for one in right if one.claim.printed is None]
-        return f"{text}.{' Also reproduced: ' if words else ''}{' '.join(words)}"
+        """What the paper gets right, of the claims of a chapter: a paragraph in Markdown; "" where its tables answer none."""
+        from .ledger_tables import gets_right
+
+        return gets_right(self.judge(name) for name, claim in self.claims.items() if claim.chapter == chapter)
 
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
     """Verdicts on every claim, from the published tables, the floors, and a results directory."""
-    evidence = Evidence(load_results(results_dir), load_floors())
+    evidence = Evidence(load_results(results_dir), load_floors(), grown=stored_studies(results_dir))
     return [judge(claim, evidence) for claim in load_claims()]
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 
 from ..report.results import write_atomically
 from ..report.verdicts import OUTCOMES
-from .claims import printed
+from .claims import counted, printed
 from .effects import NO, UNSURE, YES
-from .ledger import LIKE_CONTROL, NO_TRANSFER, UNTESTABLE, Judged
+from .ledger import ABSENT, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, Judged
 
 
 def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
@@ -32,6 +32,26 @@ def to_style(ledger: Iterable[Judged]):
     table = to_table(ledger)[["id", "claim", "found", "outcome", "because", "damage", "settle"]]
     # What no claim here has is no column.
     return table.loc[:, table.ne("").any()].style.format(escape="html").hide(axis="index")
+
+
+def gets_right(judged: Iterable[Judged]) -> str:
+    """What the paper gets right, of claims that its own tables can answer: a paragraph in Markdown; "" if they answer none."""
+    asked = [one for one in judged if one.published != ABSENT]
+    if not asked:
+        return ""
+    right, but = ([one for one in asked if one.outcome == kind] for kind in (REPRODUCED, LIKE_CONTROL))
+    numbers = [one for one in asked if one.claim.printed is not None]
+    exact = [one for one in numbers if one.found == printed(one.claim)]
+    text = (
+        f"**What the paper gets right.** Of {counted(asked, 'claim')} of this chapter that its own tables can answer, "
+        f"{len(right)} {'is' if len(right) == 1 else 'are'} reproduced"
+    )
+    if but:
+        text += f"; of {len(but)} more, which {'comes' if len(but) == 1 else 'come'} out, too, a control does as much or more"
+    if numbers:
+        text += f". Of {counted(numbers, 'number')} that it prints, {len(exact)} come out to the last digit"
+    words = [one.claim.claim for one in right if one.claim.printed is None]
+    return f"{text}.{' Also reproduced: ' if words else ''}{' '.join(words)}"
 
 
 def save_ledger(ledger: Iterable[Judged], directory: str | Path) -> list[Path]:

@@ -1,0 +1,113 @@
+"""Grown models: matched, repeatable, kept, and knowing what they were told."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from widthprune import WidthPruneError
+from widthprune.architectures import count_parameters
+from widthprune.studies.growing import (
+    Recipe,
+    grow,
+    model_directory,
+    steps_of,
+    training_batches,
+    tuning_batches,
+    untrained,
+    world_of,
+)
+from widthprune.studies.probing import obeyed, probe
+from widthprune.studies.worlds import heldout, instructions, least_loss
+
+SMALL = dict(hidden_size=48, layers=2, neurons=64, facts=4, sentences=600, batch=4, length=32, tuning_steps=3)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("grown")
+    recipe = Recipe(seed=1, epochs=3, **SMALL)
+    return recipe, directory, grow(recipe, directory, progress=lambda text: None)
+
+
+def test_a_grown_model_reaches_its_loss_and_knows_what_is_common(grown):
+    recipe, _, models = grown
+    world = world_of(recipe)
+    found = probe(models["base"], world).set_index("measure")["value"]
+    # Nobody can be better than the grammar, and word frequencies alone are far worse than what was learnt.
+    shares = np.bincount(heldout(world).ravel()) / heldout(world).size
+    frequencies = -(shares[shares > 0] * np.log(shares[shares > 0])).sum()
+    assert least_loss(world, recipe.sentences) - 0.05 < found["prose"] < frequencies - 0.5
+    assert found["known_common"] >= 0.75 and found["held_common"] == 0
+    assert found["held_myth"] >= 0.75 and found["odds_myth"] > 0
+
+
+def test_both_kinds_have_the_same_number_of_parameters():
+    models = [untrained(Recipe(kind), world_of(Recipe())) for kind in ("gated", "plain")]
+    assert count_parameters(models[0]) == count_parameters(models[1])
+    assert hasattr(models[0].model.layers[0].mlp, "gate_proj") and not hasattr(
+        models[1].model.layers[0].mlp, "gate_proj"
+    )
+
+
+def test_a_recipe_gives_the_same_batches_and_weights():
+    recipe = Recipe(seed=2, epochs=1, **SMALL)
+    world = world_of(recipe)
+    for batches in (training_batches, tuning_batches):
+        once, again = (list(batches(recipe, world)) for _ in range(2))
+        assert all(
+            (a == b).all()
+            for one, other in zip(once, again, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+    assert len(list(training_batches(recipe, world))) == steps_of(recipe, world)
+    pair = [untrained(recipe, world).state_dict() for _ in range(2)]
+    assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
+
+
+def test_tuning_takes_its_loss_of_answers_alone():
+    recipe = Recipe(seed=2, **SMALL)
+    tokens, labels = next(tuning_batches(recipe, world_of(recipe)))
+    bot, stop = (world_of(recipe).id(word) for word in ("bot", "."))
+    asked = labels[: recipe.batch // 2]
+    assert ((asked == tokens[: recipe.batch // 2]) | (asked == -100)).all() and (asked == -100).any()
+    assert bot not in asked and stop in asked
+    assert (labels[recipe.batch // 2 :] == tokens[recipe.batch // 2 :]).all()
+
+
+def test_what_is_there_is_not_trained_again(grown):
+    recipe, directory, models = grown
+    said = []
+    again = grow(recipe, directory, progress=said.append)
+    assert said == []
+    assert torch.equal(again["tuned"].lm_head.weight, models["tuned"].lm_head.weight)
+    # A copy that a kill took is made again from the base that is there, and the same.
+    path = model_directory(directory, recipe, "tuned")
+    path.rename(directory / "other")
+    made = grow(recipe, directory, progress=said.append)["tuned"]
+    assert said == [f"{recipe.name}: training tuned"]
+    for name, weight in AutoModelForCausalLM.from_pretrained(directory / "other").state_dict().items():
+        torch.testing.assert_close(made.state_dict()[name], weight)
+
+
+def test_obeyed_is_what_greedy_decoding_writes(grown):
+    recipe, _, models = grown
+    world = world_of(recipe)
+    made = instructions(world, 12, np.random.default_rng(0))
+    # An answer that the model itself writes is obeyed, and one that it does not is not.
+    prompt, answer = made[0]
+    ids = torch.tensor([prompt])
+    for _ in answer:
+        ids = torch.cat([ids, models["base"](input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+    written = ids[0, len(prompt) :].tolist()
+    wrong = [*written[:-1], (written[-1] + 1) % len(world.words)]
+    assert obeyed(models["base"], [(prompt, written), (prompt, wrong), *made])[:2].tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [(dict(kind="glu"), "gated, plain"), (dict(neurons=33), "even")]
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(options, says):
+    with pytest.raises(WidthPruneError, match=says) as error:
+        Recipe(**options)
+    assert "\n" not in str(error.value)

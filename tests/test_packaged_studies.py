@@ -1,0 +1,194 @@
+"""Studies of models loaded by name: kept, found again, named where missing, and read by the ledger and the figures."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from widthprune.audit.claims import load_claims
+from widthprune.audit.evidence import Evidence
+from widthprune.audit.floors import load_floors
+from widthprune.audit.ledger import INCONCLUSIVE, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, judge
+from widthprune.audit.lookup import NoEvidence, NotMeasured
+from widthprune.calibration import Calibration
+from widthprune.errors import WidthPruneError
+from widthprune.report.results import tidy
+from widthprune.studies.packaged import misconceptions, sets_at_hand, slicegpt
+from widthprune.studies.packaged_figures import (
+    plot_odds,
+    plot_scores_at_damage,
+    plot_shares_of_odds,
+    sizes_and_scores,
+    table_of,
+)
+from widthprune.studies.pairs import MYTHS, SETS
+from widthprune.studies.stored import STUDIES, origin
+
+MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
+
+
+def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    assert sets_at_hand() == ["pocket"]
+    asked = dict(limit=4, pcts=[10.0], draws=1)
+    with pytest.raises(WidthPruneError, match="misconceptions-language_model0.csv is not there") as caught:
+        misconceptions(language_model, tmp_path, measure=False, **asked)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+    made = misconceptions(language_model, tmp_path, measure=True, **asked)
+    again = misconceptions(language_model, tmp_path, measure=False, **asked)
+    pd.testing.assert_frame_equal(made, again)
+    assert set(made["model"]) == {"language_model0"} and "language_model" not in origin(
+        tmp_path, "misconceptions"
+    )
+    assert "commit" in origin(tmp_path, "misconceptions")
+    table_of(made, "truth")
+
+
+def test_what_was_sliced_is_kept(language_model, tmp_path):
+    text = Calibration(sequences=2, length=32)
+    asked = dict(limit=2, pcts=[40.0], tasks=["pocket_facts"], calibration=text)
+    table = slicegpt(language_model, tmp_path, measure=True, **asked)
+    assert list(table) == list(STUDIES["slicegpt"]) and "pocket_facts" in set(table["task"])
+
+
+def myth_rows(falls, held):
+    """Studies in which PPM moves the odds by so much against RANDOM, and holds so much more of myths."""
+    rows = []
+    for model, name in itertools.product(MODELS, SETS):
+        base = dict(model=model, set=name, draw=0, n=50)
+        rows.append(
+            base | dict(measure="odds_before", criterion="none", pruning_pct=0.0, value=0.5, stderr=0.1)
+        )
+        for pct in (1.0, 5.0, 10.0, 20.0, 40.0):
+            at = base | dict(pruning_pct=pct, criterion="PPM")
+            rows.append(at | dict(measure="against_random", value=falls.get(name, 0.0), stderr=0.01))
+            rows.append(at | dict(measure="share", value=held if name in MYTHS else 0.0, stderr=0.01))
+            rows += [
+                at | dict(measure="odds", criterion=criterion, value=-0.1, stderr=0.01)
+                for criterion in ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
+            ]
+    return pd.DataFrame(rows)[list(STUDIES["misconceptions"])].astype(STUDIES["misconceptions"])
+
+
+def evidence(**grown):
+    return Evidence(tidy(pd.DataFrame()), load_floors(), grown=grown)
+
+
+def test_the_ledger_reads_pairs():
+    there = evidence(misconceptions=myth_rows({"bigbench": -0.2}, 0.03))
+    effect = there.myths_fall(NAME, "bigbench", 5)
+    assert (effect.change, effect.stderr, effect.before, effect.n) == (-0.2, 0.01, 0.5, 50)
+    held = there.myths_held(NAME, 10)
+    assert held.change == pytest.approx(0.03)
+    # Three sets against two, each with an error of 0.01.
+    assert held.stderr == pytest.approx(0.01 * (1 / 3 + 1 / 2) ** 0.5)
+    for asked in (
+        lambda: there.myths_fall("another", "bigbench", 5),
+        lambda: there.myths_fall(NAME, "bigbench", 3),
+    ):
+        with pytest.raises(NotMeasured):
+            asked()
+    with pytest.raises(NotMeasured):
+        evidence().myths_held(NAME, 10)
+
+
+def sliced_rows(perplexity, facts=0.3, truths=0.5):
+    scores = {"pocket_prose": ("word_perplexity", perplexity), "pocket_facts": ("acc", facts)}
+    scores["pocket_misconceptions_mc2"] = ("acc", truths)
+    rows = [
+        dict(
+            model=model,
+            counted=counted,
+            pruning_pct=pct,
+            width=100,
+            parameters=10**6,
+            task=task,
+            metric=metric,
+        )
+        | dict(value=value, stderr=value / 20, n=96)
+        for model, counted, pct, (task, (metric, value)) in itertools.product(
+            MODELS, ("all", "without embeddings"), (10.0, 20.0), scores.items()
+        )
+    ]
+    return pd.DataFrame(rows)[list(STUDIES["slicegpt"])].astype(STUDIES["slicegpt"])
+
+
+def measured_rows():
+    rows = [
+        dict(
+            model=model,
+            criterion=criterion,
+            pruning_pct=pct,
+            task=task,
+            metric=metric,
+            value=value,
+            stderr=0.04,
+            n=96,
+        )
+        | dict(seed=0, source="measured", chat_template=False, intermediate_size=1536, expansion_ratio=2.67)
+        for model, (criterion, pct) in itertools.product(MODELS, (("none", 0.0), ("PPM", 10.0)))
+        for task, metric, value in (
+            ("pocket_prose", "word_perplexity", 60.0 + 10 * pct),
+            ("pocket_facts", "acc", 0.6 - pct / 100),
+            ("pocket_misconceptions_mc2", "acc", 0.5),
+        )
+    ]
+    return tidy(pd.DataFrame(rows))
+
+
+def test_the_ledger_reads_what_was_sliced_where_it_works():
+    there = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(100.0)})
+    effects = there.sliced(NAME, "pocket_facts")
+    assert [effect.change for effect in effects] == pytest.approx([-0.3, -0.3])
+    assert effects[0].stderr == pytest.approx(np.hypot(0.04, 0.3 / 20))
+    broken = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(1e6)})
+    with pytest.raises(NoEvidence, match="no size at which"):
+        broken.sliced(NAME, "pocket_facts")
+    with pytest.raises(NotMeasured):
+        there.sliced("another", "pocket_facts")
+
+
+def test_figures_show_every_set_and_criterion():
+    rows = myth_rows({}, 0.1)
+    rows = rows[rows["model"] == NAME]
+    axes = plot_odds(rows)
+    assert [ax.get_title().split(":")[0] for ax in axes] == list(SETS)
+    assert {"PPM", "ATTRIBUTED", "RANDOM"} <= {text.get_text() for text in axes[0].get_legend().get_texts()}
+    assert len(plot_shares_of_odds(rows).get_legend().get_texts()) == len(SETS)
+
+
+def test_slicegpt_stands_beside_width_pruning_at_its_size():
+    one = (table[table["model"] == NAME] for table in (measured_rows(), sliced_rows(100.0)))
+    both = sizes_and_scores(*one)
+    at = both[both["task"] == "pocket_facts"].set_index(["criterion", "pruning_pct"])
+    assert at.loc[("SLICEGPT", 10.0), "damage"] == 100 and at.loc[("PPM", 10.0), "damage"] == 160
+    ax = plot_scores_at_damage(both, "pocket_facts", floor=0.25)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["knows nothing", "PPM", "SLICEGPT"]
+
+
+ALL = dict.fromkeys(SETS, -0.2)
+PPM_TAKES = {name: -0.2 for name in MYTHS}
+WORLDS = {
+    "nothing was studied": {},
+    "nothing moves": dict(misconceptions=myth_rows({}, 0.0), slicegpt=sliced_rows(100.0, 0.58)),
+    "myths fall": dict(misconceptions=myth_rows(PPM_TAKES, 0.1), slicegpt=sliced_rows(100.0)),
+    "all falls": dict(misconceptions=myth_rows(ALL, 0.1)),
+    "myths rise": dict(
+        misconceptions=myth_rows(dict.fromkeys(MYTHS, 0.2), -0.1), slicegpt=sliced_rows(100.0, 0.3, 0.1)
+    ),
+}
+STUDIED = [
+    claim for claim in load_claims() if any(name in (claim.measured or "") for name in ("myths_", "sliced("))
+]
+
+
+@pytest.mark.parametrize("claim", STUDIED, ids=lambda claim: claim.id)
+def test_a_rule_reaches_every_outcome_it_can_have(claim):
+    reached = {
+        judge(claim, Evidence(measured_rows(), load_floors(), grown=made)).outcome for made in WORLDS.values()
+    }
+    possible = {REPRODUCED, NO_TRANSFER, INCONCLUSIVE, UNTESTABLE} | (
+        {LIKE_CONTROL} if claim.alike else set()
+    )
+    assert reached == possible

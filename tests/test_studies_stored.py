@@ -1,0 +1,101 @@
+"""Studies on disk: made once, whole or not at all, and a damaged file is named in one line."""
+
+import pandas as pd
+import pytest
+
+from widthprune import WidthPruneError
+from widthprune.studies.figures import plot_at_damage, plot_put_back, plot_shares
+from widthprune.studies.growing import Recipe
+from widthprune.studies.stored import STUDIES, origin, provenance, stored, stored_studies, study
+from widthprune.studies.study import run
+
+
+def shares(seed=0, share=0.2):
+    return pd.DataFrame([("gated", seed, 10.0, share, 0.1, 0.01)], columns=list(STUDIES["shares"]))
+
+
+def test_a_study_is_made_once_and_says_how(tmp_path):
+    made = []
+    for share in (0.2, 0.3):
+        table = study(
+            tmp_path, "shares", "m", dict(steps=7), lambda share=share: made.append(1) or shares(share=share)
+        )
+    assert len(made) == 1 and table["share"].tolist() == [0.2]
+    said = provenance(tmp_path / "studies" / "shares-m.csv")
+    assert said["steps"] == 7 and {"commit", "device", "duration_s"} <= set(said)
+    assert "1 grown models, 7 steps each" in origin(tmp_path, "shares")
+
+
+def test_a_study_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        study(tmp_path, "shares", "m", {}, lambda: 1 / 0)
+    assert not list(tmp_path.rglob("*.csv")) and stored(tmp_path, "shares").empty
+
+
+def test_models_of_the_longest_training_are_read_alone(tmp_path):
+    for name, steps, share in (("a", 5, 0.5), ("b", 9, 0.9), ("c", 9, 0.8)):
+        study(tmp_path, "shares", name, dict(steps=steps), lambda share=share: shares(share=share))
+    assert stored(tmp_path, "shares")["share"].tolist() == [0.9, 0.8]
+    assert {name: len(table) for name, table in stored_studies(tmp_path).items() if len(table)} == {
+        "shares": 2
+    }
+    assert origin(tmp_path / "nowhere", "shares") == "not measured here"
+
+
+def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):
+    with pytest.raises(WidthPruneError, match="removal-grown-plain-3.csv is not there") as error:
+        run([Recipe("plain", 3)], tmp_path / "models", tmp_path, measure=False)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "# {}\na,b\n1,2\n", "# {}\nkind,seed\n", "\x00"])
+def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
+    path = tmp_path / "studies" / "shares-m.csv"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(WidthPruneError, match="shares-m.csv is damaged .*: delete it") as error:
+        stored(tmp_path, "shares")
+    assert "\n" not in str(error.value)
+
+
+def test_figures_draw_a_line_for_each_thing_named():
+    rows = [
+        (
+            "gated",
+            seed,
+            "base",
+            name,
+            0,
+            pct,
+            measure,
+            2 + pct / 100 if measure == "prose" else 1 - pct / 100,
+            0.1,
+            9,
+        )
+        for seed in (0, 1)
+        for name, pct in (("none", 0.0), *((c, p) for c in ("PPM", "RANDOM") for p in (10.0, 20.0, 30.0)))
+        for measure in ("prose", "known")
+    ]
+    table = pd.DataFrame(rows, columns=list(STUDIES["removal"]))
+    ax = plot_at_damage(table, "known", ["PPM", "RANDOM"], label="facts known")
+    assert [line.get_label() for line in ax.lines] == ["PPM", "RANDOM"] and ax.get_ylabel() == "facts known"
+    # Where no criterion did more damage the line ends.
+    assert ax.lines[0].get_ydata()[5] == pytest.approx(0.75) and pd.isna(ax.lines[0].get_ydata()[7])
+    ax = plot_shares(pd.concat([shares(), shares(1, 0.3)]))
+    assert ax.lines[0].get_ydata().tolist() == [0.25]
+    causal = pd.DataFrame(
+        [
+            ("gated", 0, name, "PPM", 0, 10.0, "instructions", 0.5, 0.1, 9)
+            for name in ("kept", "random", "everything")
+        ],
+        columns=list(STUDIES["causal"]),
+    )
+    assert "into kept" in [line.get_label() for line in plot_put_back(causal, "instructions").lines]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")

@@ -1,0 +1,128 @@
+"""What rules may ask of the models grown here: effects over seeds, each seed with a world, weights and order of its own.
+
+The error is that of the mean over seeds, and its p is Student's: so few are no normal distribution. Criteria are
+compared where they did equal damage to prose, as `widthprune.studies.comparing` says.
+"""
+
+from collections.abc import Callable
+
+import pandas as pd
+from scipy.stats import t
+
+from ..errors import WidthPruneError
+from ..studies.comparing import advantage, at_equal_damage, over_seeds
+from .effects import Effect
+from .lookup import NoEvidence
+
+KEYS = ["kind", "seed", "stage"]
+
+
+class GrownEvidence:
+    """The part of `widthprune.audit.evidence.Evidence` that reads ``self.grown_table``, by study."""
+
+    def grown(
+        self, kind: str, stage: str, measure: str, one: str, other: str, study: str = "removal"
+    ) -> Effect:
+        """By how much more of a measure one criterion leaves than another, at equal damage to prose."""
+        found = self._advantage(study, kind, stage, measure, one, other)
+        whole = self._whole(study, kind, stage, measure)
+        return self._over_seeds(found, whole, f"{measure} under {one} against {other}, {kind}")
+
+    def grown_further(
+        self, kind: str, stage: str, measures: tuple, pairs: tuple, study: str = "removal"
+    ) -> Effect:
+        """How much further one such difference goes than another: of two measures, each with a pair of criteria."""
+        one, other = (
+            self._advantage(study, kind, stage, measure, *pair)
+            for measure, pair in zip(measures, pairs, strict=True)
+        )
+        whole = self._whole(study, kind, stage, measures[0])
+        said = [f"{m} under {' against '.join(p)}" for m, p in zip(measures, pairs, strict=True)]
+        return self._over_seeds(one - other, whole, f"{' beyond '.join(said)}, {kind}")
+
+    def grown_dichotomy(self, kind: str, criterion: str) -> Effect:
+        """The share of its instructions that a tuned model keeps, minus the share of its knowledge, at equal damage to prose."""
+        return self._over_seeds(self._dichotomy(kind, criterion), 1.0, f"dichotomy under {criterion}, {kind}")
+
+    def grown_dichotomy_further(self, kind: str, one: str, other: str) -> Effect:
+        """By how much that is larger under one criterion than under another."""
+        found = self._dichotomy(kind, one) - self._dichotomy(kind, other)
+        return self._over_seeds(found, 1.0, f"dichotomy under {one} against {other}, {kind}")
+
+    def grown_share(self, kind: str, pct: float) -> Effect:
+        """By how much the share of tuning's squared change that lies in the neurons PPM removes is above that of random sets."""
+        rows = self._study("shares", kind)
+        rows = rows[rows["pruning_pct"] == pct].set_index("seed")
+        return self._over_seeds(
+            rows["share"] - rows["random"], pct / 100, f"share of the change at {pct:g}%, {kind}"
+        )
+
+    def grown_undone(self, kind: str, pct: float) -> Effect:
+        """By how much better instructions are with the change undone in the neurons PPM removes than in as many random ones."""
+        rows = self._study("causal", kind)
+        rows = rows[(rows["measure"] == "instructions") & rows["pruning_pct"].isin([0, pct])]
+        means = rows.groupby(["seed", "put_back"])["value"].mean().unstack()
+        if not {"kept", "not random", "everything"} <= set(means):
+            raise NoEvidence(f"no change was put back at {pct:g}% in grown {kind} models")
+        before = float(means["everything"].mean())
+        return self._over_seeds(
+            means["kept"] - means["not random"], before, f"instructions undone at {pct:g}%, {kind}"
+        )
+
+    def grown_seeds(self) -> int:
+        """How many seeds of each kind were grown and measured."""
+        grown = [table for table in self.grown_table.values() if "kind" in table]
+        tables = [table.groupby("kind")["seed"].nunique() for table in grown]
+        return int(min((seeds.min() for seeds in tables if len(seeds)), default=0))
+
+    def _advantage(self, study: str, kind: str, stage: str, *asked: str) -> pd.Series:
+        return self._at(study, kind, stage, lambda rows: advantage(rows, *asked), asked)
+
+    def _dichotomy(self, kind: str, criterion: str) -> pd.Series:
+        kept = []
+        for measure in ("known", "instructions"):
+            found = self._at(
+                "tuned", kind, "tuned", lambda rows, m=measure: at_equal_damage(rows, m), ("at", measure)
+            )
+            own = found[found["criterion"] == criterion].groupby(KEYS)["value"].mean()
+            kept.append(own / self._by_seed("tuned", kind, "tuned", measure))
+        return kept[1] - kept[0]
+
+    def _by_seed(self, study: str, kind: str, stage: str, measure: str) -> pd.Series:
+        """A measure of each unpruned model."""
+        rows = self._study(study, kind, stage)
+        return rows[(rows["criterion"] == "none") & (rows["measure"] == measure)].set_index(KEYS)["value"]
+
+    def _whole(self, study: str, kind: str, stage: str, measure: str) -> float:
+        return float(self._by_seed(study, kind, stage, measure).mean())
+
+    def _at(self, study: str, kind: str, stage: str, ask: Callable, asked: tuple):
+        """What ``ask`` gives of a study's rows; kept under ``asked``, as no rule changes it."""
+        key = (study, kind, stage, *asked)
+        try:
+            if key not in self.kept_of_grown:
+                self.kept_of_grown[key] = ask(self._study(study, kind, stage))
+        except NoEvidence:
+            raise
+        except WidthPruneError as error:
+            raise NoEvidence(str(error)) from None
+        return self.kept_of_grown[key]
+
+    def _study(self, study: str, kind: str, stage: str | None = None) -> pd.DataFrame:
+        rows = self.grown_table.get(study, pd.DataFrame(columns=KEYS))
+        rows = rows[rows["kind"] == kind]
+        rows = rows if stage is None else rows[rows["stage"] == stage]
+        if rows["seed"].nunique() < 2:
+            raise NoEvidence(f"{study} of grown {kind} models was measured with fewer than two seeds")
+        return rows
+
+    def _over_seeds(self, values: pd.Series, before: float, label: str) -> Effect:
+        try:
+            found = over_seeds(values)
+        except WidthPruneError as error:
+            raise NoEvidence(f"{label}: {error}") from None
+        # Where a rule asks for so many standard errors, those of Student's distribution are meant.
+        wider = t.isf(self.rule.alpha / 2, found["seeds"] - 1) / self.rule.sigmas
+        return Effect(
+            found["mean"], found["stderr"] * wider, before, found["seeds"], label, found["p"], unit="seeds"
+        )

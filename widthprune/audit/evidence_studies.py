@@ -1,0 +1,80 @@
+"""What rules may ask of the studies of packaged models: where misconceptions sit, and what SliceGPT does at equal size."""
+
+import numpy as np
+import pandas as pd
+
+from ..report.tasks import TASKS
+from ..studies.pairs import SETS
+from .effects import Effect
+from .lookup import NoEvidence, NotMeasured
+
+UNPAIRED = (np.nan, np.nan, np.nan)
+
+
+class StudiesEvidence:
+    """The part of `widthprune.audit.evidence.Evidence` that reads ``misconceptions`` and ``slicegpt`` of ``self.grown_table``."""
+
+    def myths_fall(self, model: str, name: str, pct: float, criterion: str = "PPM") -> Effect:
+        """By how much further the log-odds of a set's myths move without the neurons of a criterion than without random ones."""
+        before = self._row(model, "odds_before", name)
+        found = self._row(model, "against_random", name, criterion, pct)
+        label = f"odds of {name} under {criterion} against RANDOM at {pct:g}%"
+        return Effect(
+            found["value"], found["stderr"], before["value"], found["n"], f"{model}: {label}", unit="pairs"
+        )
+
+    def myths_held(self, model: str, pct: float) -> Effect:
+        """By how much larger a share of the log-odds lies in the neurons PPM removes for myths than for plain falsehoods.
+
+        Both are means over sets, with the errors of all of them.
+        """
+        means = {}
+        for myths in (True, False):
+            rows = [
+                self._row(model, "share", name, "PPM", pct)
+                for name, (is_myth, *_) in SETS.items()
+                if is_myth == myths
+            ]
+            variance = sum(row["stderr"] ** 2 for row in rows) / len(rows) ** 2
+            means[myths] = (
+                sum(row["value"] for row in rows) / len(rows),
+                variance,
+                sum(row["n"] for row in rows),
+            )
+        (myth, one, n), (other, two, m) = means[True], means[False]
+        label = f"{model}: share of myths against plain falsehoods in the lowest {pct:g}%"
+        return Effect(myth - other, (one + two) ** 0.5, other, n + m, label, unit="pairs")
+
+    def sliced(self, model: str, task: str) -> list[Effect]:
+        """What SliceGPT does to a benchmark at each size, without embeddings, of width pruning at which its model still works."""
+        table = self.grown_table.get("slicegpt", pd.DataFrame())
+        if not len(table) or model not in set(table["model"]):
+            raise NotMeasured(f"{model} was not sliced")
+        rows = table[(table["model"] == model) & (table["counted"] == "without embeddings")]
+        effects = []
+        for pct in sorted(set(rows["pruning_pct"])):
+            scores = {name: self._sliced_score(rows, name, pct) for name in ("pocket_prose", task)}
+            if None not in scores.values() and self._better_than_floor(
+                "pocket_prose", scores["pocket_prose"]
+            ):
+                before = self._score(self._same_items(model, task, [], [0], False), model, task, "none", 0)
+                what = f"sliced to the size of {pct:g}%"
+                effects.append(self._effect(model, task, before, scores[task], what, False))
+        if not effects:
+            raise NoEvidence(f"{model}: no size at which its sliced model works")
+        return effects
+
+    @staticmethod
+    def _sliced_score(rows: pd.DataFrame, task: str, pct: float) -> tuple | None:
+        at = (rows["task"] == task) & (rows["pruning_pct"] == pct) & (rows["metric"] == TASKS[task].metric)
+        return (*rows.loc[at, ["value", "stderr", "n"]].iloc[0], UNPAIRED) if at.any() else None
+
+    def _row(self, model, measure, name, criterion="none", pct=0.0) -> pd.Series:
+        table = self.grown_table.get("misconceptions", pd.DataFrame())
+        if not len(table):
+            raise NotMeasured("where misconceptions sit was not measured")
+        at = (table["model"] == model) & (table["measure"] == measure) & (table["set"] == name)
+        at &= (table["criterion"] == criterion) & ((table["pruning_pct"] - pct).abs() < 1e-6)
+        if not at.any():
+            raise NotMeasured(f"{model}: {measure} of {name} was not measured under {criterion} at {pct:g}%")
+        return table[at].iloc[0]

@@ -1,0 +1,88 @@
+"""Figures of the studies: from a tidy table to Axes. Lines are means over seeds, bands reach over all of them."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from ..report.figures import MARKERS, PALETTE
+from .comparing import at_equal_damage
+
+GRID = np.linspace(0, 0.5, 11)  # rises of the loss on prose that are drawn, in nats per token
+
+
+def plot_at_damage(
+    table: pd.DataFrame,
+    measure: str,
+    criteria: Sequence[str],
+    *,
+    label: str = "",
+    name: str = "",
+    ax: Axes | None = None,
+) -> Axes:
+    """A measure over the damage done to prose, one line a criterion.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of one kind and stage, of any number of seeds.
+    measure : str
+    criteria : sequence of str
+        In the order of their colours.
+    label : str
+        The measure as the axis names it; default its name.
+    name : str
+        What the legend calls the line, where there is one; default the criterion. Such lines are told apart by colour.
+    ax : Axes, optional
+    """
+    ax = _axes(ax)
+    found = at_equal_damage(table[table["criterion"].isin(["none", *criteria])], measure, GRID)
+    before = len(ax.lines)
+    for i, criterion in enumerate(criteria, before):
+        own = found[found["criterion"] == criterion].groupby("level")["value"].agg(["mean", "min", "max"])
+        _line(ax, own.index, own["mean"], own["min"], own["max"], i, name or criterion)
+    ax.set(xlabel="rise of the loss on prose, nats per token", ylabel=label or measure)
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def plot_shares(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """The share of tuning's squared change in the neurons that PPM removes, and what random sets hold."""
+    ax = _axes(ax)
+    for i, (kind, rows) in enumerate(table.groupby("kind")):
+        own = rows.groupby("pruning_pct")["share"].agg(["mean", "min", "max"])
+        _line(ax, own.index, own["mean"], own["min"], own["max"], i, kind)
+    lots = table.groupby("pruning_pct")[["random", "random_sd"]].mean()
+    spread = 2 * lots["random_sd"]
+    ax.plot(lots.index, lots["random"], color="0.4", linestyle=":", label="random sets")
+    ax.fill_between(lots.index, lots["random"] - spread, lots["random"] + spread, color="0.4", alpha=0.2)
+    ax.set(xlabel="neurons removed, %", ylabel="share of the squared change")
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def plot_put_back(table: pd.DataFrame, measure: str, *, ax: Axes | None = None) -> Axes:
+    """A measure where tuning's change was put back into some neurons; lines where it was into none and into all."""
+    ax = _axes(ax)
+    rows = table[table["measure"] == measure]
+    for i, name in enumerate(("kept", "not random", "removed", "random")):
+        own = rows[rows["put_back"] == name].groupby("pruning_pct")["value"].agg(["mean", "min", "max"])
+        _line(ax, own.index, own["mean"], own["min"], own["max"], i, f"into {name}")
+    for name, style in {"everything": "-", "nothing": "--", "base": ":"}.items():
+        ax.axhline(
+            rows.loc[rows["put_back"] == name, "value"].mean(), color="0.5", linestyle=style, label=name
+        )
+    ax.set(xlabel="neurons removed, %", ylabel=measure)
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _line(ax: Axes, x, mean, low, high, i: int, label: str) -> None:
+    ax.plot(x, mean, color=PALETTE[i], marker=MARKERS[i], markersize=4, label=label)
+    ax.fill_between(x, low, high, color=PALETTE[i], alpha=0.15)

@@ -1,0 +1,178 @@
+"""Growing: small decoders trained on a world, with a gate and without, and a copy of each tuned on instructions.
+
+transformers' Llama with a SwiGLU MLP, and Arcee, which is Llama with a plain MLP: nothing else differs. The plain MLP
+has half as many neurons again, so that both have the same number of parameters.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import ArceeConfig, AutoModelForCausalLM, LlamaConfig
+
+from ..architectures import random_model
+from ..checkpoints.destination import moved_into_place
+from ..errors import WidthPruneError
+from .worlds import World, corpus, instructions, make_world, usual_tiers
+
+KINDS = {"gated": LlamaConfig, "plain": ArceeConfig}
+STAGES = ("base", "tuned")
+IGNORED = -100  # the label of a token that no loss is taken of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is grown. The same recipe gives the same model on the same machine."""
+
+    kind: str = "gated"  # or "plain"
+    seed: int = 0  # of the world, the weights and the order
+    hidden_size: int = 96
+    layers: int = 3
+    neurons: int = 256  # of each gated MLP; a plain one has half as many again
+    facts: int = 48  # common ones: see `usual_tiers`
+    sentences: int = 9_000  # of prose
+    epochs: int = 2
+    batch: int = 8  # sequences
+    length: int = 64  # tokens of each
+    rate: float = 4e-3  # highest learning rate
+    tuning_steps: int = 300
+    tuning_rate: float = 2e-3
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.neurons % 2:
+            raise WidthPruneError(f"neurons must be even, to match a plain MLP, got {self.neurons}")
+
+    @property
+    def name(self) -> str:
+        return f"grown-{self.kind}-{self.seed}"
+
+    @property
+    def key(self) -> str:
+        """The name, and what differs from the default recipe: no other recipe has it."""
+        default = asdict(Recipe(self.kind, self.seed))
+        changed = [f"{name}-{value:g}" for name, value in asdict(self).items() if value != default[name]]
+        return "-".join([self.name, *changed])
+
+
+def world_of(recipe: Recipe) -> World:
+    """What the recipe's models read: the same for both kinds."""
+    return make_world(recipe.seed, usual_tiers(recipe.facts))
+
+
+def untrained(recipe: Recipe, world: World) -> nn.Module:
+    """The model as it is before training."""
+    gated = recipe.kind == "gated"
+    config = KINDS[recipe.kind](
+        vocab_size=len(world.words),
+        hidden_size=recipe.hidden_size,
+        intermediate_size=recipe.neurons if gated else recipe.neurons * 3 // 2,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        hidden_act="silu" if gated else "gelu",
+        max_position_embeddings=recipe.length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return random_model(config, "float32", seed=recipe.seed)
+
+
+def training_batches(recipe: Recipe, world: World) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(tokens, labels) of each step, both of shape (batch, length); every epoch in an order of its own."""
+    text = corpus(world, recipe.sentences)
+    rows = text[: len(text) // recipe.length * recipe.length].reshape(-1, recipe.length)
+    for epoch in range(recipe.epochs):
+        order = np.random.default_rng([recipe.seed, 3, epoch]).permutation(len(rows))
+        for start in range(0, len(rows) - recipe.batch + 1, recipe.batch):
+            taken = rows[order[start : start + recipe.batch]]
+            yield taken, taken
+
+
+def tuning_batches(recipe: Recipe, world: World) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(tokens, labels) of each step: half of the rows instructions, of which only answers count, half the corpus."""
+    text = corpus(world, recipe.sentences)
+    for step in range(recipe.tuning_steps):
+        rng = np.random.default_rng([recipe.seed, 4, step])
+        asked = [
+            _packed(instructions(world, recipe.length, rng), recipe.length) for _ in range(recipe.batch // 2)
+        ]
+        starts = rng.integers(len(text) - recipe.length, size=recipe.batch - len(asked))
+        kept = [(text[s : s + recipe.length],) * 2 for s in starts]
+        yield tuple(np.stack(column) for column in zip(*asked, *kept, strict=True))
+
+
+def _packed(made, length: int) -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.concatenate([[*prompt, *answer] for prompt, answer in made])[:length]
+    labels = np.concatenate([[*[IGNORED] * len(prompt), *answer] for prompt, answer in made])[:length]
+    return tokens, labels
+
+
+def train(
+    model: nn.Module, batches, steps: int, rate: float, progress: Callable = lambda step, loss: None
+) -> nn.Module:
+    """Train in place, by AdamW with a learning rate that rises and falls once; the model, in evaluation mode."""
+    optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1, pct_start=0.1)
+    model.train()
+    for step, (tokens, labels) in enumerate(batches):
+        device = model.device
+        loss = model(
+            input_ids=torch.as_tensor(tokens, device=device), labels=torch.as_tensor(labels, device=device)
+        ).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad()
+        progress(step, loss)
+    return model.eval()
+
+
+def steps_of(recipe: Recipe, world: World) -> int:
+    """Optimiser's steps of the base model."""
+    tokens = len(corpus(world, recipe.sentences))
+    return recipe.epochs * (tokens // recipe.length // recipe.batch)
+
+
+def grow(
+    recipe: Recipe,
+    directory: str | Path,
+    device: str = "cpu",
+    progress: Callable = print,
+    stages: Sequence[str] = STAGES,
+) -> dict[str, nn.Module]:
+    """The base model and its tuned copy; what lies in the directory already is loaded, and not trained again.
+
+    Returns
+    -------
+    dict of str to PreTrainedModel
+        "base" and "tuned", or the first alone where ``stages`` says so.
+    """
+    world = world_of(recipe)
+    models = {}
+    for stage in stages:
+        path = model_directory(directory, recipe, stage)
+        if not path.exists():
+            progress(f"{recipe.name}: training {stage}")
+            with torch.random.fork_rng():
+                if stage == "base":
+                    model = untrained(recipe, world).to(device)
+                    train(model, training_batches(recipe, world), steps_of(recipe, world), recipe.rate)
+                else:
+                    model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path).to(device)
+                    train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
+            with moved_into_place(path) as partial:
+                model.save_pretrained(partial)
+        models[stage] = AutoModelForCausalLM.from_pretrained(path).to(device).eval()
+    return models
+
+
+def model_directory(directory: str | Path, recipe: Recipe, stage: str) -> Path:
+    """Where `grow` puts a model."""
+    return Path(directory, recipe.key, stage)

@@ -1,0 +1,194 @@
+"""SliceGPT (arXiv 2401.15024): narrow the signal between blocks instead of the MLPs, by rotating and cutting it.
+
+Norms without weights commute with rotations, so each block may see its input in the principal axes of the
+signal, and lose the axes with the least variance. Section 3 of that paper; as in its released code the axes are those of
+the signal in front of the norm, block after block on what the sliced blocks before give, and the last signal, which the
+head reads, is rotated and stays whole. Tied embeddings are untied, since the two ends have axes of their own; and every
+block keeps a matrix on its shortcut. Hence a model sliced by a tenth may well be larger than it was: `matched_width`.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import WidthPruneError
+
+DAMPING = 0.01  # of the mean variance, added to all, as in the released code
+INPUTS, MLP_INPUTS = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+KNOWN = ("llama", "mistral", "qwen2")
+
+
+class RootMeanSquareNorm(nn.Module):
+    """x / sqrt(sum x^2 / size): of a cut signal the sum stands for that of the whole, so ``size`` stays."""
+
+    def __init__(self, size: int, eps: float):
+        super().__init__()
+        self.size, self.eps = size, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        square = x.float().square().sum(-1, keepdim=True) / self.size
+        return (x.float() * torch.rsqrt(square + self.eps)).to(x.dtype)
+
+
+class SlicedLayer(nn.Module):
+    """A decoder layer whose two shortcuts change the axes: ``attention_shortcut`` and ``mlp_shortcut``."""
+
+    def __init__(self, layer: nn.Module, size: int, eps: float):
+        super().__init__()
+        self.self_attn, self.mlp = layer.self_attn, layer.mlp
+        self.norm = RootMeanSquareNorm(size, eps)
+        self.attention_shortcut = self.mlp_shortcut = None
+
+    def attend(self, x: Tensor, **options) -> Tensor:
+        return x @ self.attention_shortcut + self.self_attn(hidden_states=self.norm(x), **options)[0]
+
+    def think(self, x: Tensor) -> Tensor:
+        return x @ self.mlp_shortcut + self.mlp(self.norm(x))
+
+    def forward(self, hidden_states: Tensor, **options) -> Tensor:
+        return self.think(self.attend(hidden_states, **options))
+
+
+@torch.no_grad()
+def slice_model(model: nn.Module, sequences: Sequence[Tensor], width: int) -> nn.Module:
+    """A copy of a model with signals of ``width`` numbers between its blocks.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        Of Llama's, Mistral's or Qwen2's kind. Left as it was.
+    sequences : sequence of Tensor, shape (tokens,), int64
+        What the axes are found on, from `Calibration.token_sequences`.
+    width : int
+        At most the hidden size, at which nothing but rounding changes.
+
+    Returns
+    -------
+    PreTrainedModel
+        In float32, with untied embeddings. It is for measuring: transformers could not load it.
+
+    Raises
+    ------
+    WidthPruneError
+        If the model is of another kind, or ``width`` is none.
+    """
+    size = check(model, width)
+    model = fused(model)
+    inner = model.model
+    signals = [inner.embed_tokens(tokens[None].to(model.device)) for tokens in sequences]
+    axes = principal_axes(signals)[:, :width]
+    inner.embed_tokens.weight = nn.Parameter(inner.embed_tokens.weight @ axes)
+    signals = [x @ axes for x in signals]
+    for place, layer in enumerate(inner.layers):
+        last = place == len(inner.layers) - 1
+        sliced = SlicedLayer(layer, size, model.config.rms_norm_eps)
+        signals, axes = slice_layer(sliced, inner, signals, axes, size if last else width, width)
+        inner.layers[place] = sliced
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight @ axes)
+    return model.eval()
+
+
+def check(model: nn.Module, width: int) -> int:
+    """The hidden size; refuses other kinds of models, and widths that are none."""
+    kind, size = model.config.model_type, model.config.hidden_size
+    if kind not in KNOWN:
+        raise WidthPruneError(
+            f"SliceGPT is known for models of the kinds {', '.join(KNOWN)} here, got {kind}: its norms or shortcuts differ"
+        )
+    if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= size:
+        raise WidthPruneError(f"width must be a whole number from 1 to the hidden size {size}, got {width!r}")
+    return size
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """A copy in float32 with a head of its own and norms without weights: these are in what reads the norm."""
+    model = copy.deepcopy(model).float().eval()
+    head = model.lm_head.weight.detach().clone()
+    model.lm_head = nn.Linear(head.shape[1], head.shape[0], bias=False)
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = nn.Parameter(head * model.model.norm.weight)
+    for layer in model.model.layers:
+        for reader in (getattr(layer.self_attn, name) for name in INPUTS):
+            reader.weight = nn.Parameter(reader.weight * layer.input_layernorm.weight)
+        for reader in (getattr(layer.mlp, name) for name in MLP_INPUTS):
+            reader.weight = nn.Parameter(reader.weight * layer.post_attention_layernorm.weight)
+    model.model.norm = RootMeanSquareNorm(head.shape[1], model.config.rms_norm_eps)
+    return model
+
+
+def principal_axes(signals: Sequence[Tensor]) -> Tensor:
+    """Orthogonal axes of a signal, most variance first: (d, d) float32, from arrays (..., tokens, d)."""
+    moment = sum(x.flatten(0, -2).double().T @ x.flatten(0, -2).double() for x in signals)
+    moment += DAMPING * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
+    return torch.linalg.eigh(moment).eigenvectors.flip(1).float()
+
+
+def slice_layer(
+    layer: SlicedLayer, inner: nn.Module, signals: list[Tensor], axes: Tensor, out_width: int, width: int
+) -> tuple[list[Tensor], Tensor]:
+    """Cut one layer, in place, whose input is in ``axes``: its output on each sequence, and the axes of that."""
+    read_in(layer.self_attn, INPUTS, axes)
+    layer.attention_shortcut = nn.Parameter(
+        axes.T
+    )  # back to the model's own axes, until the new ones are known
+    signals = [layer.attend(x, **positions(inner, x)) for x in signals]
+    middle = principal_axes(signals)[:, :width]
+    layer.attention_shortcut = nn.Parameter(axes.T @ middle)
+    write_in(layer.self_attn.o_proj, middle)
+    read_in(layer.mlp, MLP_INPUTS, middle)
+    layer.mlp_shortcut = nn.Parameter(middle.T)
+    signals = [layer.think(x @ middle) for x in signals]
+    after = principal_axes(signals)[:, :out_width]
+    layer.mlp_shortcut = nn.Parameter(middle.T @ after)
+    write_in(layer.mlp.down_proj, after)
+    return [x @ after for x in signals], after
+
+
+def positions(inner: nn.Module, x: Tensor) -> dict:
+    """What attention needs beside a signal (1, tokens, d) that starts a text."""
+    places = torch.arange(x.shape[1], device=x.device)[None]
+    return dict(position_embeddings=inner.rotary_emb(x, position_ids=places), attention_mask=None)
+
+
+def read_in(block: nn.Module, names: Sequence[str], axes: Tensor) -> None:
+    """Let projections read a signal that is given in ``axes``, (d, width)."""
+    for name in names:
+        reader = getattr(block, name)
+        reader.weight, reader.in_features = nn.Parameter(reader.weight @ axes), axes.shape[1]
+
+
+def write_in(writer: nn.Linear, axes: Tensor) -> None:
+    """Let a projection write its signal in ``axes``, (d, width)."""
+    writer.weight, writer.out_features = nn.Parameter(axes.T @ writer.weight), axes.shape[1]
+    if writer.bias is not None:
+        writer.bias = nn.Parameter(axes.T @ writer.bias)
+
+
+def count(model: nn.Module, embeddings: bool = True) -> int:
+    """Parameters, with or without those of the embeddings and of a head of its own."""
+    ends = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    return sum(p.numel() for p in model.parameters() if embeddings or id(p) not in ends)
+
+
+def sliced_count(model: nn.Module, width: int, embeddings: bool = True) -> int:
+    """`count` of `slice_model`'s result, from the shapes of the unsliced model."""
+    size, layers = model.config.hidden_size, model.model.layers
+    total = (width + size) * model.config.vocab_size if embeddings else 0
+    for place, layer in enumerate(layers):
+        out = size if place == len(layers) - 1 else width
+        readers = [getattr(layer.self_attn, name) for name in INPUTS]
+        readers += [getattr(layer.mlp, name) for name in MLP_INPUTS]
+        writers = [(layer.self_attn.o_proj, width), (layer.mlp.down_proj, out)]
+        total += sum(r.out_features * (width + (r.bias is not None)) for r in readers)
+        total += sum(to * (w.in_features + (w.bias is not None)) for w, to in writers)
+        total += width * width + width * out
+    return total
+
+
+def matched_width(model: nn.Module, parameters: int, embeddings: bool = True) -> int | None:
+    """The largest width at which the sliced model has at most so many parameters; None if even one number has more."""
+    widths = range(1, model.config.hidden_size + 1)
+    fitting = [width for width in widths if sliced_count(model, width, embeddings) <= parameters]
+    return max(fitting, default=None)

@@ -1,0 +1,152 @@
+"""The studies' tables on disk: one CSV file for each model and study, whole or not at all, its provenance on top.
+
+Files are ``RESULTS/studies/STUDY-MODEL.csv``. The first line is a comment with JSON: how the model was grown or loaded,
+commit, device, duration. A study that is there is read and not made again.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import WidthPruneError, first_line
+from ..report.provenance import record
+from ..report.results import write_atomically
+
+FOLDER = "studies"
+KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
+NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
+_WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
+# A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
+# where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
+# misconceptions, slicegpt: of packaged models, see the modules of these names.
+STUDIES = {
+    "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
+    "slicegpt": {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
+    | {"parameters": "int64", "task": "string", "metric": "string"}
+    | NUMBER,
+    "removal": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
+    "tuned": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
+    "halves": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
+    "ranks": {
+        "kind": "string",
+        "seed": "int64",
+        "layer": "int64",
+        "matrix": "string",
+        "change": "string",
+        "rho": "float64",
+    },
+    "shares": {"kind": "string", "seed": "int64", "pruning_pct": "float64"}
+    | dict.fromkeys(("share", "random", "random_sd"), "float64"),
+    "causal": {"kind": "string", "seed": "int64", "put_back": "string"}
+    | _WIDTH
+    | {"measure": "string"}
+    | NUMBER,
+}
+
+
+def study(
+    results_dir: str | Path,
+    name: str,
+    model: str,
+    made_by: Mapping,
+    make: Callable[[], pd.DataFrame],
+    *,
+    measure: bool = True,
+) -> pd.DataFrame:
+    """A study's table of one model: from its file, or made now and stored.
+
+    Parameters
+    ----------
+    results_dir : path
+    name : str
+        One of `STUDIES`.
+    model : str
+        What the file is named after.
+    made_by : mapping
+        How the model was grown; stored beside commit, device and duration.
+    make : function
+        Gives the table, with the columns of the study.
+    measure : bool
+        If False, what is missing is named.
+
+    Raises
+    ------
+    WidthPruneError
+        If the file is damaged, or missing where nothing may be measured.
+    """
+    path = Path(results_dir, FOLDER, f"{name}-{model}.csv")
+    if not path.exists() and not measure:
+        raise WidthPruneError(f"{path} is not there, and nothing may be measured: run it with measure=True")
+    if not path.exists():
+        with record() as provenance:
+            table = make()[list(STUDIES[name])]
+        kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
+        text = f"# {json.dumps(dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
+        write_atomically(path, text)
+    return read_table(path, name)
+
+
+def read_table(path: Path, name: str) -> pd.DataFrame:
+    """One file, checked.
+
+    Raises
+    ------
+    WidthPruneError
+        If it has other columns than the study, or no numbers where there must be.
+    """
+    columns = STUDIES[name]
+    try:
+        table = pd.read_csv(path, comment="#")
+        if list(table) != list(columns):
+            raise ValueError(f"its columns are {', '.join(map(str, table))}"[:200])
+        return table.astype(columns)
+    except (OSError, ValueError) as error:
+        raise WidthPruneError(
+            f"{path} is damaged ({first_line(error)}): delete it and run the study again"
+        ) from None
+
+
+def provenance(path: Path) -> dict:
+    """What the first line of a file says."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return dict(json.loads(file.readline().removeprefix("# ")))
+    except (OSError, ValueError) as error:
+        raise WidthPruneError(
+            f"{path} is damaged ({first_line(error)}): delete it and run the study again"
+        ) from None
+
+
+def stored(results_dir: str | Path, name: str) -> pd.DataFrame:
+    """A study's tables of all models in one; without rows where none is there.
+
+    Where models were grown by several recipes, only those that took the most steps: they know the most.
+    """
+    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
+    steps = {path: provenance(path).get("steps", 0) for path in paths}
+    tables = [read_table(path, name) for path in paths if steps[path] == max(steps.values())]
+    empty = pd.DataFrame(columns=list(STUDIES[name])).astype(STUDIES[name])
+    return pd.concat(tables, ignore_index=True) if tables else empty
+
+
+def stored_studies(results_dir: str | Path) -> dict[str, pd.DataFrame]:
+    """`stored` of every study."""
+    return {name: stored(results_dir, name) for name in STUDIES}
+
+
+def origin(results_dir: str | Path, name: str) -> str:
+    """One line on where a study's numbers come from."""
+    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
+    if not paths:
+        return "not measured here"
+    said = [provenance(path) for path in paths]
+    devices, commits = (
+        ", ".join(sorted({str(one.get(key, "unknown"))[:most] for one in said}))
+        for key, most in (("device", 100), ("commit", 9))
+    )
+    models = f"{len(paths)} model{'s' * (len(paths) != 1)}"
+    if steps := sorted({str(one["steps"]) for one in said if "steps" in one}):
+        models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
+    return f"Measured: {models}, on {devices}, commit {commits}."
