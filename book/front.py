@@ -20,23 +20,25 @@ BASE, SMALL, GEMMA = ["Llama-3.2-1B", "Llama-3.2-3B"], "smollm2-135m-instruct", 
 
 
 def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
-    """Draw every figure of the pages that are no notebooks as SVG files into ``folder``."""
+    """Draw as SVG files into ``folder`` every figure that the pages there, which are no notebooks, show."""
     measured, floors = load_results(results_dir), floor_lines(load_floors())
+    pages = "".join(page.read_text(encoding="utf-8") for page in folder.glob("*.md"))
+    drawings = {
+        "dichotomy": lambda: dichotomy(measured, floors),
+        "template": lambda: template(measured, floors),
+        "control": lambda: control(measured),
+        "criteria": lambda: criteria(measured),
+        "energy": energy,
+        "latency": latency,
+    }
+    paths = {folder / f"{name}.svg": draw for name, draw in drawings.items() if f"{name}.svg" in pages}
     with plt.rc_context({"svg.hashsalt": "widthprune", "font.family": "sans-serif"}):
-        drawn = {
-            "dichotomy": dichotomy(measured, floors),
-            "template": template(measured, floors),
-            "control": control(measured),
-            "criteria": criteria(measured),
-            "energy": energy(),
-            "latency": latency(),
-        }
-        paths = [folder / f"{name}.svg" for name in drawn]
-        for path, figure in zip(paths, drawn.values(), strict=True):
+        for path, draw in paths.items():
+            figure = draw()
             # Without a date the same numbers are the same file.
             figure.savefig(path, metadata={"Date": None})
             plt.close(figure)
-    return paths
+    return list(paths)
 
 
 def dichotomy(measured: pd.DataFrame, floors: dict) -> plt.Figure:

@@ -194,7 +194,8 @@ def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("book") / "project"
     for name in ("book", "widthprune", "results/random-smollm2-135m-instruct"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "_config.yml", root)
+    for name in ("_config.yml", "results/README.md"):
+        shutil.copy(ROOT / name, root / name)
     for page in (root / "book").glob("*.md"):
         page.unlink()
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/start\nchapters:\n- file: notebooks/tiny\n")
