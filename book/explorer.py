@@ -13,30 +13,8 @@ import pandas as pd
 from widthprune.audit.floors import floor_lines, load_floors
 from widthprune.report.escaping import as_html, as_line
 from widthprune.report.results import SAME_KIND
-from widthprune.report.tasks import TASKS
+from widthprune.report.tasks import TASKS, metric_words
 
-METRICS = {
-    "acc": "accuracy",
-    "acc_norm": "accuracy, normalized by length",
-    "word_perplexity": "perplexity per word",
-    "byte_perplexity": "perplexity per byte",
-    "bits_per_byte": "bits per byte",
-    "perplexity": "perplexity of the last word",
-    "exact_match": "exact match",
-    "exact_match_strict": "exact match, strict",
-    "exact_match_flexible": "exact match, flexible",
-    "prompt_level_strict_acc": "prompts followed, strict",
-    "prompt_level_loose_acc": "prompts followed, loose",
-    "inst_level_strict_acc": "instructions followed, strict",
-    "inst_level_loose_acc": "instructions followed, loose",
-    "mcnemar_p": "McNemar's p against the unpruned model",
-    "empty": "share of empty answers",
-    "words": "words an answer",
-    "distinct_1": "share of different words",
-    "distinct_2": "share of different pairs of words",
-    "word_entropy": "entropy of the words, in bits",
-    "ece": "calibration error",
-}
 # What the page shows first: the paper's dichotomy, and the models that this repository measured most.
 FIRST = {
     "task": "mmlu",
@@ -92,16 +70,9 @@ def explorer_data(table: pd.DataFrame) -> dict:
         "origins": list(origins),
         "floors": {task: {name: float(value) for name, value in floors[task].items()} for task in floors},
         "tasks": {task: [TASKS[task].label, TASKS[task].metric] for task in TASKS if task in points},
-        "metrics": {metric: metric_name(metric) for metric in sorted(metrics)},
+        "metrics": {metric: metric_words(metric) for metric in sorted(metrics)},
         "first": FIRST,
     }
-
-
-def metric_name(metric: str) -> str:
-    """A metric in words."""
-    if metric.startswith("share_"):
-        return f"share followed of {metric.removeprefix('share_').replace('_', ' ')}"
-    return METRICS.get(metric, metric.replace("_", " "))
 
 
 def _lines(table: pd.DataFrame) -> Iterator[tuple[dict, list[dict]]]:

@@ -80,6 +80,7 @@ def test_floors_and_controls_are_named_lines_of_different_style(paper):
     assert (at(ifeval, ":"), at(ifeval, "-.")) == ([0.12], [0.25])
     # Names that floors have and styles that figures have are the same.
     assert set(FLOOR_STYLES) == set(FLOOR_NAMES.values())
+    assert ifeval.get_ylabel() == "prompts followed, strict"
 
 
 def test_pairs_show_r_and_what_the_ratio_leaves(paper):
@@ -95,6 +96,7 @@ def test_same_damage_draws_a_line_a_draw():
     found = pd.DataFrame(rows, columns=["criterion", "neuron_seed", "perplexity", "value"])
     ax = plot_same_damage(found, task="pocket_facts", floors={"pocket_facts": {"blind floor": 0.25}})
     assert len(ax.lines) == 4 and ax.lines[-1].get_ydata()[0] == 0.25
+    assert ax.get_ylabel() == "accuracy"
     assert ax.get_legend_handles_labels()[1] == ["PPM", "RANDOM"]
 
 

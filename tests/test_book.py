@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -246,23 +247,24 @@ def test_a_book_is_built_with_a_line_for_each_chapter(built):
         ("book/parameters.yml", True),
     ],
 )
-def test_only_what_changed_runs_again(built, tmp_path, file, ran, capsys):
+def test_only_what_changed_runs_again(built, tmp_path, file, ran, monkeypatch, capsys):
     root = tmp_path / "project"
     shutil.copytree(built[0], root, ignore=shutil.ignore_patterns("html"))
     (root / file).write_text("tiny: {x: 2}" if file.endswith("yml") else (root / file).read_text() + " "
                              if (root / file).exists() else "new")  # fmt: skip
-    code = f"""
-import sys; sys.path.insert(0, {str(root / "book")!r})
-from pathlib import Path
-import execute
-execute._start = lambda *parts: sys.exit("it runs")
-sources = [Path({str(root / "notebooks" / "tiny.ipynb")!r})]
-parameters = execute.read_parameters(sources, Path({str(root / "book" / "parameters.yml")!r}), False)
-execute.execute_all(sources, parameters, Path({str(root / "_build" / "stage")!r}), 1)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stderr == "it runs\n") == ran, done.stderr
-    assert (done.stdout == "book: tiny is up to date\n") != ran
+    monkeypatch.syspath_prepend(ROOT / "book")
+    import execute
+
+    def start(source, *parts):
+        raise ChildProcessError(f"{source.stem} runs")
+
+    monkeypatch.setattr(execute, "ROOT", root)
+    monkeypatch.setattr(execute, "_start", start)
+    sources = [root / "notebooks" / "tiny.ipynb"]
+    parameters = execute.read_parameters(sources, root / "book" / "parameters.yml", measure=False)
+    with pytest.raises(ChildProcessError, match="tiny runs") if ran else nullcontext():
+        execute.execute_all(sources, parameters, root / "_build" / "stage", 1)
+    assert capsys.readouterr().out == ("" if ran else "book: tiny is up to date\n")
 
 
 ASKS = """from widthprune.evaluation.stored import stored_or_measured

@@ -8,7 +8,7 @@ import pytest
 from widthprune import WidthPruneError, published
 from widthprune.report import figures
 from widthprune.report.results import sweep, tidy
-from widthprune.report.tasks import TASKS, headline
+from widthprune.report.tasks import METRICS, TASKS, headline
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +83,21 @@ def test_functions_draw_on_the_axes_they_are_given(capabilities):
     _, ax = plt.subplots()
     assert figures.plot_sweep(capabilities, task="boolq", ax=ax) is ax
     assert figures.plot_paradox(sweep(capabilities, "Llama-3.2-1B"), ax=plt.figure().gca()) is plt.gca()
+
+
+def test_axes_are_words(capabilities):
+    assert {task.metric for task in TASKS.values()} | set(capabilities["metric"]) <= set(METRICS)
+    one = sweep(capabilities, "Llama-3.2-1B")
+    by_criterion = published("criteria").assign(label="published")
+    axes = [
+        *figures.plot_models(one, tasks=["ifeval", "piqa"]),
+        figures.plot_paradox(one, ax=plt.figure().gca()),
+        figures.plot_criteria(by_criterion, task="wikitext", ax=plt.figure().gca()),
+    ]
+    said = [label for ax in axes for label in (ax.get_xlabel(), ax.get_ylabel())]
+    assert "prompts followed, strict" in said and not [
+        label for label in said if "_" in label.replace("d_ff", "")
+    ]
 
 
 def test_every_published_task_has_a_headline(capabilities):

@@ -337,6 +337,8 @@ def test_stored_sweeps_are_those_asked_for(tmp_path):
     found = stored_sweeps(tmp_path, ["org/tiny"], ["prose"], ["VOW", "PPM"])
     assert sorted(found["criterion"]) == ["PPM", "VOW", "none"]
     assert stored_sweeps(tmp_path, ["not/there"], ["prose"]).empty
+    # A chapter begins where nothing has been written yet.
+    assert stored_sweeps(tmp_path / "later", ["org/tiny"], ["prose"]).empty
 
 
 def test_a_file_of_a_hundred_thousand_fields_is_refused_at_once(tmp_path):

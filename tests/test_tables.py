@@ -14,6 +14,7 @@ def test_a_published_sweep_by_ratio():
     assert table.loc["MMLU", ["0%", "60%"]].tolist() == ["0.311", "0.255"]
     assert table.loc["WikiText perplexity", "0%"] == "11.57"
     assert table.loc["MuSR", "0%"] == "0.340 ± 0.017"
+    assert table.loc["IFEval", "metric"] == "prompts followed, strict"
 
 
 def test_origin_of_published_rows():

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from ..errors import WidthPruneError
 from ..report.figures import MARKERS, PALETTE, SIDES
 from ..report.floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
-from ..report.tasks import TASKS, headline
+from ..report.tasks import TASKS, headline, metric_words
 from .floors import FLOOR_NAMES, floor_lines
 
 BLIND = FLOOR_NAMES["blind"]
@@ -111,7 +111,7 @@ def plot_rises(
             ax.axhline(row.value, color="0.6", linestyle=(0, (4, 4)), linewidth=1, zorder=0)
             ax.annotate(f"control: {row.responder}", (1, row.value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
                         textcoords="offset points", ha="right", fontsize="x-small", color="0.35")  # fmt: skip
-        ax.set(title=TASKS[task].label, xlabel="neurons pruned, %", ylabel=TASKS[task].metric)
+        ax.set(title=TASKS[task].label, xlabel="neurons pruned, %", ylabel=metric_words(TASKS[task].metric))
         ax.legend(fontsize="small", frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return np.atleast_1d(axes)
 
@@ -152,7 +152,9 @@ def plot_same_damage(
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
     draw_floors(ax, floors, task)
     ax.set_xscale("log")
-    ax.set(xlabel="perplexity: equal damage", ylabel=TASKS[task].metric, title=TASKS[task].label)
+    ax.set(
+        xlabel="perplexity: equal damage", ylabel=metric_words(TASKS[task].metric), title=TASKS[task].label
+    )
     ax.legend(fontsize="small", frameon=False)
     return ax
 

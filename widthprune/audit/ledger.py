@@ -11,11 +11,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import pandas as pd
-
 from ..errors import WidthPruneError
 from ..report.escaping import as_myst
-from ..report.results import load_results, public_name, tidy
+from ..report.results import load_results, public_name, stored_results
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
 from ..studies.stored import stored_studies
@@ -189,8 +187,7 @@ class Ledger:
     """All claims, judged on the results of a directory; without one, on the published tables alone."""
 
     def __init__(self, results_dir: str | Path = "results"):
-        there = Path(results_dir).is_dir()
-        measured = load_results(results_dir) if there else tidy(pd.DataFrame())
+        measured = stored_results(results_dir)
         self.evidence = Evidence(measured, load_floors(), grown=stored_studies(results_dir))
         self.claims = {claim.id: claim for claim in load_claims()}
         self._judged = {}  # a chapter asks twice, where it opens and where it ends

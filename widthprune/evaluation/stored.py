@@ -12,7 +12,7 @@ import pandas as pd
 from ..commands.options import SEED, check_list
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..report.results import COLUMNS, load_results, one_sweep, public_name, tidy
+from ..report.results import one_sweep, public_name, stored_results
 from ..report.tasks import SUITES, TASKS
 from .grid import PAPER_PCTS, Point, grid
 
@@ -65,9 +65,7 @@ def find_stored(
     metrics: a result counts as there if it has one of these. ``device`` is where `evaluate` would measure.
     """
     tasks = task_names(tasks)
-    table = (
-        load_results(results_dir) if Path(results_dir).is_dir() else tidy(pd.DataFrame(columns=list(COLUMNS)))
-    )
+    table = stored_results(results_dir)
     same = table["limit"].isna() if limit is None else table["limit"].eq(limit).fillna(False).astype(bool)
     same &= (table["model"] == public_name(model)) & table["task"].isin(tasks) & (table["seed"] == seed)
     rows = one_sweep(table[same & (table["chat_template"] == chat_template)])

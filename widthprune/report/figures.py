@@ -16,7 +16,7 @@ from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from .floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
 from .stats import correlation_or_reason, relative_change, values
-from .tasks import TASKS, headline
+from .tasks import TASKS, headline, metric_words
 
 # Safe for colour-blind readers; the marker repeats what the colour says.
 PALETTE = sns.color_palette("colorblind")
@@ -108,8 +108,8 @@ def plot_paradox(
     for pct, point in both[["x", "y"]].iterrows():
         ax.annotate(f"{pct:g}%", point, xytext=(5, 4), textcoords="offset points", fontsize="small")
     ax.set(
-        xlabel=f"{TASKS[knowledge].label} ({TASKS[knowledge].metric})",
-        ylabel=f"{TASKS[behaviour].label} ({TASKS[behaviour].metric})",
+        xlabel=f"{TASKS[knowledge].label} ({metric_words(TASKS[knowledge].metric)})",
+        ylabel=f"{TASKS[behaviour].label} ({metric_words(TASKS[behaviour].metric)})",
         title=f"{single_value(table, 'model')}\n{numbers}",
     )
     return ax
@@ -156,7 +156,7 @@ def plot_criteria(
         ax.set_xscale("log")
     ax.set_yticks(range(len(order)), ["unpruned" if name == "none" else name for name in order])
     ax.invert_yaxis()
-    ax.set(xlabel=f"{TASKS[task].label} ({TASKS[task].metric})", ylabel="criterion")
+    ax.set(xlabel=f"{TASKS[task].label} ({metric_words(TASKS[task].metric)})", ylabel="criterion")
     ax.legend(fontsize="small", frameon=False)
     return ax
 
@@ -212,7 +212,7 @@ def plot_sweep(
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     _ratio_ticks(ax, rows)
-    ax.set(title=TASKS[task].label, ylabel=TASKS[task].metric)
+    ax.set(title=TASKS[task].label, ylabel=metric_words(TASKS[task].metric))
     ax.legend(fontsize="small", frameon=False)
     return ax
 

@@ -287,6 +287,11 @@ def load_results(path: str | Path = "results") -> pd.DataFrame:
     return tidy(pd.DataFrame(_rows(path, profiles=False)))
 
 
+def stored_results(path: str | Path = "results") -> pd.DataFrame:
+    """`load_results`, for those who will write the directory: no rows while it is not there."""
+    return load_results(path) if Path(path).is_dir() else tidy(pd.DataFrame())
+
+
 def load_profiles(path: str | Path = "results") -> pd.DataFrame:
     """All rows of energy and time under a results directory, with the columns of ``PROFILE_COLUMNS``.
 
@@ -384,9 +389,9 @@ def stored_sweeps(
     """What a results directory holds of some models on some tasks, unpruned and under some criteria.
 
     For each model and task the runs of one kind, as `one_sweep` chooses them, of those that put prompts
-    into the chat template or of those that did not; no rows where none is there.
+    into the chat template or of those that did not; no rows where none is there, or no directory yet.
     """
-    table = load_results(path)
+    table = stored_results(path)
     asked = table["model"].isin([public_name(model) for model in models]) & table["task"].isin(list(tasks))
     asked &= table["chat_template"] == chat_template
     return one_sweep(table[asked & table["criterion"].isin(["none", *criteria])])

@@ -7,7 +7,7 @@ import pandas as pd
 from ..errors import WidthPruneError
 from ..models.packaged import weights_format
 from .escaping import as_html
-from .tasks import TASKS, headline
+from .tasks import TASKS, headline, metric_words
 
 
 def show(table: pd.DataFrame):
@@ -64,7 +64,7 @@ def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame(
         {
             "benchmark": [TASKS[task].label for task in rows["task"]],
-            "metric": rows["metric"].to_numpy(),
+            "metric": [metric_words(metric) for metric in rows["metric"]],
             "pruned": rows["pruning_pct"].to_numpy(),
             "text": texts(rows),
             "n": rows["n"].to_numpy(),
@@ -78,7 +78,8 @@ def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
     wide.columns = [f"{pct:g}%" for pct in wide.columns]
     if shown["n"].notna().any():
         wide["n"] = shown.groupby(["benchmark", "metric"])["n"].first().astype("string")
-    order = [(task.label, task.metric) for task in TASKS.values() if (task.label, task.metric) in wide.index]
+    pairs = [(task.label, metric_words(task.metric)) for task in TASKS.values()]
+    order = [pair for pair in pairs if pair in wide.index]
     return wide.loc[order].fillna("").reset_index()
 
 

@@ -114,6 +114,40 @@ SUITES = {
     suite: {name: task.num_fewshot for name, task in TASKS.items() if suite in task.suites}
     for suite in dict.fromkeys(suite for task in TASKS.values() for suite in task.suites)
 }
+# Metric -> its words.
+METRICS = {
+    "acc": "accuracy",
+    "acc_norm": "accuracy, normalized by length",
+    "word_perplexity": "perplexity per word",
+    "byte_perplexity": "perplexity per byte",
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity of the last word",
+    "exact_match": "exact match",
+    "exact_match_strict": "exact match, strict",
+    "exact_match_flexible": "exact match, flexible",
+    "prompt_level_strict_acc": "prompts followed, strict",
+    "prompt_level_loose_acc": "prompts followed, loose",
+    "inst_level_strict_acc": "instructions followed, strict",
+    "inst_level_loose_acc": "instructions followed, loose",
+    "mcnemar_p": "McNemar's p against the unpruned model",
+    "empty": "share of empty answers",
+    "words": "words an answer",
+    "distinct_1": "share of different words",
+    "distinct_2": "share of different pairs of words",
+    "word_entropy": "entropy of the words, in bits",
+    "ece": "calibration error",
+}
+
+
+def metric_words(metric: str) -> str:
+    """A metric as tables, axes and pages name it; one without words of its own is spelt with spaces.
+
+    >>> metric_words("prompt_level_strict_acc"), metric_words("share_keywords:existence")
+    ('prompts followed, strict', 'share followed of keywords:existence')
+    """
+    if metric.startswith("share_"):
+        return f"share followed of {metric.removeprefix('share_').replace('_', ' ')}"
+    return METRICS.get(metric, metric.replace("_", " "))
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:
