@@ -22,7 +22,7 @@ STATES = {
     (MODEL, "PPM", 40): "PPM, 40% removed",
     (MODEL, "PPM", 60): "PPM, 60% removed",
     (MODEL, "RANDOM", 40): "random neurons, 40% removed",
-    (f"random-{MODEL}", "none", 0): "never trained",
+    (f"random-{MODEL}", "none", 0): (NEVER := "never trained"),
 }
 _SHORT = dict(zip(STATES.values(), ("unpruned", "10%", "40%", "60%", "random", "never trained"), strict=True))
 TEMPLATES = {True: "in the chat template", False: "without the template"}
@@ -64,9 +64,9 @@ class Request:
         return None if found is None else all(found[1].values())
 
     def flips(self) -> int:
-        """Of how many answers the outcome is another than the unpruned model's, asked in the same way."""
+        """Of how many answers of pruned models the outcome is another than the unpruned model's, asked in the same way."""
         whole = {template: self.passed("unpruned", template) for template in TEMPLATES}
-        asked = [key for key in self.answers if whole[key[1]] is not None]
+        asked = [key for key in self.answers if whole[key[1]] is not None and key[0] != NEVER]
         return sum(self.passed(state, template) != whole[template] for state, template in asked)
 
 

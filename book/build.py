@@ -45,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         with interruptible():
             options = parser.parse_args(arguments)
             notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
-            parameters = read_parameters(notebooks, ROOT / "book" / "parameters.yml", options.measure)
-            jobs = side_by_side(options.measure)
-            return build(parameters, notebooks, options.output.absolute(), jobs)
+            return build(notebooks, options.output.absolute(), options.measure)
     except Interrupted as interrupt:
         print(f"book: {interrupt}", file=sys.stderr)
         return interrupt.status
@@ -56,13 +54,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
 
 
-def build(parameters: dict[str, dict], notebooks: list[Path], output: Path, jobs: int) -> int:
-    """The whole book under ``output``/_build, ``jobs`` notebooks at a time; 1 if a notebook or a page fails."""
+def build(notebooks: list[Path], output: Path, measure: bool) -> int:
+    """The whole book under ``output``/_build; 1 if a notebook or a page fails. With ``measure``, what is missing is measured."""
+    chosen = ROOT / "book" / "parameters.yml"
+    parameters = read_parameters(notebooks, chosen, measure=False)
     stage, html = output / "_build" / "stage", output / "_build" / "html"
     # A failed build must not leave yesterday's book where today's is expected.
     shutil.rmtree(html, ignore_errors=True)
-    stage_sources(stage)
-    if failed := execute_all(notebooks, parameters, stage, jobs):
+    stage_sources(stage, measure)
+    # Chapters in their order, since later ones read what earlier ones measure; then all are shown on all of it.
+    failed = execute_all(notebooks, read_parameters(notebooks, chosen, measure), stage, 1) if measure else []
+    # The last first: they draw on all that was measured, and take longest.
+    failed = failed or execute_all(notebooks[::-1], parameters, stage, side_by_side())
+    if failed:
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
     # On what the chapters judged, too.
@@ -75,8 +79,8 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path, jobs
     (stage / "book" / "rooms.md").write_text(rooms_page(), encoding="utf-8")
     try:
         # Before the page of strangers' results: what they write is never filled in.
-        fill_pages((stage / "book").glob("*.md"), compute_numbers(ROOT / "results"))
-        write_pages(ROOT / "results", ledger, stage)
+        fill_pages((stage / "book").glob("*.md"), compute_numbers(stage / "results"))
+        write_pages(stage / "results", ledger, stage)
     except WidthPruneError as error:
         print(f"book: error: {error}; no book was built", file=sys.stderr)
         return 1
@@ -95,8 +99,8 @@ def build(parameters: dict[str, dict], notebooks: list[Path], output: Path, jobs
     return 0
 
 
-def stage_sources(stage: Path) -> None:
-    """Copy what the book is made of, and the committed results beside what earlier builds measured."""
+def stage_sources(stage: Path, measure: bool) -> None:
+    """Copy what the book is made of; with ``measure``, the results beside those that earlier builds measured."""
     stage.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         source, target = ROOT / name, stage / name
@@ -107,7 +111,7 @@ def stage_sources(stage: Path) -> None:
             shutil.copy(source, target)
     # Measurements made by other code than today's are not today's: they go, and are made again.
     stamp, now = stage / "package.txt", digest(ROOT / "widthprune")
-    if not stamp.exists() or stamp.read_text() != now:
+    if not (measure and stamp.exists() and stamp.read_text() == now):
         shutil.rmtree(stage / "results", ignore_errors=True)
         stamp.write_text(now)
     shutil.copytree(ROOT / "results", stage / "results", dirs_exist_ok=True)

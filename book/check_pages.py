@@ -133,10 +133,10 @@ def test_the_explorer_by_keyboard(browser):
     assert len(rows_shown(tab)) < len(before)
 
 
-def test_an_address_that_is_no_choice(browser):
-    tab = opened(
-        browser, f"{(HTML / 'book' / 'explorer.html').as_uri()}#task=<b>&model=nobody&x=7&metric=__proto__"
-    )
+@pytest.mark.parametrize("task", ["<b>", "toString", "__proto__"])
+def test_an_address_that_is_no_choice(browser, task):
+    page = (HTML / "book" / "explorer.html").as_uri()
+    tab = opened(browser, f"{page}#task={task}&model=nobody&x=7&metric=__proto__")
     tab.locator("#explorer-rows table").wait_for()
     assert tab.locator("#explorer-said").inner_text() == "No row of the book is of this choice."
     assert tab.complaints == []

@@ -21,7 +21,7 @@ from widthprune.errors import WidthPruneError, one_line
 from widthprune.reruns.notebooks import execute_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
-# A chapter that only shows what is stored; one that measures holds models, and its threads fill the machine.
+# Of a chapter that only shows what is stored.
 GIB_PER_CHAPTER = 1.5
 
 
@@ -64,11 +64,9 @@ def execute_all(
     One of which exactly this execution is there already is left as it is.
     """
     # Notebook -> what tells its execution from others: its parameters, the package, and the results.
-    shared = digest(ROOT / "widthprune", ROOT / "results")
-    # The last first: they draw on all that was measured, and take longest.
+    shared = digest(ROOT / "widthprune", stage / "results")
     waiting = {
-        p: json.dumps(parameters.get(p.stem, {}), sort_keys=True) + digest(p) + shared
-        for p in reversed(notebooks)
+        p: json.dumps(parameters.get(p.stem, {}), sort_keys=True) + digest(p) + shared for p in notebooks
     }
     for source in [source for source, identity in waiting.items() if _is_there(source, identity, stage)]:
         print(f"book: {source.stem} is up to date")
@@ -86,7 +84,9 @@ def execute_all(
                 if process.returncode:
                     failed.append(source.stem)
                     log = _log(source, stage)
-                    print(f"book: {_last_line(log)}; its log is {log}", file=sys.stderr, flush=True)
+                    said = _last_line(log) if process.returncode > 0 else "was stopped by a signal"
+                    said = said if source.stem in said else f"{source.stem}: {said}"
+                    print(f"book: {said}; its log is {log}", file=sys.stderr, flush=True)
                 else:
                     _stamp(source, stage).write_text(identity)
                     print(f"book: {source.stem} took {seconds:.0f} s", flush=True)
@@ -98,10 +98,10 @@ def execute_all(
     return failed
 
 
-def side_by_side(measure: bool) -> int:
-    """How many chapters to execute at a time on this machine."""
+def side_by_side() -> int:
+    """How many chapters that measure nothing to execute at a time on this machine."""
     room = psutil.virtual_memory().available / 2**30 / GIB_PER_CHAPTER
-    return 1 if measure else max(1, min(os.cpu_count() or 1, int(room), 4))
+    return max(1, min(os.cpu_count() or 1, int(room), 4))
 
 
 def digest(*paths: Path) -> str:
@@ -110,7 +110,7 @@ def digest(*paths: Path) -> str:
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and "__pycache__" not in file.parts:
-                found.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+                found.update(str(file.relative_to(path.parent)).encode() + file.read_bytes())
     return found.hexdigest()
 
 

@@ -111,7 +111,8 @@ def test_flips_are_counted_against_the_model_that_was_asked_alike():
     assert changed.flips() == 1 and not changed.passed(*key)
     whole = ("unpruned", False)
     changed = Request(1, "Write.", one.answers | {whole: ("text", {"punctuation:no_comma": False})})
-    assert changed.flips() == len(STATES) - 1
+    # Not the one that was never trained, which nothing was pruned from.
+    assert changed.flips() == len(STATES) - 2
 
 
 def test_answers_that_are_not_kept_are_said_to_be_missing(tmp_path):
@@ -147,6 +148,7 @@ def test_answers_are_read_with_their_requests_and_flips_come_first(tmp_path):
 
 def test_the_answers_kept_are_those_that_were_scored():
     requests = read_requests(ANSWERS, prompts())
+    assert requests
     for path in ANSWERS.glob("*/*.json"):
         run = read_run(path)
         row = next(row for row in run["metrics"] if row["metric"] == "prompt_level_strict_acc")

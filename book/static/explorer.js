@@ -23,7 +23,7 @@
   // An address may hold anything: what is no choice of the form is passed over.
   const take = (params) => {
     for (const box of form.querySelectorAll("input")) box.checked = params.getAll(box.name).includes(box.value);
-    if (params.get("task") in data.tasks) form.task.value = params.get("task");
+    if (Object.hasOwn(data.tasks, params.get("task") ?? "")) form.task.value = params.get("task");
     if (![...form.querySelectorAll("[name=x]")].some((box) => box.checked)) form.querySelector("[name=x]").checked = true;
     offerMetrics(params.get("metric"));
   };
@@ -110,6 +110,9 @@
     };
   };
 
+  // One chart at a time: an older choice that takes longer must not end beside newer rows.
+  let busy = false;
+  let again = false;
   const draw = async () => {
     const rows = selected();
     const lines = new Set(rows.map((row) => row.name)).size;
@@ -120,7 +123,14 @@
     history.replaceState(null, "", `#${choice()}`);
     showRows(rows);
     const ink = getComputedStyle(find("explorer-said")).color;
-    view = (await window.vegaEmbed("#explorer-chart", spec(rows, ink), { renderer: "svg", actions: false })).view;
+    again = true;
+    if (busy) return;
+    busy = true;
+    while (again) {
+      again = false;
+      view = (await window.vegaEmbed("#explorer-chart", spec(selected(), ink), { renderer: "svg", actions: false })).view;
+    }
+    busy = false;
   };
 
   const save = (name, type, text) => {

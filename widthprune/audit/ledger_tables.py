@@ -12,7 +12,7 @@ from ..report.results import write_atomically
 from ..report.verdicts import OUTCOMES
 from .claims import counted, printed
 from .effects import NO, UNSURE, YES
-from .ledger import ABSENT, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, Judged
+from .ledger import ABSENT, INCONCLUSIVE, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, Judged
 
 
 def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
@@ -84,7 +84,11 @@ def in_words(one: Judged) -> str:
         "not yet": "; other models have not been asked enough yet",
     }.get(one.measured, "")
     if one.outcome == UNTESTABLE:
-        return "Nobody has measured yet what it would take to answer this."
+        return (
+            "No model that was asked works at a width that could answer this."
+            if one.protocol
+            else "Nobody has measured yet what it would take to answer this."
+        )
     if one.published == NO:
         return "The paper's own tables say otherwise."
     if one.published == UNSURE:
@@ -97,6 +101,8 @@ def in_words(one: Judged) -> str:
             NO: "A model measured here shows the opposite; one alone does not decide",
         }
         return measured.get(one.measured, "The models measured here cannot tell") + "."
+    if one.outcome == INCONCLUSIVE:
+        return f"The paper's own tables show it{others}; so few cannot decide."
     if one.outcome == LIKE_CONTROL:
         return f"The paper's own tables show it{others}; but {_sceptic(one)} does as much or more."
     return f"The paper's own tables show it{others}."
