@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
+from widthprune.audit.claims import counted
 from widthprune.audit.ledger import judge_all
 from widthprune.report.escaping import as_myst
 from widthprune.report.results import write_atomically
@@ -64,10 +65,10 @@ def moved(day: str, then: Mapping, other: str, now: Mapping, claims: Mapping[str
         for name, outcome in now.items()
         if then.get(name, outcome) != outcome
     ]
-    new, gone = len(set(now) - set(then)), len(set(then) - set(now))
-    counted = f"{len(rows)} verdicts moved, {new} claims are new, {gone} are no longer asked."
+    new, gone = (counted(one.keys() - other.keys(), "claim") for one, other in ((now, then), (then, now)))
+    said = f"{counted(rows, 'verdict')} moved, {new} came and {gone} went."
     table = ["| Claim | Before | After |", "|---|---|---|", *rows] if rows else []
-    return "\n".join([f"### From {day} to {other}", "", counted, "", *table])
+    return "\n".join([f"### From {day} to {other}", "", said, "", *table])
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
+from print_book import BROWSERS
 
 HTML = Path(os.environ.get("BOOK", Path(__file__).parents[1] / "_build" / "html")).resolve()
 PAGES = [page for folder in (".", "book", "notebooks") for page in sorted((HTML / folder).glob("*.html"))]
@@ -23,7 +24,6 @@ WIDTHS, THEMES = (1280, 390), ("light", "dark")
 MOST_BYTES = 2_000_000  # of a page with all that it loads, the explorer's script aside
 # Its own look at style sheets asks for them again, which a page from disk may not.
 AXE = {"resultTypes": ["violations"], "preload": False}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,11 @@ def criteria(measured: pd.DataFrame) -> plt.Figure:
     rows = measured[(measured["task"] == "pocket_prose") & (measured["metric"] == "word_perplexity")]
     rows = rows[rows["limit"].isna() & (rows["criterion"].isin(["PPM", "MAW"]) & (rows["pruning_pct"] == 10))]
     names = {"MAW": "MAW, as v1 describes it", "PPM": "PPM, as the code computes it"}
-    wide = rows.pivot(index="model", columns="criterion", values="value")[list(names)].rename(columns=names)
+    wide = (
+        one_sweep(rows)
+        .pivot(index="model", columns="criterion", values="value")[list(names)]
+        .rename(columns=names)
+    )
     figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
     wide.plot.barh(ax=ax, color=PALETTE[:2])
     ax.set(xlabel="pocket prose perplexity, 10% of the neurons removed", ylabel="")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from answers import ANSWERS, MODEL, TASK
 
-from widthprune.audit.controls import random_initialised
+from widthprune.audit.controls import random_initialised, twin_name
 from widthprune.evaluation.evaluate import evaluate
 
 REQUESTS = 24
@@ -19,7 +19,7 @@ REQUESTS = 24
 def main() -> None:
     how = dict(limit=REQUESTS, results_dir=str(ANSWERS), save_samples=True)
     with tempfile.TemporaryDirectory() as scratch:
-        twin = str(random_initialised(MODEL, Path(scratch) / f"random-{MODEL}"))
+        twin = str(random_initialised(MODEL, Path(scratch) / twin_name(MODEL)))
         for template in (True, False):
             evaluate(MODEL, TASK, pruning_pcts=[10, 40, 60], chat_template=template, **how)
             evaluate(MODEL, TASK, pruning_pcts=[40], criteria=["RANDOM"], chat_template=template, **how)

@@ -85,8 +85,11 @@ def page_names(results_dir: str | Path) -> dict:
     def mean_of_draws(model: str, pct: float) -> float:
         """Perplexity on prose without random neurons, the mean over draws."""
         table = evidence.measured_table
-        rows = headline(table[(table["model"] == model) & (table["task"] == "pocket_prose")])
-        return rows[(rows["criterion"] == "RANDOM") & (rows["pruning_pct"] == pct)]["value"].mean()
+        asked = (table["model"] == model) & (table["task"] == "pocket_prose") & table["limit"].isna()
+        rows = headline(one_sweep(table[asked & (table["criterion"] == "RANDOM")]))
+        if not (drawn := rows["pruning_pct"] == pct).any():
+            raise WidthPruneError(f"no draws of {pct:g}% of the neurons of {model}")
+        return rows[drawn]["value"].mean()
 
     @cache
     def printed_numbers() -> list[bool]:

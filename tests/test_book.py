@@ -307,6 +307,8 @@ def test_chapters_measure_in_one_way_only():
         calls = [node for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Call)]
         named = {node.func.id for node in calls if isinstance(node.func, ast.Name)}
         computing = {"evaluate", "diagnose", "compute_floors", "random_initialised", "load_model"}
+        # From weights alone, in seconds: the one model that every build reads.
+        assert ("different_neurons" in named) == (path.stem == "02_criteria")
         assert not named & computing, f"{path.stem} calls {named & computing}"
         options = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id in asking]
         said = [{word.arg for word in call.keywords} for call in options]

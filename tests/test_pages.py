@@ -187,7 +187,7 @@ def test_verdicts_that_moved_are_named_and_no_others():
         {"a": "reproduced", "b": "not reproduced", "d": "x"},
     )
     text = moved("one", then, "two", now, {"b": "The | claim"})
-    assert "1 verdicts moved, 1 claims are new, 1 are no longer asked." in text
+    assert "1 verdict moved, 1 claim came and 1 claim went." in text
     assert "| The \\| claim | inconclusive | not reproduced |" in text and "| a |" not in text
 
 

@@ -1,5 +1,6 @@
 """Controls: a model that should know nothing, and how far two criteria choose the same neurons."""
 
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ..errors import WidthPruneError
-from ..evaluation.stored import find_stored, refuse, stored_or_measured
+from ..evaluation.stored import find_stored, refuse
 from ..report.results import public_name
 from ..sizes import kept_size
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def never_trained(
     model: str, tasks: Sequence[str], *, measure: bool, results_dir: str = "results", seed: int = 0, **options
 ) -> pd.DataFrame:
-    """Scores of `random_initialised`, as stored under the name ``random-MODEL``, or measured where they may be.
+    """Scores of `random_initialised`, as stored under `twin_name`, or measured where they may be.
+
+    Where they may, the twin is drawn again and its weights identify it: what is stored of the same is not measured.
 
     Parameters
     ----------
@@ -33,16 +36,31 @@ def never_trained(
     WidthPruneError
         If a result is missing and may not be measured.
     """
-    name = f"random-{public_name(model).split('/')[-1]}"
+    name = twin_name(model)
     asked = dict(results_dir=results_dir, seed=seed, pruning_pcts=[], **options)
+    if measure:
+        from ..evaluation.evaluate import evaluate
+
+        with tempfile.TemporaryDirectory() as folder:
+            twin = random_initialised(model, Path(folder, name), seed=seed)
+            return evaluate(str(twin), tasks, **asked)
     found, missing = find_stored(name, tasks, **asked)
-    if missing and not measure:
-        refuse(missing, name, results_dir, "papermill notebooks/07_controls.ipynb out.ipynb")
-    if not missing:
-        return found
-    with tempfile.TemporaryDirectory() as folder:
-        twin = random_initialised(model, Path(folder, name), seed=seed)
-        return stored_or_measured(str(twin), tasks, measure=True, **asked)
+    if missing:
+        said = dict(model=model, limit=options.get("limit"), seed=seed, results_dir=results_dir)
+        said |= {"device": options.get("device", "cpu")}
+        words = [word for parameter, value in said.items() for word in ("-p", parameter, str(value))]
+        command = ["papermill", "notebooks/07_controls.ipynb", "out.ipynb", *words]
+        refuse(missing, name, results_dir, shlex.join(command))
+    return found
+
+
+def twin_name(model: str) -> str:
+    """The name of a model's twin that was never trained: in results, and of its directory.
+
+    >>> twin_name("smollm2-135m-instruct"), twin_name("meta-llama/Llama-3.2-1B")
+    ('random-smollm2-135m-instruct', 'random-Llama-3.2-1B')
+    """
+    return f"random-{public_name(model).split('/')[-1]}"
 
 
 def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> Path:

@@ -4,6 +4,7 @@ Each function takes the records of one run and gives numbers; `diagnose` writes 
 the same settings, so that the book can draw them without the answers themselves.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from ..evaluation.samples import SUFFIX, load_samples
 from ..evaluation.stored import command_line, find_stored, refuse
 from ..report.provenance import record
-from ..report.results import SAME_KIND, find_run, read_run, write_run
+from ..report.results import SAME_KIND, find_run, load_results, read_run, tidy, write_run
 from ..report.schema import METRIC_FIELDS
 from ..report.tasks import TASKS
 
@@ -202,16 +203,20 @@ def described(
     WidthPruneError
         If the diagnostics of a run are missing and may not be made.
     """
-    found, missing = find_stored(model, tasks, results_dir=results_dir, having=DESCRIBES, **asked)
-    if missing and not measure:
-        command = f"{command_line(model, tasks, **asked)} --save-samples, then widthprune diagnose"
-        refuse([f"answers of {one}" for one in missing], model, results_dir, command)
-    if missing:
+    asked |= {"results_dir": results_dir}
+    if measure:
         from ..evaluation.evaluate import evaluate
 
-        evaluate(model, tasks, results_dir=results_dir, save_samples=True, **asked)
+        measured = evaluate(model, tasks, save_samples=True, **asked)
         diagnose(results_dir)
-        found, _ = find_stored(model, tasks, results_dir=results_dir, **asked)
+        # Of these runs and of no others that bear the model's name.
+        run = ["model", "task", *SAME_KIND, "criterion", "neuron_seed", "pruning_pct"]
+        return tidy(load_results(results_dir).merge(measured[run].drop_duplicates(), on=run))
+    found, missing = find_stored(model, tasks, having=DESCRIBES, **asked)
+    if missing:
+        then = shlex.join(["widthprune", "diagnose", "--results-dir", str(results_dir)])
+        command = f"{command_line(model, tasks, **asked)} --save-samples, then {then}"
+        refuse([f"answers of {one}" for one in missing], model, results_dir, command)
     return found
 
 

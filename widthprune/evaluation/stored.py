@@ -1,6 +1,7 @@
 """What a chapter shows: results that are stored, and only where it may measure, results that it makes.
 
-Stored results are found by name, width and settings alone, so that a book can be built where no model is: no torch here.
+Stored results are found by name, width and settings alone: a chapter shows them where no model is, and without torch.
+One chapter needs the model in every build, for seconds: `widthprune.audit.controls.different_neurons` reads its weights.
 """
 
 import shlex
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..commands.options import SEED, check_list
+from ..commands.options import PERCENTAGE, RATIO, SEED, check_list
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..report.results import one_sweep, public_name, stored_results
+from ..report.results import SAME_KIND, one_sweep, public_name, stored_results, tidy
 from ..report.tasks import SUITES, TASKS
 from .grid import PAPER_PCTS, Point, grid
 
@@ -40,7 +41,7 @@ def stored_or_measured(
         return evaluate(model, tasks, results_dir=results_dir, **asked)
     found, missing = find_stored(model, tasks, results_dir=results_dir, **asked)
     if missing:
-        refuse(missing, model, results_dir, command_line(model, tasks, **asked))
+        refuse(missing, model, results_dir, command_line(model, tasks, results_dir=results_dir, **asked))
     return found
 
 
@@ -61,40 +62,62 @@ def find_stored(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The rows of a grid that a results directory holds, and each result that it lacks, in words.
 
-    Of several kinds of runs (revisions, data), those of one, as `one_sweep` chooses it. ``having`` are names of
-    metrics: a result counts as there if it has one of these. ``device`` is where `evaluate` would measure.
+    All are of one checkpoint (revision), that which lacks the fewest; of each task's several kinds of runs (data,
+    arithmetic), those of the kind that has the most of what is asked, as `one_sweep` chooses it. ``having`` are names
+    of metrics: a result counts as there if it has one of these. ``device`` is where `evaluate` would measure.
+
+    Raises
+    ------
+    WidthPruneError
+        If a task is unknown, or an argument out of range.
     """
     tasks = task_names(tasks)
     table = stored_results(results_dir)
     same = table["limit"].isna() if limit is None else table["limit"].eq(limit).fillna(False).astype(bool)
     same &= (table["model"] == public_name(model)) & table["task"].isin(tasks) & (table["seed"] == seed)
-    rows = one_sweep(table[same & (table["chat_template"] == chat_template)])
-    whole = rows[rows["criterion"] == "none"]
-    if whole.empty:
-        return rows, [f"{task} of the unpruned model" for task in tasks]
-    size, ratio = whole[["intermediate_size", "expansion_ratio"]].iloc[0]
-    points = grid(
-        int(size),
-        round(size / ratio),
-        pruning_pcts=pruning_pcts,
-        expansion_ratios=expansion_ratios,
-        criteria=criteria,
+    rows = table[same & (table["chat_template"] == chat_template)]
+    axes = dict(
+        pruning_pcts=check_list("pruning_pcts", pruning_pcts, PERCENTAGE),
+        expansion_ratios=check_list("expansion_ratios", expansion_ratios, RATIO),
+        criteria=check_list("criteria", criteria),
         neuron_seeds=list(dict.fromkeys(check_list("neuron_seeds", neuron_seeds, SEED))) or [seed],
     )
-    found = [rows[_of(rows, point)] for point in points]
+    checkpoints = [of_one for _, of_one in rows.groupby("revision", dropna=False)]
+    # Before the smaller of two that lack as much.
+    checkpoints = sorted((one for one in checkpoints if one["criterion"].eq("none").any()), key=len)[::-1]
+    if not checkpoints:
+        return rows[:0], [f"{task} of the unpruned model" for task in tasks]
+    return min((_of_one(one, tasks, having, axes) for one in checkpoints), key=lambda found: len(found[1]))
+
+
+def _of_one(rows: pd.DataFrame, tasks: list[str], having: Collection[str], axes: dict) -> tuple:
+    """`find_stored` among the rows of one checkpoint, whose own sizes say what a percentage leaves."""
+    whole = rows[rows["criterion"] == "none"]
+    size, ratio = whole[["intermediate_size", "expansion_ratio"]].iloc[0]
+    points = grid(int(size), round(size / ratio), **axes)
+    asked = pd.concat([rows[_of(rows, point)] for point in points], ignore_index=True)
+    counting = asked[asked["metric"].isin(having)] if having else asked
+    kind = ["task", *SAME_KIND]
+    found = asked.merge(one_sweep(counting)[kind].drop_duplicates(), on=kind)
+    counted = found[found["metric"].isin(having)] if having else found
     missing = [
         _in_words(task, point)
-        for point, of_point in zip(points, found, strict=True)
+        for point in points
         for task in tasks
-        if not (of_point["task"].eq(task) & (of_point["metric"].isin(having) if having else True)).any()
+        if not (counted["task"].eq(task) & _of(counted, point)).any()
     ]
-    return pd.concat(found, ignore_index=True), missing
+    return tidy(found), missing
 
 
 def task_names(tasks: str | Sequence[str]) -> list[str]:
-    """The tasks of a suite, or those named, each once."""
+    """The tasks of a suite, or those named, each once; one that is unknown raises WidthPruneError."""
     names = [tasks] if isinstance(tasks, str) else tasks
-    return list(dict.fromkeys(task for name in names for task in SUITES.get(name, [name])))
+    found = list(dict.fromkeys(task for name in names for task in SUITES.get(name, [name])))
+    if unknown := [task for task in found if task not in TASKS]:
+        raise WidthPruneError(
+            f"tasks must be suites ({', '.join(SUITES)}) or of {', '.join(TASKS)}, got {', '.join(unknown)}"
+        )
+    return found
 
 
 def refuse(missing: Sequence[str], model: str, results_dir: str | Path, command: str) -> None:
@@ -108,15 +131,16 @@ def refuse(missing: Sequence[str], model: str, results_dir: str | Path, command:
 
 def command_line(model: str, tasks: str | Sequence[str], *, chat_template: bool = False, **asked) -> str:
     """The `widthprune evaluate` that measures what `evaluate` of these arguments does."""
-    words = ["widthprune", "evaluate", public_name(model), "--tasks", *task_names(tasks)]
+    words = ["widthprune", "evaluate", str(model), "--tasks", *task_names(tasks)]
     for name in ("pruning_pcts", "expansion_ratios", "criteria", "neuron_seeds"):
-        if values := asked.get(name):
-            words += [f"--{name.replace('_', '-')}", *(v if isinstance(v, str) else f"{v:g}" for v in values)]
-    for name in ("limit", "seed"):
-        if asked.get(name):
-            words += [f"--{name}", str(asked[name])]
-    if asked.get("device", "cpu") != "cpu":
-        words += ["--device", asked["device"]]
+        values = list(map(str, asked.get(name, ())))
+        # No percentages are other than none said, which are the paper's.
+        if values or (name == "pruning_pcts" and name in asked):
+            words += [f"--{name.replace('_', '-')}", *values]
+    defaults = dict(limit=None, seed=0, device="cpu", results_dir="results")
+    for name, default in defaults.items():
+        if (value := asked.get(name, default)) != default:
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words + ["--chat-template"] * chat_template)
 
 
