@@ -106,7 +106,7 @@ def sizes_and_scores(
         ``damage``.
     """
     rows = headline(measured)[["criterion", "pruning_pct", "task", "value", "stderr"]]
-    other = sliced[sliced["counted"] == "without embeddings"]
+    other = sliced[(sliced["counted"] == "without embeddings") & (sliced["metric"] != "width")]
     keeps = [
         TASKS[task].metric == metric for task, metric in zip(other["task"], other["metric"], strict=True)
     ]

@@ -101,7 +101,9 @@ def read_table(path: Path, name: str) -> pd.DataFrame:
         table = pd.read_csv(path, comment="#")
         if list(table) != list(columns):
             raise ValueError(f"its columns are {', '.join(map(str, table))}"[:200])
-        return table.astype(columns)
+        # An empty text is no missing one.
+        texts = [column for column, kind in columns.items() if kind == "string"]
+        return table.astype(columns).fillna(dict.fromkeys(texts, ""))
     except (OSError, ValueError) as error:
         raise WidthPruneError(
             f"{path} is damaged ({first_line(error)}): delete it and run the study again"
