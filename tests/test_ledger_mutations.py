@@ -250,7 +250,7 @@ def reached():
         world = base.vary()  # the same rules: it is the evidence that has to turn them
         for table in changes:
             setattr(world, table, changes[table])
-            for cache in CACHES[table]:
+            for cache in (*CACHES[table], "_found"):
                 vars(world).pop(cache, None)
         for claim in RULES:
             # What has reached all is not asked again.
