@@ -51,6 +51,12 @@ def test_a_source_notebook(path):
     assert all(
         {"remove-cell", "hide-input", "hide-cell"} & set(cell.metadata.get("tags", [])) for cell in first
     )
+    # A figure and nothing beside it: two outputs would be two figures of one name.
+    drawn = [cell.source for cell in cells if "figure" in cell.metadata.get("mystnb", {})]
+    assert all(
+        source.rstrip().endswith(";") or not isinstance(ast.parse(source).body[-1], ast.Expr)
+        for source in drawn
+    )
     if "device" in papermill.inspect_notebook(str(path)):
         (parameters,) = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])]
         assert "HF_TOKEN" in parameters and "licence" in parameters and "as long" in parameters
