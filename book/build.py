@@ -141,7 +141,7 @@ def render(stage: Path, output: Path) -> int:
     # Pages are few: building all of them is quick, and a warning cannot hide in a page built before.
     options = ["--path-output", output, "--all", "-W", "-n", "--keep-going", "-q"]
     command = [Path(sys.executable).parent / "jupyter-book", "build", stage, *options]
-    log = stage / "pages.log"
+    log = stage / ".pages.log"  # hidden: it names folders of this machine
     with log.open("wb") as file:
         status = subprocess.run(
             list(map(str, command)),

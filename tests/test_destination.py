@@ -62,7 +62,7 @@ def test_stopped_at_any_moment_nothing_is_left_and_a_rerun_heals(way, source, tm
         child = started(source, out, way)
         while child.is_alive() and not set(tmp_path.glob(".widthprune-*/model")) - old:
             time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.05))
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.kill(child.pid, number)
         child.join()

@@ -26,7 +26,7 @@ SMALL = dict(hidden_size=48, layers=2, neurons=64, facts=4, sentences=600, batch
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
     directory = tmp_path_factory.mktemp("grown")
-    recipe = Recipe(seed=1, epochs=3, **SMALL)
+    recipe = Recipe(seed=1, epochs=6, **SMALL)
     return recipe, directory, grow(recipe, directory, progress=lambda text: None)
 
 

@@ -21,35 +21,36 @@ class Measured(Exception):
 
 
 def notebooks_that_measure() -> dict[str, list[str]]:
-    """Code of each notebook that measures a model: parameters, imports, and the cell that measures first."""
+    """Code of each notebook that measures a model, from its parameters to the cell that measures first."""
     found = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        first = next((cell for cell in cells if "evaluate(" in cell.source), None)
+        sources = [cell.source for cell in cells]
+        start = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+        first = next((i for i, source in enumerate(sources) if "stored_or_measured(" in source), None)
         if first is not None:
-            parameters = next(cell for cell in cells if "parameters" in cell.metadata.get("tags", []))
-            imports = next(cell for cell in cells if "\nfrom widthprune" in cell.source)
-            found[path.stem] = [cell.source for cell in (parameters, imports, first)]
+            found[path.stem] = sources[start : first + 1]
     return found
 
 
 def walk_notebook(cells: list[str], model: str, results_dir: Path) -> None:
     """Run a notebook with this model until it has measured; of what it asks, one item of one task."""
-    names = {}
-    parameters, imports, first = cells
+    names = {"display": lambda *shown: None}
+    parameters, *others = cells
     exec(parameters, names)
     names |= {name: value for name, value in FEW.items() if name in names}
     names |= {"model": model, "results_dir": str(results_dir)}
-    exec("\n".join(line for line in imports.splitlines() if line[:1] != "%"), names)
 
-    def measure(name, tasks, **options):
-        assert len(evaluate(name, "pocket_facts", **options))
+    def measured(name, tasks, *, measure, **options):
+        assert measure and len(evaluate(name, "pocket_facts", **options))
         raise Measured
 
-    names["evaluate"] = measure
     with contextlib.suppress(Measured):
-        exec(first, names)
-        raise AssertionError(f"it measured nothing: {first}")
+        for cell in others:
+            exec("\n".join(line for line in cell.splitlines() if line[:1] != "%"), names)
+            if "stored_or_measured" in names:
+                names["stored_or_measured"] = measured
+        raise AssertionError(f"it measured nothing: {cells[-1]}")
 
 
 def walk_rerun(model: str, folder: Path) -> dict:
