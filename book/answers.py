@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from widthprune.audit.controls import twin_name
 from widthprune.evaluation.samples import load_samples
 from widthprune.report.escaping import as_html
 
@@ -22,7 +23,7 @@ STATES = {
     (MODEL, "PPM", 40): "PPM, 40% removed",
     (MODEL, "PPM", 60): "PPM, 60% removed",
     (MODEL, "RANDOM", 40): "random neurons, 40% removed",
-    (f"random-{MODEL}", "none", 0): (NEVER := "never trained"),
+    (twin_name(MODEL), "none", 0): (NEVER := "never trained"),
 }
 _SHORT = dict(zip(STATES.values(), ("unpruned", "10%", "40%", "60%", "random", "never trained"), strict=True))
 TEMPLATES = {True: "in the chat template", False: "without the template"}

@@ -1,6 +1,7 @@
 """Pages that are made of data when the book is built: explorer, answers, changes, downloads, figures."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from answers import ANSWERS, answers_page, read_requests
@@ -18,19 +19,24 @@ from widthprune.report.results import load_profiles
 
 def write_pages(results_dir: Path, ledger: list[Judged], stage: Path) -> None:
     """Write them, and the files that readers download, into the staged copy of the book."""
-    table = shown_results(results_dir)
-    save_tables(table, load_profiles(results_dir), stage / "data")
+    write_explorer(results_dir, stage)
     readme = (results_dir / "README.md").read_text(encoding="utf-8")
     verdicts = {one.claim.id: one.outcome for one in ledger}
     claims = {one.claim.id: one.claim.claim for one in ledger}
     pages = {
-        "explorer": explorer_page(table),
         "answers": answers_page(read_requests(ANSWERS, prompts())),
         "changes": changes_page(readme, verdicts, claims),
     }
     for name, text in pages.items():
         (stage / "book" / f"{name}.md").write_text(text, encoding="utf-8")
     save_figures(results_dir, stage / "book")
+
+
+def write_explorer(results_dir: Path, stage: Path, choose: Callable = lambda table: {}) -> None:
+    """The explorer over the published results and these, and both as files; ``choose`` gives what it shows first."""
+    table = shown_results(results_dir)
+    save_tables(table, load_profiles(results_dir), stage / "data")
+    (stage / "book" / "explorer.md").write_text(explorer_page(table, choose(table)), encoding="utf-8")
     (stage / "book" / "static" / "vega.js").write_text(vega_script(), encoding="utf-8")
 
 

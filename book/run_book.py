@@ -15,13 +15,12 @@ from pathlib import Path
 import pandas as pd
 import yaml
 from build import ROOT, render
-from downloads import save_archive, save_tables
-from explorer import explorer_page, vega_script
+from data_pages import write_explorer
+from downloads import save_archive
 from numbers_in_pages import compute_numbers, fill_pages
-from shown import shown_results
 
 from widthprune.report.escaping import as_line, as_myst
-from widthprune.report.results import load_profiles, load_results, public_name
+from widthprune.report.results import load_results, public_name
 from widthprune.report.tables import criterion_labels, with_error
 from widthprune.report.tasks import TASKS, headline
 from widthprune.report.verdicts import collect
@@ -55,7 +54,7 @@ def main(run: Path) -> int:
     for path in notebooks:
         text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"], settings["repository"])
         (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
-    write_explorer(run, stage)
+    write_explorer(run / "results", stage, shown_first)
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
     (stage / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
@@ -68,18 +67,14 @@ def main(run: Path) -> int:
     return 0
 
 
-def write_explorer(run: Path, stage: Path) -> None:
-    """The explorer over the run's results and the published ones, and both as files."""
-    table = shown_results(run / "results")
+def shown_first(table: pd.DataFrame) -> dict:
+    """What the explorer of a run's results shows first: what was measured, beside one of the paper's models."""
     measured = table[table["source"] == "measured"]
     first = {
         "model": sorted({*measured["model"], "Llama-3.2-1B"}),
         "criterion": sorted(set(measured["criterion"])),
     }
-    first |= {"task": measured["task"].iloc[0]} if len(measured) else {}
-    (stage / "book" / "explorer.md").write_text(explorer_page(table, first), encoding="utf-8")
-    (stage / "book" / "static" / "vega.js").write_text(vega_script(), encoding="utf-8")
-    save_tables(table, load_profiles(run / "results"), stage / "data")
+    return first | ({"task": measured["task"].iloc[0]} if len(measured) else {})
 
 
 def contents(notebooks: list[Path]) -> dict:

@@ -238,11 +238,11 @@ def test_each_tensor_is_read_once_for_all_ratios(tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "source")
     reads = []
 
-    def read_into(stored, buffer):
+    def read_tensor(stored):
         reads.append(stored.nbytes)
-        shards.read_into(stored, buffer)
+        return shards.read_tensor(stored)
 
-    monkeypatch.setattr("widthprune.checkpoints.stream.read_into", read_into)
+    monkeypatch.setattr("widthprune.checkpoints.stream.read_tensor", read_tensor)
     prune_checkpoint(tmp_path / "source", tmp_path / "out", pruning_pct=[10, 20, 30], progress=False)
     assert sum(reads) == sum(p.nbytes for n, p in model.named_parameters() if ".mlp." in n)
 

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from .criteria import CRITERIA
 from .errors import WidthPruneError
-from .mlps import check_no_experts, find_mlps
+from .mlps import check_no_experts, find_mlps, frozen
 
 # Written for this repository and apart from the prose that the pocket suite measures.
 DEFAULT_TEXT = Path(__file__).parent / "pocket" / "data" / "calibration.jsonl"
@@ -273,17 +273,12 @@ def _listening(model: nn.Module, listened: list[tuple[nn.Module, Activations]], 
         # With every weight frozen, the graph begins at the embedded text.
         embeddings = model.get_input_embeddings()
         handles.append(embeddings.register_forward_hook(lambda _, inputs, out: out.requires_grad_()))
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    training = model.training
     try:
-        model.eval().requires_grad_(False)
-        yield
+        with frozen(model):
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        model.train(training)
 
 
 def _run(model: nn.Module, tokens: Tensor, gradients: bool) -> None:

@@ -4,8 +4,9 @@
 criterion needs, `output_columns` what a neuron writes with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -155,6 +156,20 @@ def twin(model: nn.Module, changes: Mapping) -> nn.Module:
         raise WidthPruneError(
             f"{type(model).__name__} cannot be built with {dict(changes)}: {first_line(error)}"
         ) from error
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and without gradients of weights, inside the block; afterwards as it was."""
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training = model.training
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        model.train(training)
 
 
 def threads(count: int | None = None) -> ThreadPoolExecutor:

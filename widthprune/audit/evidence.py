@@ -57,7 +57,7 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
         self, measured, floors, *, grown=None, capabilities=None, criteria=None, runs=None, shapes=None
     ):
         self.measured_table, self.floor_table = measured, floors
-        self.grown_table, self.kept_of_grown = grown or {}, {}
+        self.grown_table = grown or {}
         self.capabilities = published("capabilities") if capabilities is None else capabilities
         self.criteria_table = published("criteria") if criteria is None else criteria
         self.runs = published("efficiency_runs") if runs is None else runs

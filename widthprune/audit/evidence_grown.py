@@ -76,14 +76,12 @@ class GrownEvidence:
         return int(min((seeds.min() for seeds in tables if len(seeds)), default=0))
 
     def _advantage(self, study: str, kind: str, stage: str, *asked: str) -> pd.Series:
-        return self._at(study, kind, stage, lambda rows: advantage(rows, *asked), asked)
+        return self._once(self._compared, advantage, study, kind, stage, *asked)
 
     def _dichotomy(self, kind: str, criterion: str) -> pd.Series:
         kept = []
         for measure in ("known", "instructions"):
-            found = self._at(
-                "tuned", kind, "tuned", lambda rows, m=measure: at_equal_damage(rows, m), ("at", measure)
-            )
+            found = self._once(self._compared, at_equal_damage, "tuned", kind, "tuned", measure)
             own = found[found["criterion"] == criterion].groupby(KEYS)["value"].mean()
             kept.append(own / self._by_seed("tuned", kind, "tuned", measure))
         return kept[1] - kept[0]
@@ -96,17 +94,13 @@ class GrownEvidence:
     def _whole(self, study: str, kind: str, stage: str, measure: str) -> float:
         return float(self._by_seed(study, kind, stage, measure).mean())
 
-    def _at(self, study: str, kind: str, stage: str, ask: Callable, asked: tuple):
-        """What ``ask`` gives of a study's rows; kept under ``asked``, as no rule changes it."""
-        key = (study, kind, stage, *asked)
+    def _compared(self, compare: Callable, study: str, kind: str, stage: str, *asked: str):
+        """What a comparison gives of a study's rows; what it cannot compare is no evidence."""
+        rows = self._study(study, kind, stage)
         try:
-            if key not in self.kept_of_grown:
-                self.kept_of_grown[key] = ask(self._study(study, kind, stage))
-        except NoEvidence:
-            raise
+            return compare(rows, *asked)
         except WidthPruneError as error:
             raise NoEvidence(str(error)) from None
-        return self.kept_of_grown[key]
 
     def _study(self, study: str, kind: str, stage: str | None = None) -> pd.DataFrame:
         rows = self.grown_table.get(study, pd.DataFrame(columns=KEYS))

@@ -1,14 +1,12 @@
 """What rules may ask of the studies of packaged models: where misconceptions sit, and what SliceGPT does at equal size."""
 
-import numpy as np
 import pandas as pd
 
 from ..report.tasks import TASKS
 from ..studies.pairs import SETS
 from .effects import Effect
+from .evidence_measured import UNPAIRED
 from .lookup import NoEvidence, NotMeasured
-
-UNPAIRED = (np.nan, np.nan, np.nan)
 
 
 class StudiesEvidence:

@@ -165,6 +165,16 @@ def read_into(stored: Stored, buffer) -> None:
         raise WidthPruneError(f"{stored.file} cannot be read ({error.strerror}): copy it again") from None
 
 
+def read_tensor(stored: Stored):
+    """One tensor of a file as torch has it, in its own dtype, which must be one of `plans.DTYPES`."""
+    import torch
+
+    dtypes = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+    buffer = torch.empty(stored.nbytes, dtype=torch.uint8)
+    read_into(stored, buffer.numpy())
+    return buffer.view(dtypes[stored.dtype]).reshape(stored.shape)
+
+
 def write_from(stored: Stored, buffer) -> None:
     """Write a tensor's bytes to its place."""
     # One write call takes at most 2 GiB and may take less than it was given.

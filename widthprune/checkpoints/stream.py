@@ -20,7 +20,7 @@ from .cards import model_card
 from .described import check_described
 from .destination import check_destination, existing_parent, moved_into_place, sweep
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
-from .shards import Stored, copy_bytes, create_file, read_into, write_from
+from .shards import Stored, copy_bytes, create_file, read_tensor, write_from
 
 NUMBERS = {"pruning_pct": PERCENTAGE, "expansion_ratio": RATIO}
 WORKERS = 2  # one computes while the other waits for the disk; each holds one MLP or expert
@@ -238,7 +238,7 @@ def _prune(checkpoint: Checkpoint, mlp: MLP, expert, targets: list[Target], crit
     from ..slicing import neuron_rows, slice_part
 
     parts = mlp.of_expert(expert)
-    tensors = {part: _read(_slab(checkpoint.tensors[part.tensor], part, expert)) for part in parts}
+    tensors = {part: read_tensor(_slab(checkpoint.tensors[part.tensor], part, expert)) for part in parts}
     rows = []
     for part, tensor in tensors.items():
         if part.role == "input":
@@ -257,15 +257,6 @@ def _prune(checkpoint: Checkpoint, mlp: MLP, expert, targets: list[Target], crit
 
 def _slab(stored: Stored, part: Part, expert: int | None) -> Stored:
     return stored.slab(expert) if part.stacked else stored
-
-
-def _read(stored: Stored):
-    import torch
-
-    dtypes = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-    buffer = torch.empty(stored.nbytes, dtype=torch.uint8)
-    read_into(stored, buffer.numpy())
-    return buffer.view(dtypes[stored.dtype]).reshape(stored.shape)
 
 
 def _write_rest(checkpoint: Checkpoint, target: Target, name: str) -> None:

@@ -7,14 +7,13 @@ gradients (Sundararajan et al., arXiv 1703.01365; for neurons Dai et al., arXiv 
 way of one layer's x from zero: these shares sum up to what the layer gives to the log-odds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import WidthPruneError
-from ..mlps import check_no_experts, find_mlps
+from ..mlps import check_no_experts, find_mlps, frozen
 from .pairs import Pair
 
 NO_NEURONS = "whose neurons have no activations of their own: choose a dense model"
@@ -94,7 +93,7 @@ def attribute(model: nn.Module, tokenizer, pairs: Sequence[Pair], steps: int = 0
     check_no_experts(mlps, NO_NEURONS)
     outputs = {mlp.name: model.get_submodule(mlp.output.path) for mlp in mlps}
     found = {mlp.name: torch.empty(len(pairs), 2, mlp.size) for mlp in mlps}
-    with _frozen(model):
+    with frozen(model), torch.enable_grad():
         for place, pair in enumerate(pairs):
             for side, text in enumerate((pair.truth, pair.myth)):
                 shares = _shares(model, outputs, *encode(tokenizer, pair.prompt, text), steps)
@@ -140,18 +139,3 @@ def _gradients(model, outputs, tokens: Tensor, start: int, instead: Tensor | Non
         for handle in handles:
             handle.remove()
     return {name: (x.detach()[0].float(), x.grad[0].float()) for name, x in seen.items()}
-
-
-@contextmanager
-def _frozen(model: nn.Module) -> Iterator[None]:
-    """No gradient of a weight is computed inside the block."""
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    training = model.training
-    try:
-        model.eval().requires_grad_(False)
-        with torch.enable_grad():
-            yield
-    finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        model.train(training)

@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ..mlps import find_mlps
-from ..pruning import cut_model, target_sizes
-from ..scores import choose_neurons, score_model
+from ..pruning import prune_model
+from ..scores import score_model
 from .attribution import attribute, encode, likelihoods, log_odds
 from .masking import lowest
 from .pairs import Pair
@@ -95,12 +95,10 @@ def removals(
     model: nn.Module, attributed: Mapping[str, Tensor], pct: float, draws: int
 ) -> Iterator[tuple[str, int, nn.Module]]:
     """The model without as many neurons of every layer, by each criterion: its name, the draw, the model."""
-    sizes = target_sizes(model, pruning_pct=pct)
-    every = [("ATTRIBUTED", 0, attributed)]
-    every += [(name, 0, score_model(model, name)) for name in ("PPM", "PPM-REVERSED")]
-    every += [("RANDOM", draw, score_model(model, "RANDOM", seed=draw)) for draw in range(draws)]
-    for name, draw, scores in every:
-        yield name, draw, cut_model(model, choose_neurons(model, scores, sizes))
+    yield "ATTRIBUTED", 0, prune_model(model, pruning_pct=pct, scores=attributed)
+    every = [("PPM", 0), ("PPM-REVERSED", 0), *(("RANDOM", draw) for draw in range(draws))]
+    for name, draw in every:
+        yield name, draw, prune_model(model, name, pruning_pct=pct, seed=draw)
 
 
 def removal_rows(
@@ -160,12 +158,7 @@ def direction_rows(
     """
     rows = []
     for pct in (0.0, *pcts):
-        own = model
-        if pct:
-            own = cut_model(
-                model,
-                choose_neurons(model, score_model(model, "PPM"), target_sizes(model, pruning_pct=pct)),
-            )
+        own = prune_model(model, "PPM", pruning_pct=pct) if pct else model
         signals = {name: last_signals(own, tokenizer, pairs) for name, pairs in sets.items()}
         for source, learnt in signals.items():
             direction = (learnt[::2, 0] - learnt[::2, 1]).mean(0)

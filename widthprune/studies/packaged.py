@@ -52,17 +52,14 @@ def misconceptions(
         As `load_model`, `load_pairs` and `study`.
     """
 
-    def make() -> pd.DataFrame:
-        from ..models.loading import load_model
+    def make(network, tokenizer) -> pd.DataFrame:
         from .misconceptions import study_misconceptions
 
-        network, tokenizer = load_model(model, dtype="float32", device=device)
         pairs = {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
-        table = study_misconceptions(network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws)
-        return table.assign(model=public_name(model))
+        return study_misconceptions(network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws)
 
-    made_by = dict(limit=limit, seed=seed, dtype="float32")
-    return study(results_dir, "misconceptions", _file(model), made_by, make, measure=measure)
+    items = dict(limit=limit, seed=seed)
+    return _of_model("misconceptions", model, results_dir, make, items, measure=measure, device=device)
 
 
 def slicegpt(
@@ -79,18 +76,23 @@ def slicegpt(
 ) -> pd.DataFrame:
     """`widthprune.studies.equal_size.study_slicegpt` of a model; parameters and errors as of `misconceptions`."""
 
-    def make() -> pd.DataFrame:
-        from ..models.loading import load_model
+    def make(network, tokenizer) -> pd.DataFrame:
         from .equal_size import study_slicegpt
 
-        network, tokenizer = load_model(model, dtype="float32", device=device)
-        text = dict(calibration=calibration)
-        table = study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed, **text)
-        return table.assign(model=public_name(model))
+        return study_slicegpt(network, tokenizer, pcts, tasks, calibration=calibration, **items)
 
-    made_by = dict(limit=limit, seed=seed, dtype="float32")
-    return study(results_dir, "slicegpt", _file(model), made_by, make, measure=measure)
+    items = dict(limit=limit, seed=seed)
+    return _of_model("slicegpt", model, results_dir, make, items, measure=measure, device=device)
 
 
-def _file(model: str) -> str:
-    return public_name(model).split("/")[-1]
+def _of_model(name, model, results_dir, make, items: dict, *, measure: bool, device: str) -> pd.DataFrame:
+    """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
+    public = public_name(model)
+
+    def made() -> pd.DataFrame:
+        from ..models.loading import load_model
+
+        return make(*load_model(model, dtype="float32", device=device)).assign(model=public)
+
+    made_by = items | {"dtype": "float32"}
+    return study(results_dir, name, public.split("/")[-1], made_by, made, measure=measure)

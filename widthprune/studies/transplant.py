@@ -3,7 +3,8 @@
 Both checkpoints are read tensor by tensor, so that of models of any size two matrices are in memory at a time.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,18 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from ..checkpoints.shards import Stored, read_headers, read_into
+from ..checkpoints.plans import DTYPES
+from ..checkpoints.shards import Stored, read_headers, read_tensor
 from ..errors import WidthPruneError
 from ..layouts import MLP, Part, find_layouts
 from ..mlps import find_mlps
 from ..models.files import read_object
-from ..scores import score_mlp
+from ..scores import kept_indices, score_mlp
+from ..sizes import kept_size
 from ..slicing import neuron_rows
 from ..widths import hidden_size
 
 MATRICES = ("gate", "up", "down")
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "F64": torch.float64}
 
 
 def changes(base: str | Path, tuned: str | Path, criterion: str = "PPM") -> pd.DataFrame:
@@ -91,7 +93,7 @@ def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, Tensor]:
     for part in mlp.parts:
         if part.role == "bias":
             continue
-        rows = neuron_rows(read_tensor(header[part.tensor]), part)
+        rows = neuron_rows(_read(header[part.tensor]), part)
         found |= (
             {"down": rows[0]}
             if part.role == "output"
@@ -101,15 +103,13 @@ def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, Tensor]:
     return dict(zip(MATRICES if len(inputs) == 2 else MATRICES[1:], [*inputs, found["down"]], strict=True))
 
 
-def read_tensor(stored: Stored) -> Tensor:
+def _read(stored: Stored) -> Tensor:
     """One tensor of a file, in float32."""
     if stored.dtype not in DTYPES:
         raise WidthPruneError(
             f"{stored.name} is stored as {stored.dtype}: compare checkpoints that are not quantized"
         )
-    buffer = bytearray(stored.nbytes)
-    read_into(stored, buffer)
-    return torch.frombuffer(buffer, dtype=DTYPES[stored.dtype]).reshape(stored.shape).float()
+    return read_tensor(stored).float()
 
 
 def squared(table: pd.DataFrame) -> np.ndarray:
@@ -142,14 +142,13 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 def removed_neurons(table: pd.DataFrame, pct: float, draw: int | None = None) -> np.ndarray:
     """Which neurons go at a percentage: in each layer those of the lowest scores, or as many drawn by lot; bool, (n,)."""
-    gone = np.zeros(len(table), bool)
+    gone = np.ones(len(table), bool)
     for layer, rows in table.groupby("layer").indices.items():
         scores = table["score"].to_numpy()[rows]
         if draw is not None:
             scores = np.random.default_rng([draw, layer]).permutation(len(rows))
-        # As `kept_indices`: of equal scores the later neuron goes.
-        order = np.argsort(-scores, kind="stable")
-        gone[rows[order[len(rows) - int(len(rows) * pct / 100) :]]] = True
+        kept = kept_indices(torch.from_numpy(scores), kept_size(len(rows), 1, pruning_pct=pct))
+        gone[rows[kept.numpy()]] = False
     return gone
 
 
@@ -173,7 +172,7 @@ def change_shares(table: pd.DataFrame, pcts: Sequence[float], draws: int = 200) 
 
 def put_back(
     base: nn.Module, tuned: nn.Module, neurons: Mapping[str, Tensor], *, rest: str = "tuned"
-) -> Iterator | nn.Module:
+) -> nn.Module:
     """The base model with what tuning changed in some of its neurons.
 
     Parameters
@@ -192,8 +191,6 @@ def put_back(
     """
     if rest not in ("base", "tuned"):
         raise WidthPruneError(f'rest must be "base" or "tuned", got {rest!r}')
-    import copy
-
     model = copy.deepcopy(tuned if rest == "tuned" else base)
     for mlp in find_mlps(base):
         mine = torch.zeros(mlp.size, dtype=torch.bool)
