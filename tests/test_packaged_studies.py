@@ -38,10 +38,9 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
     made = misconceptions(language_model, tmp_path, measure=True, **asked)
     again = misconceptions(language_model, tmp_path, measure=False, **asked)
     pd.testing.assert_frame_equal(made, again)
-    assert set(made["model"]) == {"language_model0"} and "language_model" not in origin(
-        tmp_path, "misconceptions"
-    )
-    assert "commit" in origin(tmp_path, "misconceptions")
+    said = origin(tmp_path, "misconceptions")
+    assert set(made["model"]) == {"language_model0"} and str(language_model) not in said
+    assert "language_model0 (the checkpoint's dtype, computed in float32), limit 4, seed 0, on" in said
     table_of(made, "truth")
 
 

@@ -26,6 +26,13 @@ def test_a_study_is_made_once_and_says_how(tmp_path):
     assert "1 grown models, 7 steps each" in origin(tmp_path, "shares")
 
 
+def test_a_study_that_was_made_in_another_way_is_no_answer(tmp_path):
+    study(tmp_path, "shares", "m", dict(limit=7, pcts=(1.0, 5.0)), shares)
+    study(tmp_path, "shares", "m", dict(limit=7, pcts=[1.0, 5.0]), shares, measure=False)
+    with pytest.raises(WidthPruneError, match="shares-m.csv was made with limit 7, not None: name another"):
+        study(tmp_path, "shares", "m", dict(limit=None), shares)
+
+
 def test_a_study_that_fails_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         study(tmp_path, "shares", "m", {}, lambda: 1 / 0)

@@ -58,8 +58,8 @@ def misconceptions(
         pairs = {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
         return study_misconceptions(network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws)
 
-    items = dict(limit=limit, seed=seed)
-    return _of_model("misconceptions", model, results_dir, make, items, measure=measure, device=device)
+    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws)
+    return _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
 
 
 def slicegpt(
@@ -79,13 +79,15 @@ def slicegpt(
     def make(network, tokenizer) -> pd.DataFrame:
         from .equal_size import study_slicegpt
 
-        return study_slicegpt(network, tokenizer, pcts, tasks, calibration=calibration, **items)
+        return study_slicegpt(
+            network, tokenizer, pcts, tasks, calibration=calibration, limit=limit, seed=seed
+        )
 
-    items = dict(limit=limit, seed=seed)
-    return _of_model("slicegpt", model, results_dir, make, items, measure=measure, device=device)
+    asked = dict(limit=limit, seed=seed, pcts=list(pcts), tasks=list(tasks))
+    return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
 
 
-def _of_model(name, model, results_dir, make, items: dict, *, measure: bool, device: str) -> pd.DataFrame:
+def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
     """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
     public = public_name(model)
 
@@ -94,5 +96,5 @@ def _of_model(name, model, results_dir, make, items: dict, *, measure: bool, dev
 
         return make(*load_model(model, dtype="float32", device=device)).assign(model=public)
 
-    made_by = items | {"dtype": "float32"}
+    made_by = asked | {"dtype": "float32"}
     return study(results_dir, name, public.split("/")[-1], made_by, made, measure=measure)

@@ -25,10 +25,18 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
     axes : as many Axes as sets, optional
     """
     if axes is None:
-        _, axes = plt.subplots(
-            1, len(sets), figsize=(3 * len(sets), 3.6), sharey=True, layout="constrained", squeeze=False
+        columns = min(3, len(sets))
+        _, grid = plt.subplots(
+            -(-len(sets) // columns),
+            columns,
+            figsize=(9, 6),
+            sharey=True,
+            layout="constrained",
+            squeeze=False,
         )
-        axes = axes[0]
+        axes = grid.flat[: len(sets)]
+        for ax in grid.flat[len(sets) :]:
+            ax.set_axis_off()
     rows = table[table["measure"] == "odds"]
     for ax, name in zip(axes, sets, strict=True):
         ax.axhline(0, color="0.6", linewidth=0.8)
@@ -47,7 +55,8 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         ax.set(
             title=f"{name}: {'myths' if name in MYTHS else 'plain falsehoods'}", xlabel="neurons removed, %"
         )
-    axes[0].set_ylabel("change of the log-odds of\nmyth against truth, a token")
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("change of the log-odds of\nmyth against truth, a token")
     axes[0].legend(fontsize="small", frameon=False)
     return np.asarray(axes)
 
@@ -81,8 +90,9 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     own = rows[rows["measure"] == measure]
     means = own.groupby(["criterion", "pruning_pct", "set"])[["value", "stderr"]].mean()
     text = means["value"].map("{:+.3f}".format) + " ± " + means["stderr"].map("{:.3f}".format)
-    wide = text.unstack("set")
-    return wide[[name for name in SETS if name in wide]]
+    wide = text.unstack("set")[[name for name in SETS if name in set(own["set"])]]
+    wide.columns = [f"{name}, {'myths' if name in MYTHS else 'plain falsehoods'}" for name in wide]
+    return wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
 
 
 def sizes_and_scores(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import WidthPruneError, first_line
+from ..models.packaged import weights_format
 from ..report.provenance import record
 from ..report.results import write_atomically
 
@@ -65,7 +66,7 @@ def study(
     model : str
         What the file is named after.
     made_by : mapping
-        How the model was grown; stored beside commit, device and duration.
+        How the model was grown or what was asked of it; stored beside commit, device and duration.
     make : function
         Gives the table, with the columns of the study.
     measure : bool
@@ -74,7 +75,7 @@ def study(
     Raises
     ------
     WidthPruneError
-        If the file is damaged, or missing where nothing may be measured.
+        If the file is damaged, was made in another way, or is missing where nothing may be measured.
     """
     path = Path(results_dir, FOLDER, f"{name}-{model}.csv")
     if not path.exists() and not measure:
@@ -85,7 +86,17 @@ def study(
         kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
         text = f"# {json.dumps(dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
         write_atomically(path, text)
+    _check_made_by(path, made_by)
     return read_table(path, name)
+
+
+def _check_made_by(path: Path, made_by: Mapping) -> None:
+    said = provenance(path)
+    for key, asked in json.loads(json.dumps(made_by)).items():
+        if said.get(key, asked) != asked:
+            raise WidthPruneError(
+                f"{path} was made with {key} {said[key]}, not {asked}: name another directory of results"
+            )
 
 
 def read_table(path: Path, name: str) -> pd.DataFrame:
@@ -148,7 +159,16 @@ def origin(results_dir: str | Path, name: str) -> str:
         ", ".join(sorted({str(one.get(key, "unknown"))[:most] for one in said}))
         for key, most in (("device", 100), ("commit", 9))
     )
-    models = f"{len(paths)} model{'s' * (len(paths) != 1)}"
-    if steps := sorted({str(one["steps"]) for one in said if "steps" in one}):
-        models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
+    steps = sorted({str(one["steps"]) for one in said if "steps" in one})
+    models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
+    if not steps:
+        names = [path.stem.removeprefix(f"{name}-") for path in paths]
+        models = "; ".join(map(_described, names, said))
     return f"Measured: {models}, on {devices}, commit {commits}."
+
+
+def _described(model: str, said: Mapping) -> str:
+    """A packaged model with the precision of its weights, and which items it was tried on."""
+    stored = weights_format(model) or "the checkpoint's dtype"
+    items = "all items" if said.get("limit") is None else f"limit {said['limit']}"
+    return f"{model} ({stored}, computed in {said.get('dtype')}), {items}, seed {said.get('seed')}"
