@@ -87,6 +87,27 @@ def slicegpt(
     return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
 
 
+def four_bits(
+    model: str,
+    results_dir: str | Path = "results",
+    *,
+    measure: bool,
+    limit: int | None = None,
+    seed: int = 0,
+    tasks: Sequence[str] = SLICED_TASKS,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`widthprune.studies.four_bits.study_four_bits` of a model; parameters and errors as of `misconceptions`."""
+
+    def make(network, tokenizer) -> pd.DataFrame:
+        from .four_bits import study_four_bits
+
+        return study_four_bits(network, tokenizer, tasks, limit=limit, seed=seed)
+
+    asked = dict(limit=limit, seed=seed, tasks=list(tasks))
+    return _of_model("four_bits", model, results_dir, make, asked, measure=measure, device=device)
+
+
 def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
     """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
     public = public_name(model)
