@@ -10,6 +10,7 @@ from families import byte_tokenizer
 from widthprune import WidthPruneError, prune_model, score_model
 from widthprune.studies.four_bits import COLUMNS, changed_rows, in_four_bits, study_four_bits, to_four_bits
 from widthprune.studies.masking import lowest
+from widthprune.studies.packaged_figures import four_bits_table
 
 
 @pytest.fixture(scope="module")
@@ -80,4 +81,7 @@ def test_benchmarks_are_measured(model):
         model, byte_tokenizer(), ["pocket_facts"], criteria=["PPM"], pcts=[40.0], scored_pcts=[40.0], limit=4
     )
     measured = table[table["task"] == "pocket_facts"]
+    shown = four_bits_table(table, "pocket_facts")
+    assert shown.index.tolist() == [("PPM", "40%"), ("none", "0%")] and shown.shape == (2, 3)
+    assert four_bits_table(table).loc["PPM", "40%"].endswith("%")
     assert len(measured) >= 5 and set(measured["n"]) == {4} and not pd.isna(measured["value"]).any()

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..report.figures import MARKERS, PALETTE
+from ..report.tables import texts
 from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
 
@@ -93,6 +94,25 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     wide = text.unstack("set")[[name for name in SETS if name in set(own["set"])]]
     wide.columns = [f"{name}, {'myths' if name in MYTHS else 'plain falsehoods'}" for name in wide]
     return wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
+
+
+def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
+    """What four bits change in one model, as text: without a task the removed neurons, with one its headline metric.
+
+    A row a criterion and percentage; for a task a column for each way of choosing neurons: by the stored weights, by
+    those of four bits for the stored ones, and for themselves.
+    """
+    metric = TASKS[task].metric if task else "changed"
+    rows = table[(table["task"] == task) & (table["metric"] == metric)]
+    neurons = rows["pruning_pct"].map("{:g}%".format)
+    if not task:
+        shown = rows["value"].map("{:.1%}".format) + " ± " + rows["stderr"].map("{:.1%}".format)
+        return rows.assign(text=shown, neurons=neurons).pivot(
+            index="criterion", columns="neurons", values="text"
+        )
+    way = rows["weights"] + " weights, neurons chosen by " + rows["chosen_by"].replace("stored", "the stored")
+    shown = rows.assign(text=texts(rows), neurons=neurons, way=way)
+    return shown.pivot(index=["criterion", "neurons"], columns="way", values="text").fillna("")
 
 
 def sizes_and_scores(

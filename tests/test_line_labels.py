@@ -1,0 +1,36 @@
+"""Names stand at their lines' ends, in their order, and never over one another."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.text import Text
+
+from widthprune.report.line_labels import label_lines, spread
+
+
+@pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.1, 0.11, 0.9], [0.0, 0.3, 0.6], [0.2], []])
+def test_places_keep_their_order_and_their_distance(places):
+    moved = spread(np.array(places), 0.1)
+    assert (np.diff(moved) > 0.1 - 1e-12).all()
+    assert moved.mean() == pytest.approx(np.mean(places)) if len(places) else len(moved) == 0
+    if (np.diff(places) >= 0.1).all():
+        assert np.allclose(moved, places)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_each_line_has_its_name_and_no_name_lies_on_another(scale):
+    figure, ax = plt.subplots(figsize=(5, 3), layout="constrained")
+    for i, end in enumerate([2.0, 2.01, 2.02, 30.0]):
+        ax.errorbar([0, 10, 20], [1, 5, end], [0.1, 0.1, np.nan], label=f"line {i}")
+    ax.plot([0, 20], [np.nan, np.nan], label="nowhere")
+    ax.plot([0, 20], [3, 3])  # without a name
+    ax.set_yscale(scale)
+    label_lines(ax)
+    figure.draw_without_rendering()
+    names = [text for text in ax.texts if text.get_text()]
+    assert [text.get_text() for text in names] == [f"line {i}" for i in range(4)]
+    boxes = [Text.get_window_extent(text) for text in names]  # without the line that leads to it
+    assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes, boxes[1:], strict=False))
+    # Right of the panel, and within the figure.
+    assert all(box.x0 > ax.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes)
+    assert ax.get_legend() is None
