@@ -13,6 +13,7 @@ from widthprune.audit.floors import floor_lines, load_floors
 from widthprune.efficiency.analysis import decompose, summarize
 from widthprune.efficiency.figures import plot_decomposition
 from widthprune.report.figures import MARKERS, PALETTE, plot_models
+from widthprune.report.line_labels import label_lines
 from widthprune.report.published import published
 from widthprune.report.results import load_results, one_sweep
 
@@ -102,7 +103,7 @@ def energy() -> plt.Figure:
     for i, (column, label) in enumerate(columns.items()):
         ax.plot(rows["pruning_pct"], rows[column], color=PALETTE[i], marker=MARKERS[i], label=label)
     ax.set(xlabel="neurons pruned, %", ylabel="energy a token, J", ylim=(0, None))
-    ax.legend(frameon=False, fontsize="small")
+    label_lines(ax)
     return figure
 
 

@@ -23,20 +23,24 @@ def line(ax, label):
 
 
 def test_dichotomy_shows_quality_kept(capabilities):
-    fragile, robust = figures.plot_dichotomy(sweep(capabilities, "Llama-3.2-3B"))
+    fragile, continued, robust = figures.plot_dichotomy(sweep(capabilities, "Llama-3.2-3B"))
     x, mmlu = line(fragile, "MMLU")
     assert list(x) == [0, 10, 20, 30, 40, 50, 60]
     assert mmlu[[0, 6]] == pytest.approx([100, 46.2], abs=0.1)  # -53.8% at 60%, as the paper prints
     assert line(robust, "IFEval")[1][4] == pytest.approx(174.4, abs=0.1)
     # A perplexity enters as its inverse: 9.2628 unpruned, 11.8759 at 10%.
     assert line(fragile, "1 / WikiText perplexity")[1][1] == pytest.approx(100 * 9.2628 / 11.8759)
-    assert len(fragile.containers) == 9 and len(robust.containers) == 4
+    # No panel names more than five.
+    assert [len(ax.containers) for ax in (fragile, continued, robust)] == [5, 4, 4]
+    assert [ax.get_title() for ax in (fragile, robust)] == ["Fragile: knowledge", "Robust: behaviour"]
+    names = [text.get_text() for text in robust.texts]
+    assert sorted(names) == ["IFEval", "MuSR", "TruthfulQA-MC1", "TruthfulQA-MC2"] and not robust.get_legend()
     assert "2.67x" in fragile.get_xticklabels()[0].get_text()
 
 
 def test_measured_rows_are_drawn_by_the_same_function(capabilities):
     measured = sweep(capabilities, "Llama-3.2-1B").assign(source="measured", stderr=0.01, n=100, limit=100)
-    fragile, _ = figures.plot_dichotomy(measured)
+    fragile, *_ = figures.plot_dichotomy(measured)
     assert line(fragile, "MMLU")[1][0] == pytest.approx(100)
 
 

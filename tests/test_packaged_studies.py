@@ -12,6 +12,7 @@ from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import INCONCLUSIVE, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, judge
 from widthprune.audit.lookup import NoEvidence, NotMeasured
 from widthprune.calibration import Calibration
+from widthprune.criteria import REGISTRY
 from widthprune.errors import WidthPruneError
 from widthprune.report.results import tidy
 from widthprune.studies.packaged import misconceptions, sets_at_hand, slicegpt
@@ -155,8 +156,8 @@ def test_figures_show_every_set_and_criterion():
     rows = rows[rows["model"] == NAME]
     axes = plot_odds(rows)
     assert [ax.get_title().split(":")[0] for ax in axes] == list(SETS)
-    assert {"PPM", "ATTRIBUTED", "RANDOM"} <= {text.get_text() for text in axes[0].get_legend().get_texts()}
-    assert len(plot_shares_of_odds(rows).get_legend().get_texts()) == len(SETS)
+    assert {"PPM", "ATTRIBUTED", "RANDOM"} <= {text.get_text() for text in axes[0].texts}
+    assert len(plot_shares_of_odds(rows).texts) == len(SETS)
 
 
 def test_slicegpt_stands_beside_width_pruning_at_its_size():
@@ -164,8 +165,18 @@ def test_slicegpt_stands_beside_width_pruning_at_its_size():
     both = sizes_and_scores(*one)
     at = both[both["task"] == "pocket_facts"].set_index(["criterion", "pruning_pct"])
     assert at.loc[("SLICEGPT", 10.0), "damage"] == 100 and at.loc[("PPM", 10.0), "damage"] == 160
-    ax = plot_scores_at_damage(both, "pocket_facts", floor=0.25)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["knows nothing", "PPM", "SLICEGPT"]
+    ((ax,),) = plot_scores_at_damage(both, ["pocket_facts"], floors={"pocket_facts": 0.25})
+    assert {text.get_text() for text in ax.texts} == {"knows nothing", "PPM", "SLICEGPT"}
+
+
+def test_no_panel_names_more_criteria_than_can_be_told_apart():
+    names = [*REGISTRY][:8]
+    rows = [("none", 0.0, 1.0, 10.0), *((name, 10.0, 0.5, 20.0) for name in names)]
+    table = pd.DataFrame(rows, columns=["criterion", "pruning_pct", "value", "damage"])
+    table = table.assign(task="pocket_facts", stderr=0.1)
+    grid = plot_scores_at_damage(table, ["pocket_facts"])
+    named = [[text.get_text() for text in ax.texts] for ax in grid[0]]
+    assert sorted(sum(named, [])) == sorted(names) and max(map(len, named)) <= 5
 
 
 ALL = dict.fromkeys(SETS, -0.2)

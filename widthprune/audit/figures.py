@@ -12,8 +12,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from ..errors import WidthPruneError
-from ..report.figures import MARKERS, PALETTE, SIDES
-from ..report.floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
+from ..report.figures import MARKERS, PALETTE, panel_axes, panels
+from ..report.floor_lines import Floors, draw_floors, floor_legend, mark_floor
+from ..report.line_labels import label_lines
 from ..report.tasks import TASKS, headline, metric_words
 from .floors import FLOOR_NAMES, floor_lines
 
@@ -55,7 +56,7 @@ def rise_below_floors(
 
 
 def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.ndarray:
-    """The two panels of the dichotomy again, as distance from the blind floor instead of change in %.
+    """The panels of the dichotomy again, as distance from the blind floor instead of change in %.
 
     ``table`` holds one model under one criterion. At zero a benchmark says nothing. A prompt-reading floor is a
     line of its benchmark's colour that ends in its marker.
@@ -63,10 +64,9 @@ def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.nd
     rows = above_floor(table, floors)
     if rows["model"].nunique() != 1:
         raise WidthPruneError(f"the figure is of one model, got {', '.join(sorted(set(rows['model'])))}")
-    if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(11, 4.4), sharex=True, sharey=True, layout="constrained")
-    for ax, (side, title) in zip(axes, SIDES.items(), strict=True):
-        names = [name for name in TASKS if name in set(rows["task"]) and TASKS[name].side == side]
+    shown = panels(rows)
+    axes = panel_axes(len(shown), sharey=True) if axes is None else axes
+    for ax, (title, names) in zip(axes, shown, strict=True):
         for i, name in enumerate(names):
             line = rows[rows["task"] == name].sort_values("pruning_pct")
             style = dict(
@@ -79,7 +79,9 @@ def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.nd
                     mark_floor(ax, floor - floors[name][BLIND], kind, style["color"], style["marker"])
         ax.axhline(0, color="0.3", linestyle=":", linewidth=1.2, zorder=0)
         ax.set(title=title, xlabel="neurons pruned, %", ylabel="score less its blind floor")
-        legend_with_floors(ax, names, floors, ncols=3, bbox_to_anchor=(0.5, -0.18))
+    for ax in axes:  # limits are those of all panels
+        label_lines(ax)
+    floor_legend(axes[0].figure, [name for _, names in shown for name in names], floors)
     return np.asarray(axes)
 
 
@@ -155,7 +157,7 @@ def plot_same_damage(
     ax.set(
         xlabel="perplexity: equal damage", ylabel=metric_words(TASKS[task].metric), title=TASKS[task].label
     )
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 
@@ -167,27 +169,18 @@ def plot_draws(
     Of random neurons the line is the mean over draws and the band reaches from the lowest to the highest.
     """
     rows = headline(table[table["task"] == task])
-    pruned, whole = rows[rows["criterion"] != "none"], rows[rows["criterion"] == "none"]
-    criteria = sorted(pruned["criterion"].unique())
-    starts = [whole.assign(criterion=criterion) for criterion in criteria]
     ax = ax or plt.gca()
-    sns.lineplot(
-        pd.concat([*starts, pruned]),
-        x="pruning_pct",
-        y="value",
-        hue="criterion",
-        style="criterion",
-        errorbar=("pi", 100),
-        palette=PALETTE[: len(criteria)],
-        markers=list(MARKERS[: len(criteria)]),
-        dashes=False,
-        ax=ax,
-    )
+    for i, criterion in enumerate(sorted(set(rows["criterion"]) - {"none"})):
+        own = rows[rows["criterion"].isin(["none", criterion])]
+        own = own.groupby("pruning_pct")["value"].agg(["mean", "min", "max"])
+        style = dict(color=PALETTE[i], marker=MARKERS[i], markersize=5)
+        ax.plot(own.index, own["mean"], label=criterion, **style)
+        ax.fill_between(own.index, own["min"], own["max"], color=PALETTE[i], alpha=0.2)
     draw_floors(ax, floors, task)
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
     ax.set(xlabel="neurons pruned, %", ylabel=TASKS[task].label)
-    ax.legend(fontsize="small", frameon=False, title=None)
+    label_lines(ax)
     return ax
 
 

@@ -6,53 +6,48 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..report.figures import MARKERS, PALETTE, single_value
+from ..report.line_labels import label_lines
 from .analysis import change_pct
 
 
 def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
-    """Energy against time, as the paper draws it: change from the unpruned model, a panel a workload.
+    """Energy against time, as the paper draws it: change from the unpruned model.
 
-    ``summary`` is `widthprune.efficiency.analysis.summarize` of one model; batch 1 is the solid, batch 8 the
-    dashed line. Energy per token is drawn as printed: its change is the same in true joules.
+    ``summary`` is `widthprune.efficiency.analysis.summarize` of one model. A column a workload; single requests in the
+    first row, batches of eight in the second. Energy per token is drawn as printed: its change is the same in true joules.
     """
     single_value(summary, "model")
     rows = summary.assign(workload_name=summary["workload"].str.split("_").str[0])
     names = sorted(rows["workload_name"].unique())
+    panels = [(batch, name) for batch in (1, 8) for name in names]
     if axes is None:
-        _, axes = plt.subplots(
-            1, len(names), figsize=(4.2 * len(names), 4), sharex=True, layout="constrained"
-        )
+        shape = dict(figsize=(9, 6.4), sharex=True, sharey=True, squeeze=False, layout="constrained")
+        _, axes = plt.subplots(2, len(names), **shape)
+    axes = np.atleast_1d(axes).ravel()
     drawn = {
-        "j_per_token_printed": "energy per token",
-        "ttlt_ms": "time to last token",
-        "throughput_tok_s": "tokens per second",
+        "j_per_token_printed": "energy a token",
+        "ttlt_ms": "time to\nlast token",
+        "throughput_tok_s": "tokens\nper second",
     }
-    for ax, name in zip(np.atleast_1d(axes), names, strict=True):
-        for batch, style in ((1, "-"), (8, "--")):
-            line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
-            for i, (column, label) in enumerate(drawn.items()):
-                if line[column].notna().any():
-                    ax.plot(
-                        line["pruning_pct"],
-                        change_pct(line, column),
-                        style,
-                        color=PALETTE[i],
-                        marker=MARKERS[i],
-                        markersize=4,
-                        label=f"{label}, batch {batch}",
-                    )
+    for ax, (batch, name) in zip(axes, panels, strict=True):
+        line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
+        for i, (column, label) in enumerate(drawn.items()):
+            if line[column].notna().any():
+                style = dict(color=PALETTE[i], marker=MARKERS[i], markersize=4)
+                ax.plot(line["pruning_pct"], change_pct(line, column), label=label, **style)
         ax.axhline(0, color="0.5", linewidth=0.8, zorder=0)
         # Linear around zero and logarithmic beyond: one workload's time grows by 270%.
         ax.set_yscale("symlog", linthresh=25)
-        ax.set(title=name, xlabel="neurons pruned, %")
+        ax.set(title=f"{name}, batch {batch}")
         ax.yaxis.set_major_formatter("{x:g}")
         ax.set_yticks([-20, -10, 0, 10, 20, 50, 100, 250])
-    np.atleast_1d(axes)[0].set_ylabel("change from the unpruned model, %")
-    handles, labels = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    np.atleast_1d(axes)[0].figure.legend(
-        handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
-    )
-    return np.atleast_1d(axes)
+        if ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("change from the unpruned model, %")
+        if ax.get_subplotspec().is_last_row():
+            ax.set_xlabel("neurons pruned, %")
+    for ax in axes:  # limits are those of all panels
+        label_lines(ax)
+    return axes
 
 
 def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
@@ -123,6 +118,5 @@ def plot_bandwidth_limit(profiles: pd.DataFrame, *, ax: Axes | None = None) -> A
         ax.plot(pcts, rows["ms_per_token_p50"], "o-", color=PALETTE[i], label=f"{model}, measured")
         ax.plot(pcts, rows["limit_ms_per_token"], "--", color=PALETTE[i], label=f"{model}, limit")
     ax.set(xlabel="neurons pruned, %", ylabel="time per token, ms", ylim=(0, None))
-    # Beside the lines, which fill the whole height.
-    ax.legend(fontsize="small", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    label_lines(ax)
     return ax

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 
 from ..criteria import REGISTRY
 from ..errors import WidthPruneError
-from .floor_lines import Floors, draw_floors, legend_with_floors, mark_floor
+from .floor_lines import Floors, draw_floors, floor_legend, mark_floor
+from .line_labels import MOST, label_lines
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline, metric_words
 
@@ -25,7 +26,7 @@ SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
 def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=None) -> np.ndarray:
-    """The paper's two panels: benchmarks said to be fragile on the left, robust on the right.
+    """The paper's dichotomy: benchmarks said to be fragile in the first panels, robust in the last.
 
     Parameters
     ----------
@@ -34,20 +35,19 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
     floors : mapping of task to named values, optional
         From `widthprune.audit.floors.floor_lines`: lines of the benchmark's colour that end in its marker,
         dotted for the blind floor and dash-dotted for the prompt-reading one.
-    axes : two Axes, optional
+    axes : as many Axes as `panels` gives, optional
 
     Returns
     -------
-    array of two Axes
+    array of Axes
         Each line is one benchmark: quality kept, in % of the unpruned model. A perplexity enters
-        as its inverse, so that down is worse in both panels. Bars are one standard error.
+        as its inverse, so that down is worse in all panels. Bars are one standard error.
     """
     rows = relative_change(headline(table))
     single_value(rows, "model")
-    if axes is None:
-        _, axes = plt.subplots(1, 2, figsize=(11, 5), sharex=True, layout="constrained")
-    for ax, (side, title) in zip(axes, SIDES.items(), strict=True):
-        names = [name for name in TASKS if name in set(rows["task"]) and TASKS[name].side == side]
+    shown = panels(rows)
+    axes = panel_axes(len(shown)) if axes is None else axes
+    for ax, (title, names) in zip(axes, shown, strict=True):
         for i, name in enumerate(names):
             task, line = TASKS[name], rows[rows["task"] == name].sort_values("pruning_pct")
             kept = 100 + line["change_pct"]
@@ -69,10 +69,30 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
         ax.axhline(100, color="0.5", linewidth=0.8, zorder=0)
         ax.set(title=title, ylabel="kept, % of the unpruned model")
         _ratio_ticks(ax, rows)
-        if names:
-            # Below the panel: lines fill it. Wider than the panel, it would take the panel's width.
-            legend_with_floors(ax, names, floors, ncols=2, bbox_to_anchor=(0.5, -0.24))
+        label_lines(ax)
+    floor_legend(axes[0].figure, [name for _, names in shown for name in names], floors)
     return np.asarray(axes)
+
+
+def panels(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Titles and benchmarks of the dichotomy's panels: a side of it each, or two where it has more than can be named."""
+    there, found = set(rows["task"]), []
+    for side, title in SIDES.items():
+        names = [name for name in TASKS if name in there and TASKS[name].side == side]
+        for i, part in enumerate(np.array_split(names, max(1, -(-len(names) // MOST)))):
+            found.append((title + (", continued" if i else ""), part.tolist()))
+    return found
+
+
+def panel_axes(count: int, *, height: float = 3.6, **options) -> np.ndarray:
+    """Axes for so many panels, two in a row, as wide as the text of the book."""
+    rows = -(-count // 2)
+    figure, grid = plt.subplots(
+        rows, 2, figsize=(9, height * rows), squeeze=False, layout="constrained", **options
+    )
+    for ax in grid.flat[count:]:
+        figure.delaxes(ax)
+    return grid.flat[:count]
 
 
 def plot_paradox(
@@ -167,24 +187,14 @@ def plot_models(
     """Several models over the ratios: one panel a benchmark, one line a model, published ones dashed.
 
     ``table`` holds one sweep a model, published or measured; a benchmark that it lacks has no panel.
-    Returns the axes that were drawn on. The legend stands in the first panel.
+    Returns the axes that were drawn on.
     """
     tasks = [task for task in tasks if task in set(table["task"])]
-    columns = min(4, len(tasks))
-    if axes is None:
-        rows = -(-len(tasks) // max(1, columns))
-        figure, axes = plt.subplots(
-            rows, columns, figsize=(3.4 * columns, 2.9 * rows), squeeze=False, layout="constrained"
-        )
-        for ax in axes.flat[len(tasks) :]:
-            figure.delaxes(ax)
-    axes = np.atleast_1d(axes).ravel()[: len(tasks)]
+    axes = panel_axes(len(tasks), height=3) if axes is None else np.atleast_1d(axes).ravel()[: len(tasks)]
     # A model has one colour in all panels, also in those where another is missing.
     styles = {model: i for i, model in enumerate(sorted(set(table["model"])))}
     for ax, task in zip(axes, tasks, strict=True):
         plot_sweep(table[table["task"] == task], task=task, floors=floors, styles=styles, ax=ax)
-    for ax in axes[1:]:
-        ax.get_legend().remove()
     return axes
 
 
@@ -213,7 +223,7 @@ def plot_sweep(
         ax.set_yscale("log")
     _ratio_ticks(ax, rows)
     ax.set(title=TASKS[task].label, ylabel=metric_words(TASKS[task].metric))
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 
@@ -231,7 +241,7 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         )
         ax.plot(line["expansion_ratio"], line["parameters"] / 1e9, label=model, **style)
     ax.set(xlabel="expansion ratio, d_ff / d_model", ylabel="parameters, billions", ylim=(0, None))
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 # task -> name of the floor -> score of a responder that knows nothing, from `widthprune.audit.floors.floor_lines`
@@ -37,10 +38,13 @@ def mark_floor(ax: Axes, value: float, name: str, color, marker: str) -> None:
     ax.plot([1], [value], transform=ax.get_yaxis_transform(), color=color, zorder=0, **end)
 
 
-def legend_with_floors(ax: Axes, tasks: Sequence[str], floors: Floors | None, **options) -> None:
-    """The panel's legend below it, with the styles of the floors that its benchmarks have."""
+def floor_legend(figure: Figure, tasks: Sequence[str], floors: Floors | None) -> None:
+    """Below the panels, the styles of the floors that their benchmarks have."""
     shown = {name for task in tasks for name in (floors or {}).get(task, {})}
     styles = {name: style for name, style in FLOOR_STYLES.items() if name in shown}
-    extra = [Line2D([], [], color="0.5", linestyle=style, label=name) for name, style in styles.items()]
-    handles = [*ax.get_legend_handles_labels()[0], *extra]
-    ax.legend(handles=handles, fontsize="small", frameon=False, loc="upper center", **options)
+    handles = [
+        Line2D([], [], color="0.5", linestyle=style, label=f"{name}, ending in its benchmark's marker")
+        for name, style in styles.items()
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize="small", frameon=False)

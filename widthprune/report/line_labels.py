@@ -6,14 +6,17 @@ from matplotlib.colors import to_rgb
 from scipy.optimize import isotonic_regression
 
 MOST = 5  # lines that one panel can name
+GID = "name of a line"
 
 
 def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
     """Write the name of every labelled line beside its last point, moved apart where names would meet.
 
-    Call it last: scales and limits have to stand. Names lie right of the panel, and a thin line leads to each that had to
-    move. A panel with no labelled line stays as it is.
+    Call it when scales and limits stand, and again when lines have come: names that were there are written anew. They lie
+    right of the panel, and a thin line leads to each that is not beside its end.
     """
+    for text in [text for text in ax.texts if text.get_gid() == GID]:
+        text.remove()
     ax.autoscale_view()  # limits are found when they are asked for
     handles, labels = ax.get_legend_handles_labels()
     lines = [handle[0] if isinstance(handle, tuple) else handle for handle in handles]
@@ -25,7 +28,7 @@ def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
     places = spread(np.array([end[1] for *_, end in named]), 1.35 * fontsize / panel)
     for (line, label, (x, y)), place in zip(named, places, strict=True):
         color = np.array(to_rgb(line.get_color()))
-        moved = abs(place - y) > 0.3 * fontsize / panel
+        away = x < 0.9 or abs(place - y) > 0.3 * fontsize / panel
         ax.annotate(
             label,
             (x, y),
@@ -33,12 +36,13 @@ def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
             xycoords="axes fraction",
             textcoords="axes fraction",
             annotation_clip=False,
+            gid=GID,
             va="center",
             fontsize=fontsize,
             # Darker than the line: thin letters need more contrast than a line does.
             color=0.6 * color,
             arrowprops=dict(arrowstyle="-", color=color, linewidth=0.6, shrinkA=0, shrinkB=2)
-            if moved
+            if away
             else None,
         )
 

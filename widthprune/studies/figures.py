@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..report.figures import MARKERS, PALETTE
+from ..report.line_labels import label_lines
 from .comparing import at_equal_damage
 
 GRID = np.linspace(0, 0.5, 11)  # rises of the loss on prose that are drawn, in nats per token
@@ -34,7 +35,7 @@ def plot_at_damage(
     label : str
         The measure as the axis names it; default its name.
     name : str
-        What the legend calls the line, where there is one; default the criterion. Such lines are told apart by colour.
+        What the line is called; default the criterion. Such lines are told apart by colour.
     ax : Axes, optional
     """
     ax = _axes(ax)
@@ -44,7 +45,7 @@ def plot_at_damage(
         own = found[found["criterion"] == criterion].groupby("level")["value"].agg(["mean", "min", "max"])
         _line(ax, own.index, own["mean"], own["min"], own["max"], i, name or criterion)
     ax.set(xlabel="rise of the loss on prose, nats per token", ylabel=label or measure)
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 
@@ -59,7 +60,7 @@ def plot_shares(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.plot(lots.index, lots["random"], color="0.4", linestyle=":", label="random sets")
     ax.fill_between(lots.index, lots["random"] - spread, lots["random"] + spread, color="0.4", alpha=0.2)
     ax.set(xlabel="neurons removed, %", ylabel="share of the squared change")
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 
@@ -75,7 +76,7 @@ def plot_put_back(table: pd.DataFrame, measure: str, *, ax: Axes | None = None) 
             rows.loc[rows["put_back"] == name, "value"].mean(), color="0.5", linestyle=style, label=name
         )
     ax.set(xlabel="neurons removed, %", ylabel=measure)
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 

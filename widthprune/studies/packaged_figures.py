@@ -1,13 +1,15 @@
 """Figures of the studies of packaged models: from a tidy table to Axes. Bars are one standard error."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ..criteria import REGISTRY
 from ..report.figures import MARKERS, PALETTE
+from ..report.line_labels import MOST, label_lines
 from ..report.tables import texts
 from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
@@ -58,7 +60,8 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         )
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("change of the log-odds of\nmyth against truth, a token")
-    axes[0].legend(fontsize="small", frameon=False)
+    for ax in axes:  # limits are those of all panels
+        label_lines(ax, fontsize=7.5)
     return np.asarray(axes)
 
 
@@ -82,7 +85,7 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             label=f"{name} ({'myths' if name in MYTHS else 'plain falsehoods'})",
         )
     ax.set(xlabel="neurons of the lowest PPM, %", ylabel="share of the log-odds,\nless their number")
-    ax.legend(fontsize="small", frameon=False)
+    label_lines(ax)
     return ax
 
 
@@ -148,38 +151,45 @@ def sizes_and_scores(
 
 
 def plot_scores_at_damage(
-    table: pd.DataFrame, task: str, *, floor: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """A benchmark over the damage done to prose, a line a criterion from the unpruned model on.
+    table: pd.DataFrame, tasks: Sequence[str], *, floors: Mapping[str, float] | None = None
+) -> np.ndarray:
+    """Benchmarks over the damage done to prose, a row of panels each, a line a criterion from the unpruned model on.
+
+    Each line has its colour and name in one panel of a row, and is grey in the others, so that none names more than `MOST`.
 
     Parameters
     ----------
     table : DataFrame
         From `sizes_and_scores`.
-    task : str
-    floor : float, optional
+    tasks : sequence of str
+    floors : mapping of str to float, optional
         What a responder that knows nothing scores.
-    ax : Axes, optional
+
+    Returns
+    -------
+    array of Axes, shape (tasks, panels)
     """
-    if ax is None:
-        ax = plt.subplots(figsize=(7, 4.5), layout="constrained")[1]
-    rows = table[table["task"] == task]
-    whole = rows[rows["criterion"] == "none"]
-    names = [name for name in dict.fromkeys(rows["criterion"]) if name != "none"]
-    for i, name in enumerate(names):
-        own = pd.concat([whole, rows[rows["criterion"] == name].sort_values("pruning_pct")])
-        ax.errorbar(
-            own["damage"],
-            own["value"],
-            own["stderr"],
-            color=PALETTE[i % len(PALETTE)],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle="-" if name != "SLICEGPT" else "--",
-            markersize=4,
-            label=name,
-        )
-    if floor is not None:
-        ax.axhline(floor, color="0.5", linestyle=":", label="knows nothing")
-    ax.set(xscale="log", xlabel="perplexity of the prose", ylabel=TASKS[task].label)
-    ax.legend(fontsize="x-small", frameon=False, ncols=2)
-    return ax
+    there = set(table["criterion"]) - {"none"}
+    names = [name for name in dict.fromkeys([*REGISTRY, *sorted(there)]) if name in there]
+    parts = np.array_split(names, max(1, -(-len(names) // MOST)))
+    shape = dict(figsize=(9, 3.3 * len(tasks)), sharex=True, sharey="row", squeeze=False)
+    _, grid = plt.subplots(len(tasks), len(parts), layout="constrained", **shape)
+    for task, axes in zip(tasks, grid, strict=True):
+        rows = table[table["task"] == task].sort_values("pruning_pct")
+        lines = {name: rows[rows["criterion"].isin(["none", name])] for name in names}
+        for ax, part in zip(axes, parts, strict=True):
+            for own in lines.values():
+                ax.plot(own["damage"], own["value"], color="0.85", linewidth=1, zorder=0)
+            for i, name in enumerate(part):
+                own, style = lines[name], dict(color=PALETTE[i], marker=MARKERS[i], markersize=4)
+                if len(own) > 1:  # elsewhere than unpruned
+                    ax.errorbar(own["damage"], own["value"], own["stderr"], label=name, **style)
+            if task in (floors or {}):
+                ax.axhline(floors[task], color="0.5", linestyle=":", label="knows nothing")
+            ax.set(xscale="log")
+        axes[0].set_ylabel(TASKS[task].label)
+    for ax in grid[-1]:
+        ax.set_xlabel("perplexity of the prose")
+    for ax in grid.flat:  # limits are those of all panels
+        label_lines(ax)
+    return grid
