@@ -14,6 +14,7 @@ from widthprune.audit.lookup import NoEvidence, NotMeasured
 from widthprune.calibration import Calibration
 from widthprune.criteria import REGISTRY
 from widthprune.errors import WidthPruneError
+from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
 from widthprune.studies.packaged import misconceptions, sets_at_hand, slicegpt
 from widthprune.studies.packaged_figures import (
@@ -24,7 +25,7 @@ from widthprune.studies.packaged_figures import (
     table_of,
 )
 from widthprune.studies.pairs import MYTHS, SETS
-from widthprune.studies.stored import STUDIES, origin
+from widthprune.studies.stored import STUDIES, origin, provenance
 
 MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
 
@@ -39,6 +40,8 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
     made = misconceptions(language_model, tmp_path, measure=True, **asked)
     again = misconceptions(language_model, tmp_path, measure=False, **asked)
     pd.testing.assert_frame_equal(made, again)
+    (file,) = (tmp_path / "studies").iterdir()
+    assert provenance(file)["revision"] == model_revision(language_model)
     said = origin(tmp_path, "misconceptions")
     assert set(made["model"]) == {"language_model0"} and str(language_model) not in said
     assert "language_model0 (the checkpoint's dtype, computed in float32), limit 4, seed 0, on" in said

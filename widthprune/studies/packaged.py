@@ -113,9 +113,11 @@ def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, dev
     public = public_name(model)
 
     def made() -> pd.DataFrame:
-        from ..models.loading import load_model
+        from ..models.loading import load_model, model_revision
 
-        return make(*load_model(model, dtype="float32", device=device)).assign(model=public)
+        table = make(*load_model(model, dtype="float32", device=device)).assign(model=public)
+        table.attrs["revision"] = model_revision(model)
+        return table
 
     made_by = asked | {"dtype": "float32"}
     return study(results_dir, name, public.split("/")[-1], made_by, made, measure=measure)
