@@ -11,7 +11,7 @@ from widthprune import WidthPruneError, load_results
 from widthprune.__main__ import main
 from widthprune.report.figures import plot_comparison
 from widthprune.report.results import write_run
-from widthprune.reruns.compare import compare_runs
+from widthprune.reruns.compare import compare_runs, parameters_that_differ
 
 SETTINGS = {
     "model": "one",
@@ -123,6 +123,25 @@ def test_the_command_prints_and_draws(runs, tmp_path, capsys):
     assert "0.100 ± 0.050" in printed and "+2.0" in printed and "differs: model: one and two" in printed
     assert "differs: torch" not in printed and figure.stat().st_size > 0
     plt.close("all")
+
+
+WHOLE = {"parameters": {}, "model_revision": "", "data": {}, "versions": {}}
+STRANGE = ["", "{", "[]", "null", "[" * 100_000, "{}", "\ud800", json.dumps(WHOLE | {"data": []})]
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_a_strange_record_is_one_line(text, runs, capsys):
+    for run, content in zip(runs, (json.dumps(WHOLE), text), strict=True):
+        (run / "record.json").write_text(content, errors="surrogatepass")
+    with pytest.raises(WidthPruneError) as error:
+        parameters_that_differ(*runs)
+    assert "\n" not in str(error.value)
+
+
+def test_a_record_sends_nothing_to_the_terminal(runs):
+    for run, value in zip(runs, ("plain", "\x1b[31m\n"), strict=True):
+        (run / "record.json").write_text(json.dumps(WHOLE | {"parameters": {"suite": value}}))
+    assert parameters_that_differ(*runs) == [r"differs: suite: plain and \x1b[31m\n"]
 
 
 def test_runs_with_nothing_in_common(tmp_path):

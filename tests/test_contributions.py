@@ -319,6 +319,24 @@ def test_contributions_do_not_go_among_the_projects_own(theirs, tmp_path, capsys
         assert message in error and error.count("\n") == 1
 
 
+def test_folders_that_differ_in_case_alone_are_refused(theirs, tmp_path, capsys):
+    """On the file systems of most laptops they are one folder, and every clone there would be damaged."""
+    for run in [*find_problems(theirs)[1].values()]:
+        write_run(theirs, run["settings"] | {"model": "org/Other"}, run["metrics"], run["provenance"])
+    assert main(["check", str(theirs)]) == 2
+    assert "org--Other and org--other, which are one folder where" in capsys.readouterr().out
+    shutil.rmtree(theirs / "org--Other")
+    (tmp_path / "to" / "Org--other").mkdir(parents=True)
+    assert main(["contribute", str(theirs), "--name", "A", "--results-dir", str(tmp_path / "to")]) == 2
+    assert "Org--other and org--other" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["Org--other"]
+
+
+def test_nothing_is_copied_into_its_own_source(theirs, capsys):
+    assert main(["contribute", str(theirs), "--name", "A", "--results-dir", str(theirs / "sub")]) == 2
+    assert "lies inside" in capsys.readouterr().err and not (theirs / "sub").exists()
+
+
 def test_several_draws_make_several_tables(theirs, tmp_path):
     """One table could not hold them, and the book would not be built."""
     for run in [*find_problems(theirs)[1].values()]:

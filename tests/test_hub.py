@@ -15,7 +15,8 @@ from huggingface_hub import constants
 from walks import notebooks_that_measure, walk_notebook, walk_rerun
 
 from widthprune import WidthPruneError, load_model
-from widthprune.models.files import INDEX
+from widthprune.evaluation.readiness import check_ready
+from widthprune.models.files import INDEX, WEIGHTS, weight_files
 from widthprune.models.loading import local_directory, model_revision, model_shape
 from widthprune.report.results import read_run, result_files
 
@@ -177,10 +178,43 @@ def test_a_hub_that_cannot_be_reached_leaves_the_cache(commits, offline, monkeyp
     reads(REPOSITORY, "main", commits["main"])
 
 
+def test_blobs_may_lie_on_another_disk(commits, offline, tmp_path_factory):
+    by_hand(offline, commits["main"])
+    snapshot, disk = local_directory(REPOSITORY), tmp_path_factory.mktemp("disk")
+    for file in list(snapshot.iterdir()):
+        shutil.move(file, disk / f"{file.name}-blob")
+        file.symlink_to(f"../../blobs/{file.name}-blob")
+    (snapshot.parents[1] / "blobs").symlink_to(disk)
+    reads(REPOSITORY, "main", commits["main"])
+    check_ready(REPOSITORY)
+
+
+def test_a_cache_without_branches_names_its_commit(commits, offline):
+    by_hand(offline, commits["main"])
+    shutil.rmtree(offline / "models--acme--tiny" / "refs")
+    pinned = f"{REPOSITORY}@{commit_of('main')}"
+    for name in (REPOSITORY, f"{REPOSITORY}@{commit_of('main')[:8]}"):
+        with pytest.raises(WidthPruneError, match=f"name what it holds, {pinned}"):
+            local_directory(name)
+    reads(pinned, "main", commits["main"])
+
+
+@pytest.mark.parametrize("branch", ["main", "old"])
+def test_weights_that_the_cache_lacks_are_missed_before_any_work(branch, commits, offline):
+    by_hand(offline, commits[branch], branch)
+    check_ready(f"{REPOSITORY}@{branch}")
+    snapshot = local_directory(f"{REPOSITORY}@{branch}")
+    weights = snapshot / weight_files(snapshot)[-1]
+    weights.unlink()
+    weights.symlink_to("nowhere")  # as where a blob was deleted
+    with pytest.raises(WidthPruneError, match=f"has no .*{weights.name}, its weights"):
+        check_ready(f"{REPOSITORY}@{branch}")
+
+
 def test_what_the_cache_lacks_is_said_in_one_line(commits, offline):
     by_hand(offline, commits["main"])
-    with pytest.raises(WidthPruneError, match="acme/tiny@other .*not found on the hub"):
+    with pytest.raises(WidthPruneError, match="acme/tiny@other: .* knows no such branch"):
         model_shape(f"{REPOSITORY}@other")
-    (local_directory(REPOSITORY) / "model.safetensors").unlink()
+    (local_directory(REPOSITORY) / WEIGHTS).unlink()
     with pytest.raises(WidthPruneError, match="acme/tiny: .* no safetensors weights"):
         load_model(REPOSITORY)

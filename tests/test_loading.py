@@ -15,9 +15,11 @@ from transformers import MambaConfig, MambaForCausalLM
 
 from widthprune import WidthPruneError, load_model
 from widthprune.architectures import meta_model, paper_config
+from widthprune.checkpoints.stream import prune_checkpoint
+from widthprune.evaluation.readiness import check_ready
 from widthprune.mlps import check_layout
 from widthprune.models import loading as models
-from widthprune.models.files import INDEX
+from widthprune.models.files import INDEX, WEIGHTS
 from widthprune.models.packaged import PackagedModel
 
 
@@ -78,6 +80,7 @@ def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch
 
 def test_the_revision_of_a_directory_counts_every_byte_of_its_weights(saved, llama):
     llama.save_pretrained(saved, max_shard_size="50KB")
+    (saved / WEIGHTS).unlink()
     index = json.loads((saved / INDEX).read_text())
     (saved / "sub").mkdir()
     for file in set(index["weight_map"].values()):
@@ -88,6 +91,38 @@ def test_the_revision_of_a_directory_counts_every_byte_of_its_weights(saved, lla
     (shard, *_) = sorted((saved / "sub").iterdir())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     assert models.model_revision(str(saved)) != before
+
+
+def test_of_one_file_and_an_index_every_command_reads_the_one(saved, llama):
+    tiny_model(seed=1).save_pretrained(saved, max_shard_size="50KB")  # which leaves the one there
+    assert (saved / INDEX).exists()
+    assert torch.equal(logits(load_model(str(saved))[0]), logits(llama))
+    prune_checkpoint(saved, saved.parent / "pruned", pruning_pct=0)
+    assert torch.equal(logits(load_model(str(saved.parent / "pruned"))[0]), logits(llama))
+
+
+INDICES = [[], {"weight_map": []}, {"weight_map": {"a": 1}}, {"weight_map": {"a": None}}]
+INDICES += [
+    {"weight_map": {"a": name}} for name in ("../x.safetensors", "x" * 300 + ".safetensors", "\0.safetensors")
+]
+
+
+@pytest.mark.parametrize("index", INDICES)
+@pytest.mark.parametrize("reads", [models.model_revision, load_model, check_ready])
+def test_a_damaged_index_is_one_line_everywhere(index, reads, saved):
+    (saved / WEIGHTS).unlink()
+    (saved / INDEX).write_text(json.dumps(index))
+    with pytest.raises(WidthPruneError) as error:
+        reads(str(saved))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_the_config_names_are_refused(saved):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"transformers_weights": "other.safetensors"}))
+    for reads in (models.model_revision, check_ready, load_model):
+        with pytest.raises(WidthPruneError, match="has transformers_weights"):
+            reads(str(saved))
 
 
 def test_how_weights_are_stored(saved, gguf_file):
@@ -220,7 +255,7 @@ def test_a_directory_without_a_config(saved):
 def test_a_config_cut_in_half(saved):
     path = saved / "config.json"
     path.write_text(path.read_text()[:50])
-    refused(saved, "cannot be loaded|config.json")
+    refused(saved, "damaged|config.json")
 
 
 def test_every_test_family_loads(tmp_path):

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 
+import datasets
 import nltk
 import numpy as np
 import pytest
@@ -139,6 +140,12 @@ def test_pocket_needs_no_data_and_no_hub(tmp_path, monkeypatch):
     found = find_benchmarks("pocket", tmp_path)
     assert [b.task for b in found] == list(SUITES["pocket"])
     assert all(b.data.startswith("sha256:") and not b.missing and b.version == "1" for b in found)
+
+
+def test_data_is_read_where_the_cache_of_datasets_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "/proc/nothing/here")
+    (benchmark,) = find_benchmarks("pocket_facts", tmp_path)
+    assert benchmark.loaded["tasks"]["pocket_facts"].eval_docs
 
 
 def test_local_data_is_found_and_a_missing_file_is_named(tmp_path, monkeypatch):

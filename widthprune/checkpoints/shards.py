@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import WidthPruneError, first_line, pickle_remedy
-from ..models.files import INDEX, own_file, read_object
+from ..models.files import INDEX, WEIGHTS, own_file, read_object, weight_files
 
 CHUNK = 16 * 2**20  # bytes copied at a time
 
@@ -53,18 +53,18 @@ def read_headers(source: Path) -> dict[str, Stored]:
         If there are no safetensors weights, if a file is missing, damaged or outside the directory, or if
         two files hold a tensor of one name.
     """
-    weight_map = read_object(source, INDEX).get("weight_map") if (source / INDEX).exists() else None
-    if (source / INDEX).exists() and not _is_map(weight_map):
-        raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
-    files = dict.fromkeys(own_file(source, name) for name in _file_names(source, weight_map))
-    if not files:
+    names = weight_files(source)
+    indexed = names != [WEIGHTS] and (source / INDEX).exists()
+    # Files of other names than transformers looks for are a model's, too.
+    names = names or sorted(path.name for path in source.glob("*.safetensors"))
+    if not names:
         if any(source.glob("*.bin")):
             raise WidthPruneError(pickle_remedy(str(source)))
         raise WidthPruneError(
             f"{source} holds no safetensors weights: name a directory that save_pretrained wrote"
         )
     tensors = {}
-    for file in files:
+    for file in (own_file(source, name) for name in names):
         if not file.is_file():
             raise WidthPruneError(f"{file} is missing, though {INDEX} names it: copy it again")
         for stored in _read_header(file):
@@ -73,27 +73,12 @@ def read_headers(source: Path) -> dict[str, Stored]:
                     f"{stored.name} is in {tensors[stored.name].file} and in {file}: copy the checkpoint again"
                 )
             tensors[stored.name] = stored
-    if weight_map and (absent := [name for name in weight_map if name not in tensors]):
+    weight_map = read_object(source, INDEX)["weight_map"] if indexed else {}
+    if absent := [name for name in weight_map if name not in tensors]:
         raise WidthPruneError(
             f"{source / INDEX} names {absent[0]}, which no file holds: copy the checkpoint again"
         )
     return tensors
-
-
-def _is_map(weight_map) -> bool:
-    return isinstance(weight_map, dict) and all(
-        isinstance(name, str) and name.endswith(".safetensors") for name in weight_map.values()
-    )
-
-
-def _file_names(source: Path, weight_map: dict | None) -> list[str]:
-    if weight_map is not None:
-        return list(dict.fromkeys(weight_map.values()))
-    # A file of that name is the model; others may hold the same weights in another layout.
-    single = "model.safetensors"
-    return (
-        [single] if (source / single).exists() else sorted(path.name for path in source.glob("*.safetensors"))
-    )
 
 
 def _read_header(file: Path) -> Iterator[Stored]:

@@ -14,7 +14,7 @@ from ..commands.options import PERCENTAGE, RATIO, SEED, check_list, check_path
 from ..criteria import find_criterion
 from ..errors import COPY_AGAIN, WidthPruneError, first_line
 from ..layouts import MLP, Part
-from ..models.files import INDEX, copy_beside
+from ..models.files import INDEX, WEIGHTS, copy_beside
 from ..models.packaged import PACKAGED
 from .cards import model_card
 from .described import check_described
@@ -262,7 +262,8 @@ def _slab(stored: Stored, part: Part, expert: int | None) -> Stored:
 def _write_rest(checkpoint: Checkpoint, target: Target, name: str) -> None:
     source, directory = checkpoint.directory, target.directory
     copy_beside(source, directory)
-    if (source / INDEX).exists():
+    # Without one, transformers finds a file of this name alone.
+    if {place.file for place in target.places.values()} != {directory / WEIGHTS}:
         plan = target.plan
         index = {
             "metadata": {"total_parameters": plan.parameters_after, "total_size": plan.bytes_after},
@@ -286,6 +287,6 @@ def check_disk(dst: Path, plans: list[Plan]) -> None:
     free, needed = plans[0].bytes_free, sum(plan.bytes_after for plan in plans)
     if free < needed:
         raise WidthPruneError(
-            f"{existing_parent(dst)} has {free / 1e9:.2f} GB free and the result needs {needed / 1e9:.2f} GB: "
+            f"{existing_parent(dst)} has {free / 1e6:,.0f} MB free and the result needs {needed / 1e6:,.0f} MB: "
             "make room or write elsewhere"
         )

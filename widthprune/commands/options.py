@@ -194,6 +194,8 @@ def _no_model(name: str) -> str:
                 if path.suffix == ".gguf"
                 else f"is a file: name the directory that holds it, {path.parent}"
             )
+        if name.endswith("@") and not path.is_dir():
+            return "names no branch, tag or commit behind its @: add one, or leave out the @"
         if not path.is_dir() or (path / "config.json").is_file():
             return ""
         if (path / "adapter_config.json").exists():

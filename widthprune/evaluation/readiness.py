@@ -20,7 +20,8 @@ from ..commands.options import (
     check_writable,
     nearest,
 )
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, pickle_remedy
+from ..models.files import WEIGHTS, weight_files
 from ..models.loading import check_placement, load_tokenizer, local_directory, remedy
 from ..models.packaged import PACKAGED
 from ..report.results import partial_prefix
@@ -83,12 +84,16 @@ def _check_class_and_weights(name: str, source: Path) -> None:
             f"{name} holds a {own if isinstance(own, str) else own[0]}, which transformers does not load as a language model: "
             "name a checkpoint of the language model alone"
         )
-    if name in PACKAGED or Path(name).exists():
+    wanted = weight_files(source) or [WEIGHTS]
+    here = name in PACKAGED or Path(name).exists()
+    if here or all((source / file).is_file() for file in wanted):
         shapes = {tensor: stored.shape for tensor, stored in read_headers(source).items()}
         check_described(meta_model(config), shapes, name)
-    elif not any(Path(file).suffix == ".safetensors" for file in _hub_files(name)):
+    elif absent := sorted({*wanted} - {*(there := _hub_files(name))}):
+        if any(Path(file).suffix == ".bin" for file in there):
+            raise WidthPruneError(pickle_remedy(name))
         raise WidthPruneError(
-            f"{name} has no safetensors weights on the hub or in its cache: name another model"
+            f"{name} has no {absent[0]}, its weights, on the hub or in its cache: name another model"
         )
 
 
@@ -112,10 +117,10 @@ def _hub_files(name: str) -> Sequence[str]:
         return HfApi().list_repo_files(repository, revision=revision or None)
     except Exception:
         try:
-            folder = snapshot_download(repository, revision=revision or None, local_files_only=True)
+            folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
         except Exception:
             return []
-        return [path.name for path in Path(folder).iterdir()]
+        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def check_data(benchmarks: Sequence[Benchmark]) -> None:

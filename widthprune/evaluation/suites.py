@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from ..commands.options import nearest
 from ..errors import WidthPruneError
 from ..report.tasks import SUITES, TASKS
 
@@ -93,7 +95,7 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
         # IFEval splits sentences with NLTK, which looks here for its tables.
         os.environ.setdefault("NLTK_DATA", str(Path(data_dir) / "nltk_data"))
 
-    staged, found = Path(scratch), []
+    staged, found, options = Path(scratch), [], _cache_options(scratch)
     for name, num_fewshot in names.items():
         leaves = _leaves(index, name)
         # MuSR's group has no version of its own.
@@ -113,7 +115,7 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
             found.append(Benchmark(name, num_fewshot, version, missing=missing))
             continue
         for leaf in leaves:
-            _stage(staged / f"{leaf}.yaml", index, leaf, files[leaf])
+            _stage(staged / f"{leaf}.yaml", index, leaf, files[leaf], options)
         found.append(Benchmark(name, num_fewshot, version, data=_hash(every)))
     manager = TaskManager(include_path=[*sorted(folders), POCKET, staged], include_defaults=False)
     found = [replace(b, missing=b.missing or _sentence_tables_missing(b.task)) for b in found]
@@ -162,14 +164,25 @@ def _files(index, name: str, leaf: str) -> dict[str, str]:
     return {split: path.format(dataset=config.get("dataset_name")) for split, path in files.items()}
 
 
-def _stage(path: Path, index, leaf: str, files: dict[str, Path]) -> None:
+def _cache_options(scratch: str | Path) -> dict:
+    """Options of `datasets` by which files are read into ``scratch`` where the user's own cache cannot be written."""
+    import datasets
+
+    try:
+        tempfile.TemporaryFile(dir=nearest(Path(datasets.config.HF_DATASETS_CACHE))).close()
+    except OSError:
+        return {"cache_dir": str(scratch)}
+    return {}
+
+
+def _stage(path: Path, index, leaf: str, files: dict[str, Path], options: dict) -> None:
     """Write a task file that includes the official one and overrides only where the data lies."""
     override = {
         "include": str(index.task_index[leaf].yaml_path),
         "task": leaf,
         "dataset_path": "json",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": {split: str(file) for split, file in files.items()}},
+        "dataset_kwargs": {"data_files": {split: str(file) for split, file in files.items()}, **options},
     }
     # A split that the official file names and the local data lacks would be looked for and not found.
     config = _config(index, leaf)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import WidthPruneError
 
+WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 # Every name that a tokenizer of transformers reads; a test compares.
 TOKENIZER = (
@@ -97,7 +98,7 @@ def own_file(source: Path, name: str) -> Path:
     path, root = source / name, source.resolve()
     homes = [root]
     if root.parent.name == "snapshots":  # of a hub's cache: its files are links to ../../blobs/HASH
-        homes.append(root.parent.parent / "blobs")
+        homes.append((root.parent.parent / "blobs").resolve())  # which may lie on another disk
     try:
         # The name itself may not lead out, even if what it leads to is inside.
         named = "\0" not in name and not os.path.isabs(name) and ".." not in Path(name).parts
@@ -112,6 +113,37 @@ def own_file(source: Path, name: str) -> Path:
             f"{source} has {name!r:.200}, which cannot be found: {str(error):.200}"
         ) from None
     return path
+
+
+def weight_files(source: Path) -> list[str]:
+    """The files that transformers reads a model's weights from, which need not be there; none if it finds none.
+
+    Of a directory that holds one file and an index of several, transformers reads the one.
+
+    Raises
+    ------
+    WidthPruneError
+        If the index is damaged, or names a file outside the directory.
+    """
+    config = read_object(source, "config.json") if (source / "config.json").exists() else {}
+    if config.get("transformers_weights"):
+        raise WidthPruneError(
+            f"{source / 'config.json'} has transformers_weights, which is not read here: name the weights {WEIGHTS} "
+            "and take the field out"
+        )
+    if (source / WEIGHTS).is_file() or not (source / INDEX).exists():
+        return [WEIGHTS] if (source / WEIGHTS).is_file() else []
+    weight_map = read_object(source, INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(map(_is_weights, weight_map.values())):
+        raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
+    names = list(dict.fromkeys(weight_map.values()))
+    for name in names:
+        own_file(source, name)
+    return names
+
+
+def _is_weights(name) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors")
 
 
 def read_object(source: Path, name: str) -> dict:

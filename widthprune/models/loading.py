@@ -11,10 +11,11 @@ from types import MappingProxyType
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
+    LocalEntryNotFoundError,
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError
@@ -24,7 +25,7 @@ from ..architectures import meta_model
 from ..errors import COPY_AGAIN, WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
-from .files import BESIDE, INDEX, TOKENIZER, names_beside, read_object
+from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, names_beside, weight_files
 from .packaged import PACKAGED, weights_format
 
 # What the machine or the environment lacks is no fault of the model's files.
@@ -71,6 +72,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
             f"{name} holds an adapter, which would change the weights: merge it into its model first"
         )
     try:
+        weight_files(source)  # transformers would follow an index out of the directory
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_layout(meta_model_of(source))
         model, loading = AutoModelForCausalLM.from_pretrained(
@@ -167,16 +169,12 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     try:
         snapshot = fetched("config.json", INDEX, *BESIDE)
         # By name: some repositories hold the same weights again, in folders or in another layout.
-        return fetched(*map(glob.escape, _weight_files(snapshot))) if weights else snapshot
+        names = weight_files(snapshot) or [WEIGHTS] if weights else []
+        return fetched(*map(glob.escape, names)) if weights else snapshot
+    except WidthPruneError as error:
+        raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(remedy(name, error)) from error
-
-
-def _weight_files(snapshot: Path) -> list[str]:
-    """The files that transformers reads a model's weights from."""
-    if not (snapshot / INDEX).exists():
-        return ["model.safetensors"]
-    return sorted(set(read_object(snapshot, INDEX).get("weight_map", {}).values()))
 
 
 def model_revision(name: str) -> str:
@@ -189,7 +187,7 @@ def model_revision(name: str) -> str:
     if not Path(name).is_dir():
         return directory.name  # the hub's cache names a snapshot's folder for its commit
     # Every byte counts: a model trained further and saved in the same place has the same names and sizes.
-    names = {path.name for path in directory.iterdir()} | set(_weight_files(directory))
+    names = {path.name for path in directory.iterdir()} | set(weight_files(directory))
     digest = hashlib.sha256()
     for name in sorted(name for name in names if (directory / name).is_file()):
         digest.update(f"{name} {_sha256(directory / name)}\n".encode())
@@ -282,6 +280,12 @@ def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
     return target
 
 
+def _cached_commits(name: str) -> list[str]:
+    """The commits of a hub id that lie in the hub's cache."""
+    folder = Path(constants.HF_HUB_CACHE, f"models--{name.partition('@')[0].replace('/', '--')}", "snapshots")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
 def remedy(name: str, error: Exception, source: Path | None = None) -> str:
     """One line for what went wrong while loading ``name``, with what to do about it."""
     causes = [error]
@@ -303,12 +307,17 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
             return pickle_remedy(name)
         if not Path(name).is_dir() and (source / "config.json").exists():
             return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
-    if source is None and isinstance(error, OSError | HFValidationError):
+    if source is None and isinstance(error, LocalEntryNotFoundError) and (commits := _cached_commits(name)):
+        return (
+            f"{name}: the hub cannot be reached, and its cache knows no such branch, tag or commit: "
+            f"name what it holds, {name.partition('@')[0]}@{commits[0]}"
+        )
+    of_the_system = isinstance(error, OSError) and error.errno is not None  # a full disk, no permission
+    if source is None and isinstance(error, OSError | HFValidationError) and not of_the_system:
         return (
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
             "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
-    advice = next(
-        (what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), COPY_AGAIN
-    )
+    usual = COPY_AGAIN if source else "check the network, and give the command again"
+    advice = next((what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), usual)
     return f"{name} cannot be loaded ({first_line(error):.200}): {advice}"

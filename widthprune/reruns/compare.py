@@ -1,16 +1,17 @@
 """Two runs side by side: differences of their numbers against the standard errors of those."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from ..commands.options import existing_folder, file_to_write
 from ..errors import WidthPruneError
+from ..report.escaping import as_line
 from ..report.results import load_results
 from ..report.stats import difference
 from ..report.tables import with_error
 from ..report.tasks import TASKS
+from .records import RECORD, read_record
 
 KEYS = ("criterion", "pruning_pct", "task", "chat_template", "metric")
 
@@ -40,7 +41,7 @@ def compare(options) -> None:
 
 def read_results(folder: Path) -> pd.DataFrame:
     """The results of a run's folder, or of a results directory."""
-    table = load_results(folder / "results" if (folder / "record.json").exists() else folder)
+    table = load_results(folder / "results" if (folder / RECORD).exists() else folder)
     if table.empty:
         raise WidthPruneError(f"{folder} holds no results: name a folder of `rerun` or a results directory")
     return table
@@ -105,15 +106,13 @@ def table_text(table: pd.DataFrame) -> str:
 
 def parameters_that_differ(a: Path, b: Path) -> list[str]:
     """One line for each entry of the two runs' records that is not the same; none without two records."""
-    files = [folder / "record.json" for folder in (a, b)]
-    if not all(file.exists() for file in files):
+    if not all((folder / RECORD).exists() for folder in (a, b)):
         return []
-    first, second = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     first, second = (record["parameters"] | {"revision": record["model_revision"]} | record["data"] | record["versions"]
-                     for record in (first, second))  # fmt: skip
+                     for record in map(read_record, (a, b)))  # fmt: skip
     names = dict.fromkeys([*first, *second])
     return [
-        f"differs: {name}: {first.get(name, 'none')} and {second.get(name, 'none')}"
+        as_line(f"differs: {name}: {first.get(name, 'none')} and {second.get(name, 'none')}")
         for name in names
         if first.get(name) != second.get(name)
     ]

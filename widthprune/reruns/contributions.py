@@ -8,7 +8,6 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from ..errors import WidthPruneError
 from ..evaluation.samples import SUFFIX
 from ..report.escaping import as_line
 from ..report.results import (
-    SAME_KIND,
     is_profile,
     read_run,
     result_files,
@@ -28,22 +26,12 @@ from ..report.results import (
 )
 from ..report.schema import kind_of, metric_range, wrong_contributor
 from ..report.tasks import TASKS
+from .directory_checks import Problem, twins, wrong_together
 from .profile_checks import wrong_numbers, wrong_profile
 
 CONTRIBUTED = Path("contributed")
 FIRST_YEAR = 2025  # of the paper
 NEEDED = ("torch", "transformers", "lm_eval")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with one file."""
-
-    path: Path
-    what: str
-
-    def __str__(self):
-        return f"{as_line(self.path)}: {self.what}"
 
 
 def add_check(commands) -> None:
@@ -91,7 +79,14 @@ def contribute(options) -> None:
         print(problem)
     if problems:
         raise WidthPruneError(f"{as_line(source)}: {_count(len(problems), 'problem')}; nothing was copied")
+    if options.results_dir.resolve().is_relative_to(source.resolve()):
+        raise WidthPruneError(
+            f"results-dir: {options.results_dir} lies inside {source}, whose results would be there twice: name another"
+        )
     _refuse_own(options.results_dir)
+    there = {path.name for path in options.results_dir.iterdir()} if options.results_dir.is_dir() else set()
+    if pair := twins({*there, *(stored_path("", run["settings"]).parent.name for run in runs.values())}):
+        raise WidthPruneError(f"results-dir: {options.results_dir} would hold {pair}; nothing was copied")
     texts = {
         stored_path(options.results_dir, run["settings"]): run_text(
             run["settings"], run["metrics"], run["provenance"] | {"contributor": name}
@@ -168,8 +163,7 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
             continue
         runs[path] = run
         problems += [Problem(path, what) for what in _all_wrong(path, run)]
-    problems += _duplicates(runs)
-    problems += _without_baseline(runs)
+    problems += wrong_together(runs)
     return problems, runs
 
 
@@ -253,46 +247,6 @@ def _wrong_provenance(run: Mapping) -> Iterator[str]:
         yield f"provenance.duration_s must be in seconds, got {it.get('duration_s')!r}"
     if absent := [name for name in NEEDED if name not in it.get("packages", {})]:
         yield f"provenance.packages lacks the version of {', '.join(absent)}"
-
-
-def _duplicates(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
-    seen = {}
-    for path, run in runs.items():
-        # Not the file's key: 20 and 20.0 are one percentage, and two texts.
-        key = frozenset(run["settings"].items())
-        if key in seen:
-            yield Problem(path, f"has the same settings as {as_line(seen[key])}")
-        seen.setdefault(key, path)
-
-
-def _without_baseline(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
-    def sweep(settings):
-        names = ("model", "task", *SAME_KIND)
-        names += ("protocol", "weights", "max_new_tokens", "threads", "device")  # of profiles
-        return tuple(settings.get(name) for name in names)
-
-    whole = {sweep(run["settings"]): run for run in runs.values() if run["settings"]["pruning_pct"] == 0}
-    for path, run in runs.items():
-        if (unpruned := whole.get(sweep(run["settings"]))) is None:
-            yield Problem(path, "its unpruned model has no result with the same task, limit, seed and data")
-        else:
-            yield from (Problem(path, what) for what in _wrong_sizes(run["settings"], unpruned["settings"]))
-
-
-def _wrong_sizes(it: Mapping, unpruned: Mapping) -> Iterator[str]:
-    """What is wrong with a size, its ratio and its percentage, which the unpruned model's tie together."""
-    share = it["intermediate_size"] / unpruned["intermediate_size"]
-    rounding = it.get("multiple_of", 1) / unpruned["intermediate_size"] + 1e-4
-    if abs(1 - it["pruning_pct"] / 100 - share) > rounding:
-        yield (
-            f"settings.intermediate_size is {it['intermediate_size']} at {it['pruning_pct']:g}%, and the unpruned "
-            f"model's is {unpruned['intermediate_size']}"
-        )
-    if abs(it["expansion_ratio"] / unpruned["expansion_ratio"] - share) > 1e-3:
-        yield (
-            f"settings.expansion_ratio is {it['expansion_ratio']:g} at {it['intermediate_size']} neurons, and the "
-            f"unpruned model's is {unpruned['expansion_ratio']:g} at {unpruned['intermediate_size']}"
-        )
 
 
 def _count(n: int, name: str) -> str:

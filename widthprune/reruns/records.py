@@ -16,7 +16,7 @@ from ..report.results import public_name, write_atomically
 from .energy import total_energy
 
 PACKAGES = ("widthprune", "torch", "transformers", "lm_eval", "numpy", "snakemake", "papermill", "codecarbon")
-PLAN, PATHS = "plan.json", ".here.json"
+PLAN, PATHS, RECORD = "plan.json", ".here.json", "record.json"
 
 
 def write_plan(folder: Path, plan: Mapping) -> None:
@@ -37,11 +37,29 @@ def read_here(folder: Path) -> dict:
     return _read(folder, PATHS)
 
 
+def read_record(folder: Path) -> dict:
+    """The record of a run's folder, as far as two are compared; somebody else may have written it.
+
+    Raises
+    ------
+    WidthPruneError
+        If it is damaged, or no record.
+    """
+    record = _read(folder, RECORD)
+    parts = [record.get(name) for name in ("parameters", "data", "versions")]
+    if not all(isinstance(part, dict) for part in parts) or "model_revision" not in record:
+        raise WidthPruneError(f"{folder / RECORD} is no record of a rerun: copy the run's folder again")
+    return record
+
+
 def _read(folder: Path, name: str) -> dict:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise WidthPruneError(f"{folder} holds no whole {name}: name the folder of a rerun") from None
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise WidthPruneError(f"{folder} holds no whole {name}: name the folder of a rerun")
+    return found
 
 
 def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mapping]) -> dict:
