@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
@@ -35,6 +36,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         for i, criterion in enumerate(CRITERIA):
             own = rows[(rows["set"] == name) & (rows["criterion"] == criterion)]
             own = own.groupby("pruning_pct")[["value", "stderr"]].mean()
+            keep_rows(ax, own, set=name, criterion=criterion)
             ax.errorbar(
                 own.index,
                 own["value"],
@@ -61,8 +63,10 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for i, name in enumerate(name for name in SETS if name in set(rows["set"])):
         own = rows[rows["set"] == name].sort_values("pruning_pct")
         # Side by side, so that bars do not hide one another.
+        own = own.assign(drawn_at=own["pruning_pct"] + 0.6 * (i - 2))
+        keep_rows(ax, own)
         ax.errorbar(
-            own["pruning_pct"] + 0.6 * (i - 2),
+            own["drawn_at"],
             own["value"],
             own["stderr"],
             color=PALETTE[i],
@@ -135,6 +139,7 @@ def plot_scores_at_damage(
         ax = plt.subplots(figsize=(7, 4.5), layout="constrained")[1]
     rows = table[table["task"] == task]
     whole = rows[rows["criterion"] == "none"]
+    keep_rows(ax, rows)
     names = [name for name in dict.fromkeys(rows["criterion"]) if name != "none"]
     for i, name in enumerate(names):
         own = pd.concat([whole, rows[rows["criterion"] == name].sort_values("pruning_pct")])
@@ -150,6 +155,7 @@ def plot_scores_at_damage(
         )
     if floor is not None:
         ax.axhline(floor, color="0.5", linestyle=":", label="knows nothing")
+        keep_rows(ax, pd.DataFrame({"task": [task], "criterion": "knows nothing", "value": floor}))
     ax.set(xscale="log", xlabel="perplexity of the prose", ylabel=TASKS[task].label)
     ax.legend(fontsize="x-small", frameon=False, ncols=2)
     return ax
