@@ -19,6 +19,8 @@ from contributed import contributed_page, read_contributed
 from data_pages import write_pages
 from downloads import save_archive
 from execute import digest, execute_all, read_parameters, side_by_side
+from figures import write_figures
+from front import save_card
 from numbers_in_pages import compute_numbers, fill_pages
 from rooms import rooms_page
 
@@ -70,8 +72,8 @@ def build(notebooks: list[Path], output: Path, measure: bool) -> int:
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1
     # On what the chapters judged, too.
-    ledger = judge_all(stage / "results")
-    if differing := disagreements(ledger, sorted((stage / "notebooks").glob("*.ipynb"))):
+    ledger, executed = judge_all(stage / "results"), sorted((stage / "notebooks").glob("*.ipynb"))
+    if differing := disagreements(ledger, executed):
         print(f"book: no book was built, because {'; '.join(differing)}", file=sys.stderr)
         return 1
     (stage / "book" / "ledger.md").write_text(ledger_page(ledger), encoding="utf-8")
@@ -81,6 +83,8 @@ def build(notebooks: list[Path], output: Path, measure: bool) -> int:
         # Before the page of strangers' results: what they write is never filled in.
         fill_pages((stage / "book").glob("*.md"), compute_numbers(stage / "results"))
         write_pages(stage / "results", ledger, stage)
+        write_figures(stage / "results", executed, stage)
+        save_card(stage / "results", stage / "data" / "card.png")
     except WidthPruneError as error:
         print(f"book: error: {error}; no book was built", file=sys.stderr)
         return 1

@@ -1,14 +1,13 @@
-"""Pages that are made of data when the book is built: explorer, answers, changes, downloads, figures."""
+"""Pages that are made of data when the book is built: explorer, answers, changes, downloads."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-from answers import ANSWERS, answers_page, read_requests
-from changes import changes_page
-from downloads import save_tables
+from answers import ANSWERS, answers_page, as_records, read_requests
+from changes import KEPT, changes_page
+from downloads import save_answers, save_folder, save_tables
 from explorer import explorer_page, vega_script
-from front import save_figures
 from shown import shown_results
 
 from widthprune.audit.ledger import Judged
@@ -23,19 +22,22 @@ def write_pages(results_dir: Path, ledger: list[Judged], stage: Path) -> None:
     readme = (results_dir / "README.md").read_text(encoding="utf-8")
     verdicts = {one.claim.id: one.outcome for one in ledger}
     claims = {one.claim.id: one.claim.claim for one in ledger}
+    requests = read_requests(ANSWERS, prompts())
+    save_answers(as_records(requests), stage / "data")
+    save_folder(KEPT, stage / "data")
     pages = {
-        "answers": answers_page(read_requests(ANSWERS, prompts())),
+        "answers": answers_page(requests),
         "changes": changes_page(readme, verdicts, claims),
     }
     for name, text in pages.items():
         (stage / "book" / f"{name}.md").write_text(text, encoding="utf-8")
-    save_figures(results_dir, stage / "book")
 
 
 def write_explorer(results_dir: Path, stage: Path, choose: Callable = lambda table: {}) -> None:
     """The explorer over the published results and these, and both as files; ``choose`` gives what it shows first."""
     table = shown_results(results_dir)
     save_tables(table, load_profiles(results_dir), stage / "data")
+    save_folder(Path(results_dir) / "studies", stage / "data")
     (stage / "book" / "explorer.md").write_text(explorer_page(table, choose(table)), encoding="utf-8")
     (stage / "book" / "static" / "vega.js").write_text(vega_script(), encoding="utf-8")
 

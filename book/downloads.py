@@ -1,6 +1,9 @@
 """What readers can take along: the rows that the book shows, as files beside its pages and all of them in one archive."""
 
+import json
+import shutil
 import zipfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +13,8 @@ from widthprune.report.published import published
 from widthprune.report.results import write_atomically
 
 ARCHIVE = "widthprune-data.zip"
+# Beside the pages, and in the archive, which holds whatever the book shows.
+SAVED = ("*.csv", "*.json", "columns.md", "figures/*", "studies/*", "verdicts/*")
 README = Path(__file__).parents[1] / "results" / "README.md"  # what the columns mean
 
 
@@ -39,15 +44,26 @@ def save_tables(table: pd.DataFrame, profiles: pd.DataFrame, data: Path) -> list
     return paths
 
 
+def save_folder(source: Path, data: Path) -> None:
+    """Copy a folder of files that the book shows as they are; where there is none, nothing is shown."""
+    shutil.rmtree(data / source.name, ignore_errors=True)
+    if source.is_dir():
+        shutil.copytree(source, data / source.name)
+
+
+def save_answers(answers: Iterable[Mapping], data: Path) -> None:
+    """Write what models wrote as ``answers.json``: no table, since spreadsheets may read a text as a formula."""
+    text = json.dumps(list(answers), indent=1, ensure_ascii=False)
+    write_atomically(data / "answers.json", text + "\n")
+
+
 def save_archive(html: Path) -> Path:
-    """One archive of the tables and the ledger beside the pages, and of every figure as SVG."""
+    """One archive of all that is saved beside the pages: tables, studies, ledger, answers, every figure with its rows."""
     target = html / ARCHIVE
-    files = sorted(
-        [*html.glob("*.csv"), *html.glob("claims.json"), html / "columns.md", *html.glob("_images/*.svg")]
-    )
+    files = sorted(file for pattern in SAVED for file in html.glob(pattern))
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for file in files:
             # Without a time of writing, the same book is the same archive.
-            entry = zipfile.ZipInfo(str(file.relative_to(html)).replace("_images", "figures"))
+            entry = zipfile.ZipInfo(str(file.relative_to(html)))
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     return target

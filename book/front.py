@@ -12,6 +12,7 @@ from widthprune.audit.figures import plot_draws
 from widthprune.audit.floors import floor_lines, load_floors
 from widthprune.efficiency.analysis import decompose, summarize
 from widthprune.efficiency.figures import plot_decomposition
+from widthprune.report.drawn import drawn_rows, keep_rows
 from widthprune.report.figures import MARKERS, PALETTE, plot_models
 from widthprune.report.line_labels import label_lines
 from widthprune.report.published import published
@@ -21,7 +22,10 @@ BASE, SMALL, GEMMA = ["Llama-3.2-1B", "Llama-3.2-3B"], "smollm2-135m-instruct", 
 
 
 def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
-    """Draw as SVG files into ``folder`` every figure that the pages there, which are no notebooks, show."""
+    """Draw as SVG files into ``folder`` every figure that the pages there, which are no notebooks, show.
+
+    Beside each lie its rows, as CSV. Returns the paths of the pictures.
+    """
     measured, floors = load_results(results_dir), floor_lines(load_floors())
     pages = "".join(page.read_text(encoding="utf-8") for page in folder.glob("*.md"))
     drawings = {
@@ -38,8 +42,19 @@ def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
             figure = draw()
             # Without a date the same numbers are the same file.
             figure.savefig(path, metadata={"Date": None})
+            drawn_rows(figure).to_csv(path.with_suffix(".csv"), index=False)
             plt.close(figure)
     return list(paths)
+
+
+def save_card(results_dir: str | Path, path: Path) -> None:
+    """The front page's figure as a PNG of the size in which links are previewed, 1200 by 630 pixels."""
+    figure = dichotomy(load_results(results_dir), floor_lines(load_floors()))
+    figure.suptitle("What does a language model lose when its width is pruned?")
+    figure.set_size_inches(9, 4.725)
+    # Without the version of the program the same numbers are the same file.
+    figure.savefig(path, dpi=1200 / 9, metadata={"Software": None})
+    plt.close(figure)
 
 
 def dichotomy(measured: pd.DataFrame, floors: dict) -> plt.Figure:
@@ -87,6 +102,7 @@ def criteria(measured: pd.DataFrame) -> plt.Figure:
         .rename(columns=names)
     )
     figure, ax = plt.subplots(figsize=(9, 2.6), layout="constrained")
+    keep_rows(ax, one_sweep(rows))
     wide.plot.barh(ax=ax, color=PALETTE[:2])
     ax.set(xlabel="pocket prose perplexity, 10% of the neurons removed", ylabel="")
     ax.legend(title=None, frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -99,6 +115,7 @@ def energy() -> plt.Figure:
         "model == @BASE[0] and workload == 'mmlu_latency_b1'"
     )
     figure, ax = plt.subplots(figsize=(9, 3), layout="constrained")
+    keep_rows(ax, rows)
     columns = {"j_per_token": "joules", "j_per_token_printed": "as printed, kg CO2eq read as kWh"}
     for i, (column, label) in enumerate(columns.items()):
         ax.plot(rows["pruning_pct"], rows[column], color=PALETTE[i], marker=MARKERS[i], label=label)

@@ -14,15 +14,17 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+from answers import TASK, answers_page, as_records, read_requests, states_of
 from build import ROOT, render
-from data_pages import write_explorer
-from downloads import save_archive
+from data_pages import prompts, write_explorer
+from downloads import save_answers, save_archive
+from figures import write_figures
 from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.report.escaping import as_line, as_myst
 from widthprune.report.results import load_results, public_name
 from widthprune.report.tables import criterion_labels, with_error
-from widthprune.report.tasks import TASKS, headline
+from widthprune.report.tasks import CHECKED_TASKS, TASKS, headline
 from widthprune.report.verdicts import collect
 from widthprune.reruns.records import read_plan
 
@@ -34,6 +36,14 @@ BADGES = {
     "does not transfer to the models measured here": "danger",
     "not testable here": "secondary",
 }
+
+
+MOST_ANSWERS = 60  # requests on a page, which a browser should open at once
+ABOUT_ANSWERS = """# Answers to {task}
+
+What {model} wrote in this run, whole and pruned. A sign says whether the answer does what the request asks, as IFEval's
+own checks see it; they look at the form alone. Requests on which pruning changed most come first, {most} at most; all of
+them are in <a href="../answers.json">answers.json</a>."""
 
 
 def main(run: Path) -> int:
@@ -55,8 +65,10 @@ def main(run: Path) -> int:
         text = links_out(path.read_text(encoding="utf-8"), plan["notebooks"], settings["repository"])
         (stage / "notebooks" / path.name).write_text(text, encoding="utf-8")
     write_explorer(run / "results", stage, shown_first)
+    write_figures(run / "results", [stage / "notebooks" / path.name for path in notebooks], stage)
+    asked = write_answers(run / "results", short(plan), stage)
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks)), encoding="utf-8")
+    (stage / "_toc.yml").write_text(yaml.safe_dump(contents(notebooks, asked)), encoding="utf-8")
     (stage / "_config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     (stage / "book" / "run.md").write_text(front_page(plan, record, run, stage, notebooks), encoding="utf-8")
     if render(stage, run):
@@ -77,9 +89,28 @@ def shown_first(table: pd.DataFrame) -> dict:
     return first | ({"task": measured["task"].iloc[0]} if len(measured) else {})
 
 
-def contents(notebooks: list[Path]) -> dict:
-    chapters = [{"file": f"notebooks/{path.stem}"} for path in notebooks]
-    chapters += [{"file": "book/explorer"}, {"file": "book/method"}, {"file": "book/glossary"}]
+def write_answers(results: Path, model: str, stage: Path) -> list[str]:
+    """Pages of what the model wrote, one for each benchmark with checks whose answers the run kept; their names."""
+    pages, records = {}, []
+    for task in CHECKED_TASKS:
+        of_suite = prompts() if task == TASK else []
+        if requests := read_requests(results, of_suite, states_of(results, task), task):
+            about = ABOUT_ANSWERS.format(
+                task=as_myst(TASKS[task].label), model=as_myst(model), most=MOST_ANSWERS
+            )
+            pages[f"answers_{task}"] = answers_page(requests, about, MOST_ANSWERS)
+            records += [{"task": task} | one for one in as_records(requests)]
+    if pages:
+        save_answers(records, stage / "data")
+    for name, text in pages.items():
+        (stage / "book" / f"{name}.md").write_text(text, encoding="utf-8")
+    return list(pages)
+
+
+def contents(notebooks: list[Path], answers: list[str]) -> dict:
+    files = [f"notebooks/{path.stem}" for path in notebooks]
+    files += [f"book/{name}" for name in ("explorer", *answers, "method", "glossary")]
+    chapters = [{"file": file} for file in files]
     return {"format": "jb-book", "root": "book/run", "chapters": chapters}
 
 

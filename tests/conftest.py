@@ -6,6 +6,7 @@ import gguf
 import matplotlib
 import pytest
 import torch
+from drawn_numbers import missing_numbers
 from families import byte_tokenizer
 from matplotlib import pyplot as plt
 from tokenizers.pre_tokenizers import ByteLevel
@@ -54,8 +55,12 @@ def tiny_model(family="llama", dtype=torch.float32, seed=0, **overrides):
 
 @pytest.fixture(autouse=True)
 def close_figures():
+    """Whatever a test has drawn: its numbers are among the rows that readers can download."""
     yield
+    figures = map(plt.figure, plt.get_fignums())
+    missing = {figure.number: numbers for figure in figures if len(numbers := missing_numbers(figure))}
     plt.close("all")
+    assert not missing
 
 
 @pytest.fixture

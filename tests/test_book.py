@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def built(tmp_path_factory):
     # The true ones are of notebooks, pages and results that are not here.
     (root / "book" / "parameters.yml").write_text("{}")
     (root / "book" / "numbers.yml").write_text("{}")
-    write_tiny(root, "x = 1\nmeasure = True")
+    write_tiny(root, "x = 1\nmeasure = True", FIGURE)
     return root, build(root)
 
 
@@ -226,9 +227,18 @@ def small_book(built, tmp_path):
     return shutil.copytree(built[0], tmp_path / "project")
 
 
+FIGURE = """%config InlineBackend.figure_formats = ["svg"]
+import matplotlib.pyplot as plt, pandas as pd
+from widthprune.report.drawn import keep_rows
+rows = pd.DataFrame({"model": ["one", "<b>"], "value": [1.5, 2.25]})
+keep_rows(plt.gca(), rows, task="tiny")
+plt.plot(rows["value"]);"""
+
+
 def write_tiny(root, parameters, source="pass"):
     cells = [nbformat.v4.new_markdown_cell("# Tiny"), *map(nbformat.v4.new_code_cell, (parameters, source))]
     cells[1].metadata["tags"] = ["parameters"]
+    cells[2].metadata["mystnb"] = {"figure": {"name": "fig-tiny", "caption": "Tiny."}}
     notebook = nbformat.v4.new_notebook(cells=cells)
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     (root / "notebooks").mkdir(exist_ok=True)
@@ -249,6 +259,20 @@ def test_a_book_is_built_with_a_line_for_each_chapter(built):
     # The front page holds the ledger, and its data lie beside the pages.
     assert "class='ledger'" in (page.parent / "book" / "start.html").read_text()
     assert len(json.loads((page.parent / "claims.json").read_text())) >= 30
+
+
+def test_a_figure_is_downloaded_as_it_is_shown(built):
+    """Its picture, and the rows it was drawn from, below it and in the archive."""
+    html = pages(built[0])
+    page = (html / "notebooks" / "tiny.html").read_text()
+    links = dict(re.findall(r'href="(\.\./figures/fig-tiny\.(?:svg|csv))" download>([\w ]+)<', page))
+    assert list(links.values()) == ["This figure as SVG", "its rows as CSV"]
+    (shown,) = re.findall(r'src="(\.\./_images/\w+\.svg)"', page)
+    picture, rows = ((html / "notebooks" / link).read_bytes() for link in links)
+    assert picture == (html / "notebooks" / shown).read_bytes()
+    assert rows.decode() == "model,value,task\none,1.5,tiny\n<b>,2.25,tiny\n"
+    with zipfile.ZipFile(html / "widthprune-data.zip") as archive:
+        assert [archive.read(f"figures/fig-tiny.{kind}") for kind in ("svg", "csv")] == [picture, rows]
 
 
 @pytest.mark.parametrize(

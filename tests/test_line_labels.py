@@ -34,3 +34,4 @@ def test_each_line_has_its_name_and_no_name_lies_on_another(scale):
     # Right of the panel, and within the figure.
     assert all(box.x0 > ax.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes)
     assert ax.get_legend() is None
+    plt.close(figure)  # of numbers that are nobody's

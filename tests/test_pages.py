@@ -1,5 +1,6 @@
 """Pages that are made of data: they show all rows and nothing else, and no name or answer is markup."""
 
+import io
 import json
 import re
 import sys
@@ -13,16 +14,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
-from answers import ANSWERS, MODEL, STATES, TEMPLATES, Request, answers_page, read_requests  # noqa: E402
+from answers import ANSWERS, MODEL, STATES, TEMPLATES, Request, answers_page, as_records, read_requests  # noqa: E402
 from changes import changes_page, corrections, moved  # noqa: E402
-from data_pages import prompts  # noqa: E402
-from downloads import save_archive, save_tables  # noqa: E402
+from data_pages import prompts, write_explorer  # noqa: E402
+from downloads import save_answers, save_archive, save_tables  # noqa: E402
 from explorer import explorer_data, explorer_page  # noqa: E402
+from figures import chapter_figures  # noqa: E402
 from measure_answers import REQUESTS  # noqa: E402
+from run_book import write_answers  # noqa: E402
 from shown import shown_results  # noqa: E402
 
-from widthprune import load_results  # noqa: E402
+from widthprune import WidthPruneError, load_results  # noqa: E402
 from widthprune.evaluation.samples import write_samples  # noqa: E402
+from widthprune.report.escaping import as_html, as_myst  # noqa: E402
 from widthprune.report.published import published  # noqa: E402
 from widthprune.report.results import load_profiles, read_run, write_run  # noqa: E402
 
@@ -122,13 +126,14 @@ def test_answers_that_are_not_kept_are_said_to_be_missing(tmp_path):
     assert "| never trained | 1 of 1 | not measured yet |" in page and page.count("not measured yet") == 2
 
 
-def keep_answers(folder, criterion, pct, held):
+def keep_answers(folder, criterion, pct, held, text="two", **changed):
     """Samples of two requests beside a result of the committed ones, the second as ``held`` says."""
     found = (ROOT / "results" / MODEL).glob(f"{criterion}-{pct}pct-pocket_instructions-*.json")
     runs = [run for run in map(read_run, found) if "diagnostics" not in run["settings"]]
     run = next(run for run in runs if "chat_template" not in run["settings"])
+    run["settings"] |= changed
     shared = {"leaf": "pocket_instructions", "filter": "none", "instructions": ["punctuation:no_comma"]}
-    answers = [(0, "one", True), (7, "two", held)]
+    answers = [(0, "one", True), (7, text, held)]
     records = [shared | {"doc_id": i, "generated": x, "inst_level_strict_acc": [y]} for i, x, y in answers]
     write_samples(folder, run["settings"], records)
     write_run(folder, run["settings"], run["metrics"], run["provenance"])
@@ -146,6 +151,23 @@ def test_answers_are_read_with_their_requests_and_flips_come_first(tmp_path):
     assert requests[0].answers[state, False] == ("two", {"punctuation:no_comma": False})
 
 
+def test_a_rerun_shows_the_answers_that_it_kept(tmp_path):
+    """Of every benchmark with checks, at any width; names and answers of others are text."""
+    keep_answers(tmp_path / "results", "none", 0, True)
+    keep_answers(tmp_path / "results", "PPM", 40, False, HOSTILE, pruning_pct=34.2)
+    keep_answers(tmp_path / "results", "none", 0, True, task="ifeval")
+    names = write_answers(tmp_path / "results", HOSTILE, stage(tmp_path))
+    assert names == ["answers_ifeval", "answers_pocket_instructions"]
+    ifeval, pocket = ((tmp_path / "book" / f"{name}.md").read_text() for name in names)
+    assert "| unpruned | 2 of 2 |" in pocket and f"| {as_myst('PPM, 34.2% removed')} | 1 of 2 |" in pocket
+    assert as_html(prompts()[7]) in pocket and "Request 8" in ifeval and "in the chat template" not in pocket
+    for page in (ifeval, pocket):
+        assert "<script>alert" not in page and not set(page) & set("\x1b\u202e") and page.count("```") == 2
+    saved = json.loads((tmp_path / "data" / "answers.json").read_text())
+    assert len(saved) == 6 and HOSTILE in {one["answer"] for one in saved}
+    assert write_answers(tmp_path / "none", "model", stage(tmp_path / "empty")) == []
+
+
 def test_the_answers_kept_are_those_that_were_scored():
     requests = read_requests(ANSWERS, prompts())
     assert requests
@@ -160,9 +182,8 @@ def test_the_answers_kept_are_those_that_were_scored():
 
 def test_the_download_is_what_is_shown(table, tmp_path):
     (tmp_path / "claims.json").write_text("[]")
-    figures = tmp_path / "_images"
-    figures.mkdir()
-    (figures / "one.svg").write_text("<svg/>")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "one.svg").write_text("<svg/>")
     paths = save_tables(table, load_profiles(ROOT / "results"), tmp_path)
     with zipfile.ZipFile(save_archive(tmp_path)) as archive:
         names = archive.namelist()
@@ -172,6 +193,50 @@ def test_the_download_is_what_is_shown(table, tmp_path):
     assert len(again) == len(table)
     np.testing.assert_array_equal(again["value"], table["value"])
     assert again["task"].tolist() == table["task"].tolist()
+
+
+@pytest.mark.parametrize("lacks", ["rows", "name"])
+def test_a_figure_without_rows_or_name_is_refused(tmp_path, lacks):
+    output = {"data": {"image/svg+xml": "<svg/>"} | ({} if lacks == "rows" else {"text/csv": "a\n1\n"})}
+    metadata = {"mystnb": {"figure": {} if lacks == "name" else {"name": "fig-one"}}}
+    cell = {"source": "plot()", "metadata": metadata, "outputs": [output]}
+    (tmp_path / "one.ipynb").write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(WidthPruneError, match=f"one: .*{lacks}"):
+        list(chapter_figures(tmp_path / "one.ipynb"))
+
+
+def test_nothing_that_the_book_reads_is_missing_in_the_archive(tmp_path):
+    """Whatever lies in results/ is there: as rows of a table, or as the file that it is."""
+    results = ROOT / "results"
+    write_explorer(results, stage(tmp_path))
+    with zipfile.ZipFile(save_archive(tmp_path / "data")) as archive:
+        kept = {name: archive.read(name) for name in archive.namelist()}
+    rows = pd.concat(
+        [pd.read_csv(io.BytesIO(kept[f"{name}.csv"]), low_memory=False) for name in ("results", "profiles")]
+    )
+    which = ["model", "task", "criterion", "pruning_pct"]
+    measured = set(rows[which].itertuples(index=False, name=None))
+    for path in filter(Path.is_file, results.rglob("*")):
+        if path.suffix == ".json":
+            how = read_run(path)["settings"]
+            assert tuple(how[name] for name in which) in measured, path
+        elif path.name != "grid.yml":  # what is still to be measured
+            name = "columns.md" if path.name == "README.md" else str(path.relative_to(results))
+            assert kept[name] == path.read_bytes()
+
+
+def stage(folder):
+    for name in ("book/static", "data"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+def test_the_answers_that_are_downloaded_are_those_shown(tmp_path):
+    save_answers(as_records(read_requests(ANSWERS, prompts())), tmp_path)
+    saved = json.loads((tmp_path / "answers.json").read_text())
+    page = answers_page(read_requests(ANSWERS, prompts()))
+    assert len(saved) == page.count("<pre ") > 0
+    assert all(as_html(one["prompt"]).replace("`", "&#96;") in page for one in saved)
 
 
 def test_corrections_have_dates_and_the_newest_comes_first():

@@ -131,6 +131,9 @@ def test_one_command_ends_with_a_book_that_shows_the_ratios(finished):
     chapter = (page.parent / "notebooks" / "03_capabilities.html").read_text()
     # A chapter that this book lacks is read where it is.
     assert 'href="https://github.com/widthprune/widthprune/blob/main/notebooks/08_audit.ipynb"' in chapter
+    # What the model wrote lies beside the results, and is a page.
+    answers = (page.parent / "book" / "answers_pocket_instructions.html").read_text()
+    assert answers.count("<details class='answer'") == 3 and "unpruned" in answers
     executed = nbformat.read(finished.out / "notebooks" / "03_capabilities.ipynb", as_version=4)
     printed = "".join(out.text for out in executed.cells[-1].outputs if out.get("name") == "stdout")
     assert printed.strip() == str(len(pd.read_csv(finished.out / "results.csv")))

@@ -3,7 +3,7 @@
 The theme asks for fonts in a way that browsers refuse to pages opened from a file, though they read the same fonts by
 the style sheet; it loads the same icons again as a script of a megabyte and a half; and it names the address of a
 program on a network, twice, which is an error where scripts are read. References are called a list, whose entries are
-not what a list may hold.
+not what a list may hold. Below every figure that was drawn from data stand its files: `book/figures.py` wrote them.
 """
 
 import html
@@ -12,8 +12,13 @@ from pathlib import Path
 
 from docutils import nodes
 
+LINKS = (
+    '<p class="figure-link"><a href="{up}/{name}.svg" download>This figure as SVG</a> · '
+    '<a href="{up}/{name}.csv" download>its rows as CSV</a></p>'
+)
 LONGEST = 200  # characters of a description that search engines show
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
+_GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?")
 _FONT = re.compile(r'<link rel="preload" as="font"[^>]*/>\n?')
 _ICONS = re.compile(r'<script[^>]*src="[^"]*/fontawesome/[^"]*/js/all\.min\.js[^"]*"[^>]*></script>\n?')
 _THEBE = re.compile(r"<script>const THEBE_JS_URL = [^<]*</script>\n?")
@@ -27,14 +32,46 @@ def describe(app, page, template, context, doctree):
     text = " ".join(next(paragraphs, "").split())
     short = text if len(text) <= LONGEST else text[:LONGEST].rpartition(" ")[0] + " …"
     said = {"og:title": context.get("title", ""), "og:description": short, "og:type": "article"}
+    image = card(app)
+    said |= {"og:image": image, "og:image:width": "1200", "og:image:height": "630"} if image else {}
     tags = [
         f'<meta name="description" content="{html.escape(short)}" />',
-        '<meta name="twitter:card" content="summary" />',
+        f'<meta name="twitter:card" content="{"summary_large_image" if image else "summary"}" />',
     ]
     # The title comes with its markup.
     said["og:title"] = html.unescape(re.sub(r"<[^>]*>", "", said["og:title"]))
     tags += [f'<meta property="{name}" content="{html.escape(value)}" />' for name, value in said.items()]
     context["metatags"] = context.get("metatags", "") + "\n" + "\n".join(tags)
+
+
+def card(app):
+    """The address of the picture that a link to any page is shown with; None where the build has drawn none.
+
+    It is read by others than browsers, and must say where the book is published: `html_baseurl`, or where Pages publishes
+    the repository.
+    """
+    if not (Path(app.srcdir) / "data" / "card.png").is_file():
+        return None
+    published = _GITHUB.fullmatch(app.config.html_theme_options.get("repository_url", ""))
+    pages = "https://{}.github.io/{}/".format(*published.groups()) if published else ""
+    return (app.config.html_baseurl.rstrip("/") + "/" if app.config.html_baseurl else pages) + "card.png"
+
+
+def link_figures(app, doctree, docname):
+    """Below each figure that has files beside the pages, links to its picture and its rows."""
+    if app.builder.name != "html":
+        return
+    up = "../" * docname.count("/") + "figures"
+    for figure in list(doctree.findall(nodes.figure)):
+        # By its name in a chapter, by its file in a page.
+        names = [*figure["ids"], *(Path(image["uri"]).stem for image in figure.findall(nodes.image))]
+        for name in names:
+            if (Path(app.srcdir) / "data" / "figures" / f"{name}.csv").is_file():
+                figure.parent.insert(
+                    figure.parent.index(figure) + 1,
+                    nodes.raw("", LINKS.format(up=up, name=name), format="html"),
+                )
+                break
 
 
 def strip(app, exception):
@@ -49,5 +86,6 @@ def strip(app, exception):
 
 def setup(app):
     app.connect("html-page-context", describe)
+    app.connect("doctree-resolved", link_figures)
     app.connect("build-finished", strip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,8 +12,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from ..errors import WidthPruneError
+from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE, panel_axes, panels
-from ..report.floor_lines import Floors, draw_floors, floor_legend, mark_floor
+from ..report.floor_lines import Floors, draw_floors, floor_legend, keep_floors, mark_floor
 from ..report.line_labels import label_lines
 from ..report.tasks import TASKS, headline, metric_words
 from .floors import FLOOR_NAMES, floor_lines
@@ -74,6 +75,8 @@ def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.nd
             )
             ax.errorbar(line["pruning_pct"], line["above"], yerr=line["stderr"].astype(float),
                         label=TASKS[name].label, linewidth=1.4, **style)  # fmt: skip
+            keep_rows(ax, line)
+            keep_floors(ax, floors, name)
             for kind, floor in floors[name].items():
                 if kind != BLIND:
                     mark_floor(ax, floor - floors[name][BLIND], kind, style["color"], style["marker"])
@@ -100,6 +103,7 @@ def plot_rises(
     rows = headline(table[table["task"].isin(tasks)])
     below = rise_below_floors(table, lines, tasks)
     for ax, task in zip(np.atleast_1d(axes), tasks, strict=True):
+        keep_rows(ax, rows[rows["task"] == task])
         for i, (model, line) in enumerate(rows[rows["task"] == task].groupby("model")):
             line = line.sort_values("pruning_pct")
             of_rise = below[(below["model"] == model) & (below["task"] == task)]
@@ -109,7 +113,9 @@ def plot_rises(
                         color=PALETTE[i], marker=MARKERS[i % len(MARKERS)], markersize=5, capsize=2)  # fmt: skip
         draw_floors(ax, lines, task)
         controls = floors[(floors["task"] == task) & (floors["metric"] == TASKS[task].metric)]
-        for row in controls[controls["kind"] == "control"].itertuples():
+        controls = controls[controls["kind"] == "control"]
+        keep_rows(ax, controls.rename(columns={"responder": "model"}), source="control")
+        for row in controls.itertuples():
             ax.axhline(row.value, color="0.6", linestyle=(0, (4, 4)), linewidth=1, zorder=0)
             ax.annotate(f"control: {row.responder}", (1, row.value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
                         textcoords="offset points", ha="right", fontsize="x-small", color="0.35")  # fmt: skip
@@ -128,6 +134,7 @@ def plot_pairs(
     """
     rows = associations[associations["behaviour"] == behaviour].sort_values(["knowledge", "model"])
     ax = ax or plt.gca()
+    keep_rows(ax, rows)
     names = list(dict.fromkeys(rows["knowledge"]))
     for i, (model, of_model) in enumerate(rows.groupby("model")):
         y = of_model["knowledge"].map(names.index) + 0.2 * i
@@ -147,6 +154,7 @@ def plot_same_damage(
 ) -> Axes:
     """A benchmark under every criterion over perplexity; ``found`` is `widthprune.audit.comparisons.same_damage`."""
     ax = ax or plt.gca()
+    keep_rows(ax, found, task=task)
     for i, (criterion, rows) in enumerate(found.groupby("criterion", sort=False)):
         for j, (_, draw) in enumerate(rows.groupby("neuron_seed", dropna=False)):
             label = criterion if j == 0 else None
@@ -171,8 +179,9 @@ def plot_draws(
     rows = headline(table[table["task"] == task])
     ax = ax or plt.gca()
     for i, criterion in enumerate(sorted(set(rows["criterion"]) - {"none"})):
-        own = rows[rows["criterion"].isin(["none", criterion])]
-        own = own.groupby("pruning_pct")["value"].agg(["mean", "min", "max"])
+        drawn = rows[rows["criterion"].isin(["none", criterion])]
+        own = drawn.groupby("pruning_pct")["value"].agg(["mean", "min", "max"])
+        keep_rows(ax, drawn.assign(criterion=criterion).join(own, on="pruning_pct"))
         style = dict(color=PALETTE[i], marker=MARKERS[i], markersize=5)
         ax.plot(own.index, own["mean"], label=criterion, **style)
         ax.fill_between(own.index, own["min"], own["max"], color=PALETTE[i], alpha=0.2)
@@ -197,6 +206,7 @@ def plot_instruction_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
     shares = rows.assign(type=rows["metric"].str.removeprefix("share_"))
     shares = shares.pivot(index="type", columns="pruning_pct", values="value").rename(columns="{:g}%".format)
     ax = ax or plt.gca()
+    keep_rows(ax, rows)
     sns.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", ax=ax, cbar=False)
     ax.set(xlabel="neurons pruned", ylabel="")
     return ax

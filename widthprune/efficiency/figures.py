@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE, single_value
 from ..report.line_labels import label_lines
 from .analysis import change_pct
@@ -33,8 +34,10 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
         line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
         for i, (column, label) in enumerate(drawn.items()):
             if line[column].notna().any():
+                change = change_pct(line, column)
+                keep_rows(ax, line.assign(drawn=label.replace("\n", " "), change_pct=change))
                 style = dict(color=PALETTE[i], marker=MARKERS[i], markersize=4)
-                ax.plot(line["pruning_pct"], change_pct(line, column), label=label, **style)
+                ax.plot(line["pruning_pct"], change, label=label, **style)
         ax.axhline(0, color="0.5", linewidth=0.8, zorder=0)
         # Linear around zero and logarithmic beyond: one workload's time grows by 270%.
         ax.set_yscale("symlog", linthresh=25)
@@ -64,6 +67,7 @@ def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
     bars = {"tokens_factor": "tokens generated", "time_per_token_factor": "time per token"}
     for ax, name in zip(np.atleast_1d(axes), names, strict=True):
         rows = parts[parts["workload"] == name].sort_values("pruning_pct")
+        keep_rows(ax, rows)
         x = np.arange(len(rows))
         for i, (column, label) in enumerate(bars.items()):
             # Bars start at 1, no change.
@@ -95,6 +99,7 @@ def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
         rows = rows.sort_values("pruning_pct")
         x = np.arange(len(rows))
         rest = rows["sum_ms"] - rows["first_token_ms"]
+        keep_rows(ax, rows.assign(further_tokens_ms=rest))
         ax.bar(x, rows["first_token_ms"], color=PALETTE[0], label="first token")
         ax.bar(x, rest, bottom=rows["first_token_ms"], color=PALETTE[1], label="further tokens")
         ax.plot(x, rows["ttlt_ms"], "k_", markersize=14, label="time to last token")
@@ -113,6 +118,7 @@ def plot_bandwidth_limit(profiles: pd.DataFrame, *, ax: Axes | None = None) -> A
     by = ["model", "pruning_pct"]
     single = profiles[profiles["batch_size"] == 1]
     table = single.pivot_table(index=by, columns="metric", values="value")
+    keep_rows(ax, table[["ms_per_token_p50", "limit_ms_per_token"]])
     for i, (model, rows) in enumerate(table.groupby("model")):
         pcts = rows.index.get_level_values("pruning_pct")
         ax.plot(pcts, rows["ms_per_token_p50"], "o-", color=PALETTE[i], label=f"{model}, measured")

@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -34,7 +34,7 @@ def evaluate(
     neuron_seeds: Iterable[int] = (),
     global_widths: bool = False,
     results_dir: str = "results",
-    save_samples: bool = False,
+    save_samples: bool | Collection[str] = False,
     dry_run: bool = False,
     **settings,
 ) -> pd.DataFrame:
@@ -57,9 +57,9 @@ def evaluate(
         As for `prune_model`. The table then says PPM-GLOBAL, and the size is the mean over layers.
     results_dir : str
         Where the results files are read and written.
-    save_samples : bool
-        Write what the model answered to every item beside each result: see `widthprune.evaluation.samples`. A
-        result that lacks it is measured again.
+    save_samples : bool or collection of str
+        Write what the model answered to every item beside each result, or beside those of the tasks named: see
+        `widthprune.evaluation.samples`. A result that lacks it is measured again.
     dry_run : bool
         Check all that the measuring would need, and measure and write nothing.
     settings
@@ -102,7 +102,7 @@ def evaluate_points(
     settings: Settings,
     *,
     results_dir: str,
-    save_samples: bool = False,
+    save_samples: bool | Collection[str] = False,
     dry_run: bool = False,
 ) -> pd.DataFrame:
     """The same for exactly these models: a part of a sweep, for one job of many.
@@ -174,7 +174,7 @@ class _Sweep:
     points: list[Point]
     settings: Settings
     results_dir: str
-    save_samples: bool
+    save_samples: bool | Collection[str]
     missing: dict[str, str] = field(init=False)  # task -> why it cannot be measured
     asked: list[tuple[Point, Benchmark]] = field(init=False)
     identities: list[dict] = field(init=False)  # of each asked: the settings of its results file
@@ -191,7 +191,7 @@ class _Sweep:
         return [
             i
             for i, (run, identity) in enumerate(zip(self.runs, self.identities, strict=True))
-            if not run or (self.save_samples and not samples_path(self.results_dir, identity).exists())
+            if not run or (self._saves(i) and not samples_path(self.results_dir, identity).exists())
         ]
 
     def measure(self, todo: Sequence[int], scratch: str) -> None:
@@ -222,10 +222,14 @@ class _Sweep:
             metrics, answered = measure(lm, benchmark, how.limit, how.seed, how.chat_template)
         if metrics:
             # Before the result, which says that all is there.
-            if self.save_samples:
+            if self._saves(i):
                 write_samples(self.results_dir, self.identities[i], answered)
             write_run(self.results_dir, self.identities[i], metrics, provenance | readers.provenance())
             self.runs[i] = find_run(self.results_dir, self.identities[i])
+
+    def _saves(self, i: int) -> bool:
+        wanted = self.save_samples
+        return wanted if isinstance(wanted, bool) else self.asked[i][1].task in wanted
 
     def table(self) -> pd.DataFrame:
         """Every run that is there, as tidy rows."""

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 
 from ..criteria import REGISTRY
 from ..errors import WidthPruneError
-from .floor_lines import Floors, draw_floors, floor_legend, mark_floor
+from .drawn import keep_rows
+from .floor_lines import Floors, draw_floors, floor_legend, keep_floors, mark_floor
 from .line_labels import MOST, label_lines
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline, metric_words
@@ -57,6 +58,8 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
                 kept, error = 1e4 / kept, error * 1e4 / kept**2
             label = task.label if task.higher_is_better else f"1 / {task.label}"
             _line(ax, line["pruning_pct"], kept, error, i, label)
+            keep_rows(ax, line.assign(kept_pct=kept, kept_se=error))
+            keep_floors(ax, floors, name)
             whole = line.loc[line["pruning_pct"] == 0, "value"].iloc[0]
             for kind, floor in (floors or {}).get(name, {}).items():
                 mark_floor(
@@ -116,6 +119,8 @@ def plot_paradox(
         "no correlation" if isinstance(found, str) else f"r = {found.r:.3f}, p = {found.p:.3f}, n = {found.n}"
     )
     ax = ax or plt.gca()
+    rows = headline(table[table["task"].isin([knowledge, behaviour])])
+    keep_rows(ax, rows[rows["pruning_pct"].isin(both.index)])
     sns.regplot(
         both, x="x", y="y", ci=None, ax=ax, color=PALETTE[0], line_kws={"linewidth": 1, "color": PALETTE[3]}
     )
@@ -146,17 +151,18 @@ def plot_criteria(
     rows = table[(table["task"] == task) & (table["metric"] == TASKS[task].metric)]
     if rows.empty:
         raise WidthPruneError(f"the table has no {TASKS[task].metric} of {task}: evaluate it first")
+    ax = ax or plt.gca()
     # Variants such as PPM-GLOBAL, and names of others' making, come after the criteria of this package.
     order = dict.fromkeys(["none", *REGISTRY, *rows["criterion"]])
     order = [name for name in order if name in set(rows["criterion"])]
-    ax = ax or plt.gca()
     finite = rows["value"][np.isfinite(rows["value"])]
     edge = finite.max() * (3 if not TASKS[task].higher_is_better else 1)
+    rows = rows.assign(drawn_at=rows["value"].where(np.isfinite(rows["value"]), edge))
+    keep_rows(ax, rows)
     for i, (label, group) in enumerate(rows.groupby("label", sort=False)):
         y = group["criterion"].map(order.index) + 0.12 * i
-        shown = group["value"].where(np.isfinite(group["value"]), edge)
         ax.errorbar(
-            shown,
+            group["drawn_at"],
             y,
             xerr=group["stderr"],
             fmt=MARKERS[i],
@@ -213,6 +219,7 @@ def plot_sweep(
     """
     rows = headline(table[table["task"] == task])
     ax = ax or plt.gca()
+    keep_rows(ax, rows)
     styles = styles or {model: i for i, model in enumerate(sorted(set(rows["model"])))}
     for model, line in rows.groupby("model", sort=True):
         line = line.sort_values("pruning_pct")
@@ -233,13 +240,15 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ``table`` has the columns ``model``, ``expansion_ratio`` and ``parameters``.
     """
     ax = ax or plt.gca()
+    table = table.assign(billions=table["parameters"] / 1e9)
+    keep_rows(ax, table)
     for i, (model, line) in enumerate(table.groupby("model", sort=True)):
         line = line.sort_values("expansion_ratio")
         # Models of one shape lie on one line: the wider, the deeper.
         style = dict(
             color=PALETTE[i], marker=MARKERS[i], linewidth=1.4 + 2 * (i == 0), markersize=5 + 3 * (i == 0)
         )
-        ax.plot(line["expansion_ratio"], line["parameters"] / 1e9, label=model, **style)
+        ax.plot(line["expansion_ratio"], line["billions"], label=model, **style)
     ax.set(xlabel="expansion ratio, d_ff / d_model", ylabel="parameters, billions", ylim=(0, None))
     label_lines(ax)
     return ax
@@ -262,6 +271,7 @@ def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         raise WidthPruneError("the figure needs a difference with a standard error, and the runs have none")
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 1 + 0.3 * len(rows)), layout="constrained")
+    keep_rows(ax, rows)
     labels = [
         f"{TASKS[row.task].label}, {row.pruning_pct:g}%"
         + (f" {row.criterion}" if row.pruning_pct else "")

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from .drawn import keep_rows
 
 # task -> name of the floor -> score of a responder that knows nothing, from `widthprune.audit.floors.floor_lines`
 Floors = Mapping[str, Mapping[str, float]]
@@ -17,6 +20,7 @@ def draw_floors(ax: Axes, floors: Floors | None, task: str, *, upright: bool = F
     Of two, the higher has its name above it and the lower below, so that names of close lines do not meet.
     ``upright`` draws them over the horizontal axis.
     """
+    keep_floors(ax, floors, task)
     lines = sorted((floors or {}).get(task, {}).items(), key=lambda line: line[1])
     for place, (name, value) in enumerate(lines):
         below = place < len(lines) - 1
@@ -29,6 +33,12 @@ def draw_floors(ax: Axes, floors: Floors | None, task: str, *, upright: bool = F
                      ha="right", va="top" if below else "bottom"))  # fmt: skip
         # Behind the data, which no name may hide.
         ax.annotate(name, textcoords="offset points", fontsize="x-small", color="0.35", zorder=1, **near)
+
+
+def keep_floors(ax: Axes, floors: Floors | None, task: str) -> None:
+    """Keep the floors of a benchmark among the rows of the figure: a responder's name where others have a model."""
+    lines = (floors or {}).get(task, {}).items()
+    keep_rows(ax, pd.DataFrame(lines, columns=["model", "value"]), task=task, source="floor")
 
 
 def mark_floor(ax: Axes, value: float, name: str, color, marker: str) -> None:

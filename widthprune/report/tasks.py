@@ -114,6 +114,8 @@ SUITES = {
     suite: {name: task.num_fewshot for name, task in TASKS.items() if suite in task.suites}
     for suite in dict.fromkeys(suite for task in TASKS.values() for suite in task.suites)
 }
+# Every answer of these is checked for what its prompt asks.
+CHECKED_TASKS = tuple(name for name, task in TASKS.items() if task.metric == "prompt_level_strict_acc")
 # Metric -> its words.
 METRICS = {
     "acc": "accuracy",

@@ -16,7 +16,9 @@ from pathlib import Path
 from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
+from ..evaluation.samples import SUFFIX
 from ..report.results import load_results, read_run, write_atomically
+from ..report.tasks import CHECKED_TASKS
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
 from .records import make_record, read_here, read_plan, without_path
@@ -72,7 +74,12 @@ def measure(job: str, threads: int) -> None:
         settings = {name: request[name] for name in ("limit", "device", "batch_size")}
         settings |= {name: it[name] for name in ("seed", "chat_template")}
         evaluate_points(
-            here["model"], list(it["files"]), [point], Settings(**settings), results_dir=str(folder)
+            here["model"],
+            list(it["files"]),
+            [point],
+            Settings(**settings),
+            results_dir=str(folder),
+            save_samples=CHECKED_TASKS,
         )
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
@@ -80,7 +87,10 @@ def measure(job: str, threads: int) -> None:
 
 
 def collect() -> None:
-    """Put the results of all jobs, and no others, into ``results``, with a table and a record of the run."""
+    """Put the results of all jobs, and no others, into ``results``, with a table and a record of the run.
+
+    Answers that can be shown beside what they were asked to do come along.
+    """
     plan, here = read_plan(HERE), read_here(HERE)
     results = HERE / "results"
     shutil.rmtree(results, ignore_errors=True)
@@ -92,6 +102,9 @@ def collect() -> None:
             if source.exists():
                 read_run(source)
                 write_atomically(results / file, source.read_bytes())
+            answers = Path(file).with_suffix(SUFFIX)
+            if (source.parent / answers.name).exists():
+                write_atomically(results / answers, (source.parent / answers.name).read_bytes())
     table = load_results(results).sort_values(["criterion", "pruning_pct", "seed", "task", "metric"])
     write_atomically(HERE / "results.csv", table.to_csv(index=False))
     jobs = {name: json.loads((HERE / "jobs" / f"{name}.json").read_text("utf-8")) for name in plan["jobs"]}

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import label_lines
 from .comparing import at_equal_damage
@@ -40,10 +41,10 @@ def plot_at_damage(
     """
     ax = _axes(ax)
     found = at_equal_damage(table[table["criterion"].isin(["none", *criteria])], measure, GRID)
-    before = len(ax.lines)
+    before, kind = len(ax.lines), ", ".join(sorted(set(found["kind"])))
     for i, criterion in enumerate(criteria, before):
         own = found[found["criterion"] == criterion].groupby("level")["value"].agg(["mean", "min", "max"])
-        _line(ax, own.index, own["mean"], own["min"], own["max"], i, name or criterion)
+        _line(ax, own, i, name or criterion, {"kind": kind, "measure": measure, "criterion": criterion})
     ax.set(xlabel="rise of the loss on prose, nats per token", ylabel=label or measure)
     label_lines(ax)
     return ax
@@ -54,8 +55,9 @@ def plot_shares(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     for i, (kind, rows) in enumerate(table.groupby("kind")):
         own = rows.groupby("pruning_pct")["share"].agg(["mean", "min", "max"])
-        _line(ax, own.index, own["mean"], own["min"], own["max"], i, kind)
+        _line(ax, own, i, kind, {"kind": kind})
     lots = table.groupby("pruning_pct")[["random", "random_sd"]].mean()
+    keep_rows(ax, lots, kind="random sets")
     spread = 2 * lots["random_sd"]
     ax.plot(lots.index, lots["random"], color="0.4", linestyle=":", label="random sets")
     ax.fill_between(lots.index, lots["random"] - spread, lots["random"] + spread, color="0.4", alpha=0.2)
@@ -70,11 +72,11 @@ def plot_put_back(table: pd.DataFrame, measure: str, *, ax: Axes | None = None) 
     rows = table[table["measure"] == measure]
     for i, name in enumerate(("kept", "not random", "removed", "random")):
         own = rows[rows["put_back"] == name].groupby("pruning_pct")["value"].agg(["mean", "min", "max"])
-        _line(ax, own.index, own["mean"], own["min"], own["max"], i, f"into {name}")
+        _line(ax, own, i, f"into {name}", {"measure": measure, "put_back": name})
     for name, style in {"everything": "-", "nothing": "--", "base": ":"}.items():
-        ax.axhline(
-            rows.loc[rows["put_back"] == name, "value"].mean(), color="0.5", linestyle=style, label=name
-        )
+        value = rows.loc[rows["put_back"] == name, "value"].mean()
+        ax.axhline(value, color="0.5", linestyle=style, label=name)
+        keep_rows(ax, pd.DataFrame({"measure": [measure], "put_back": name, "mean": value}))
     ax.set(xlabel="neurons removed, %", ylabel=measure)
     label_lines(ax)
     return ax
@@ -84,6 +86,7 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(layout="constrained")[1] if ax is None else ax
 
 
-def _line(ax: Axes, x, mean, low, high, i: int, label: str) -> None:
-    ax.plot(x, mean, color=PALETTE[i], marker=MARKERS[i], markersize=4, label=label)
-    ax.fill_between(x, low, high, color=PALETTE[i], alpha=0.15)
+def _line(ax: Axes, own: pd.DataFrame, i: int, label: str, same: dict) -> None:
+    ax.plot(own.index, own["mean"], color=PALETTE[i], marker=MARKERS[i], markersize=4, label=label)
+    ax.fill_between(own.index, own["min"], own["max"], color=PALETTE[i], alpha=0.15)
+    keep_rows(ax, own, **same)

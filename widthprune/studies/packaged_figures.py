@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from ..criteria import REGISTRY
+from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import MOST, label_lines
 from ..report.tables import texts
@@ -46,6 +47,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         for i, criterion in enumerate(CRITERIA):
             own = rows[(rows["set"] == name) & (rows["criterion"] == criterion)]
             own = own.groupby("pruning_pct")[["value", "stderr"]].mean()
+            keep_rows(ax, own, set=name, criterion=criterion)
             ax.errorbar(
                 own.index,
                 own["value"],
@@ -74,8 +76,10 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     for i, name in enumerate(name for name in SETS if name in set(rows["set"])):
         own = rows[rows["set"] == name].sort_values("pruning_pct")
         # Side by side, so that bars do not hide one another.
+        own = own.assign(drawn_at=own["pruning_pct"] + 0.6 * (i - 2))
+        keep_rows(ax, own)
         ax.errorbar(
-            own["pruning_pct"] + 0.6 * (i - 2),
+            own["drawn_at"],
             own["value"],
             own["stderr"],
             color=PALETTE[i],
@@ -176,6 +180,7 @@ def plot_scores_at_damage(
     _, grid = plt.subplots(len(tasks), len(parts), layout="constrained", **shape)
     for task, axes in zip(tasks, grid, strict=True):
         rows = table[table["task"] == task].sort_values("pruning_pct")
+        keep_rows(grid[0, 0], rows)
         lines = {name: rows[rows["criterion"].isin(["none", name])] for name in names}
         for ax, part in zip(axes, parts, strict=True):
             for own in lines.values():
@@ -187,6 +192,9 @@ def plot_scores_at_damage(
             if task in (floors or {}):
                 ax.axhline(floors[task], color="0.5", linestyle=":", label="knows nothing")
             ax.set(xscale="log")
+        if task in (floors or {}):
+            nothing = {"task": [task], "criterion": "knows nothing", "value": floors[task]}
+            keep_rows(grid[0, 0], pd.DataFrame(nothing))
         axes[0].set_ylabel(TASKS[task].label)
     for ax in grid[-1]:
         ax.set_xlabel("perplexity of the prose")
