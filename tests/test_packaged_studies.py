@@ -24,7 +24,7 @@ from widthprune.studies.packaged_figures import (
     sizes_and_scores,
     table_of,
 )
-from widthprune.studies.pairs import MYTHS, SETS
+from widthprune.studies.pairs import MYTHS, QUESTIONS, SETS
 from widthprune.studies.stored import STUDIES, origin, provenance
 
 MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
@@ -55,8 +55,8 @@ def test_what_was_sliced_is_kept(language_model, tmp_path):
     assert list(table) == list(STUDIES["slicegpt"]) and set(table["task"]) == {"", "pocket_facts"}
 
 
-def myth_rows(falls, held):
-    """Studies in which PPM moves the odds by so much against RANDOM, and holds so much more of myths."""
+def myth_rows(falls, held, holding=MYTHS):
+    """Studies in which PPM moves the odds by so much against RANDOM, and holds so much more of some sets."""
     rows = []
     for model, name in itertools.product(MODELS, SETS):
         base = dict(model=model, set=name, draw=0, n=50)
@@ -66,7 +66,7 @@ def myth_rows(falls, held):
         for pct in (1.0, 5.0, 10.0, 20.0, 40.0):
             at = base | dict(pruning_pct=pct, criterion="PPM")
             rows.append(at | dict(measure="against_random", value=falls.get(name, 0.0), stderr=0.01))
-            rows.append(at | dict(measure="share", value=held if name in MYTHS else 0.0, stderr=0.01))
+            rows.append(at | dict(measure="share", value=held if name in holding else 0.0, stderr=0.01))
             rows += [
                 at | dict(measure="odds", criterion=criterion, value=-0.1, stderr=0.01)
                 for criterion in ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
@@ -86,6 +86,11 @@ def test_the_ledger_reads_pairs():
     assert held.change == pytest.approx(0.03)
     # Three sets against two, each with an error of 0.01.
     assert held.stderr == pytest.approx(0.01 * (1 / 3 + 1 / 2) ** 0.5)
+    # Two sets of questions against one of sentences, all of myths.
+    assert there.questions_held(NAME, 10).change == pytest.approx(0)
+    by_form = evidence(misconceptions=myth_rows({}, 0.03, QUESTIONS))
+    assert by_form.questions_held(NAME, 10).change == pytest.approx(0.03)
+    assert by_form.myths_held(NAME, 10).change == pytest.approx(0.02)
     for asked in (
         lambda: there.myths_fall("another", "bigbench", 5),
         lambda: there.myths_fall(NAME, "bigbench", 3),
@@ -186,6 +191,7 @@ ALL = dict.fromkeys(SETS, -0.2)
 PPM_TAKES = {name: -0.2 for name in MYTHS}
 WORLDS = {
     "nothing was studied": {},
+    "questions hold more": dict(misconceptions=myth_rows({}, 0.2, QUESTIONS)),
     "nothing moves": dict(misconceptions=myth_rows({}, 0.0), slicegpt=sliced_rows(100.0, 0.58)),
     "myths fall": dict(misconceptions=myth_rows(PPM_TAKES, 0.1), slicegpt=sliced_rows(100.0)),
     "all falls": dict(misconceptions=myth_rows(ALL, 0.1)),

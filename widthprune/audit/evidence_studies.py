@@ -1,9 +1,11 @@
 """What rules may ask of the studies of packaged models: where misconceptions sit, and what SliceGPT does at equal size."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from ..report.tasks import TASKS
-from ..studies.pairs import SETS
+from ..studies.pairs import MYTHS, QUESTIONS, SETS
 from .effects import Effect
 from .evidence_measured import UNPAIRED
 from .lookup import NoEvidence, NotMeasured
@@ -22,26 +24,25 @@ class StudiesEvidence:
         )
 
     def myths_held(self, model: str, pct: float) -> Effect:
-        """By how much larger a share of the log-odds lies in the neurons PPM removes for myths than for plain falsehoods.
+        """By how much larger a share of the log-odds lies in the neurons PPM removes for myths than for plain falsehoods."""
+        falsehoods = [name for name in SETS if name not in MYTHS]
+        return self._held(model, pct, MYTHS, falsehoods, "myths against plain falsehoods")
 
-        Both are means over sets, with the errors of all of them.
-        """
-        means = {}
-        for myths in (True, False):
-            rows = [
-                self._row(model, "share", name, "PPM", pct)
-                for name, (is_myth, *_) in SETS.items()
-                if is_myth == myths
-            ]
-            variance = sum(row["stderr"] ** 2 for row in rows) / len(rows) ** 2
-            means[myths] = (
-                sum(row["value"] for row in rows) / len(rows),
-                variance,
-                sum(row["n"] for row in rows),
-            )
-        (myth, one, n), (other, two, m) = means[True], means[False]
-        label = f"{model}: share of myths against plain falsehoods in the lowest {pct:g}%"
-        return Effect(myth - other, (one + two) ** 0.5, other, n + m, label, unit="pairs")
+    def questions_held(self, model: str, pct: float) -> Effect:
+        """The same for myths that answer a question against myths that are sentences: a difference of form alone."""
+        sentences = [name for name in MYTHS if name not in QUESTIONS]
+        return self._held(model, pct, QUESTIONS, sentences, "myths as answers against myths as sentences")
+
+    def _held(self, model: str, pct: float, ones: Sequence[str], others: Sequence[str], what: str) -> Effect:
+        # Means over sets, with the errors of all of them.
+        means = []
+        for names in (ones, others):
+            rows = pd.DataFrame([self._row(model, "share", name, "PPM", pct) for name in names])
+            variance = (rows["stderr"] ** 2).sum() / len(rows) ** 2
+            means.append((rows["value"].mean(), variance, rows["n"].sum()))
+        (one, of_one, n), (other, of_other, m) = means
+        label = f"{model}: share of {what} in the lowest {pct:g}%"
+        return Effect(one - other, (of_one + of_other) ** 0.5, other, n + m, label, unit="pairs")
 
     def sliced(self, model: str, task: str) -> list[Effect]:
         """What SliceGPT does to a benchmark at each size, without embeddings, of width pruning at which its model still works."""

@@ -85,6 +85,7 @@ SETS = {
     ),
 }
 MYTHS = tuple(name for name, (myths, *_) in SETS.items() if myths)
+QUESTIONS = ("truthfulqa", "pocket")  # whose pairs answer a question; those of the others are sentences
 
 
 def load_pairs(name: str, limit: int | None = None, seed: int = 0) -> list[Pair]:
