@@ -128,9 +128,10 @@ def test_an_opening_token_opens_every_sequence():
 
 def test_text_comes_from_files_and_lists(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo")
-    (tmp_path / "b.jsonl").write_text('{"text": "one"}\n\n"two"\n{"page": "three"}\n{"text": " "}\n')
+    lines = '\ufeff{"text": "one"}\r\n\n"two\u2028lines"\n{"page": "three"}\n{"text": " "}\n'
+    (tmp_path / "b.jsonl").write_text(lines, encoding="utf-8")
     assert Calibration(tmp_path / "a.txt").documents() == ["one\ntwo"]
-    assert Calibration(str(tmp_path / "b.jsonl")).documents() == ["one", "two", "three"]
+    assert Calibration(str(tmp_path / "b.jsonl")).documents() == ["one", "two\u2028lines", "three"]
     assert Calibration(["one"]).documents() == ["one"]
 
 
@@ -168,6 +169,8 @@ def refused(match, calibration, tokenizer, model):
         ("empty.jsonl", b"\n", "empty.jsonl is empty: give at least one document"),
         ("text.jsonl", b"plain text\n", "text.jsonl is not JSON Lines"),
         ("fields.jsonl", b'{"body": "a"}\n', 'must hold strings, or objects with "text" or "page"'),
+        ("deep.jsonl", b"[" * 100_000, "deep.jsonl is not JSON Lines"),
+        ("half.jsonl", b'"one \\ud800"\n', "half.jsonl has half of a character"),
         ("latin.txt", "é".encode("latin-1"), "latin.txt is not UTF-8 text"),
         ("absent.txt", None, "absent.txt cannot be read: No such file"),
         ("short.txt", b"a", "gives no sequence of two tokens"),

@@ -324,11 +324,11 @@ def test_folders_that_differ_in_case_alone_are_refused(theirs, tmp_path, capsys)
     for run in [*find_problems(theirs)[1].values()]:
         write_run(theirs, run["settings"] | {"model": "org/Other"}, run["metrics"], run["provenance"])
     assert main(["check", str(theirs)]) == 2
-    assert "org--Other and org--other, which are one folder where" in capsys.readouterr().out
+    assert "'org--Other' and 'org--other', which are one where" in capsys.readouterr().out
     shutil.rmtree(theirs / "org--Other")
     (tmp_path / "to" / "Org--other").mkdir(parents=True)
     assert main(["contribute", str(theirs), "--name", "A", "--results-dir", str(tmp_path / "to")]) == 2
-    assert "Org--other and org--other" in capsys.readouterr().err
+    assert "'Org--other' and 'org--other'" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "to").iterdir()] == ["Org--other"]
 
 

@@ -12,13 +12,15 @@ import torch
 from conftest import logits, tiny_model
 from hub_server import REPOSITORY, commit_of, serving
 from huggingface_hub import constants
-from walks import notebooks_that_measure, walk_notebook, walk_rerun
+from walks import notebooks_that_measure, plan_rerun, walk_notebook, walk_rerun
 
 from widthprune import WidthPruneError, load_model
 from widthprune.evaluation.readiness import check_ready
 from widthprune.models.files import INDEX, WEIGHTS, weight_files
 from widthprune.models.loading import local_directory, model_revision, model_shape
 from widthprune.report.results import read_run, result_files
+from widthprune.reruns import steps
+from widthprune.reruns.rerun import WORKFLOW
 
 TESTS = str(Path(__file__).parent)
 # In a process of its own: the hub's client reads its settings when it is imported.
@@ -169,6 +171,33 @@ def test_a_rerun_and_every_chapter_work_offline(commits, offline, tmp_path_facto
     for chapter, cells in notebooks_that_measure().items():
         walk_notebook(cells, REPOSITORY, out / chapter)
         assert revisions(out / chapter) == {commit_of("main")}
+
+
+def test_a_job_that_snakemake_starts_reads_the_pinned_commit(commits, offline, tmp_path_factory):
+    """Here by the local profile; a cluster's hands the same command to its own machines."""
+    by_hand(offline, commits["old"], "old")
+    run = tmp_path_factory.mktemp("snakemake") / "run"
+    name, *_ = plan_rerun(f"{REPOSITORY}@old", run)["jobs"]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", WORKFLOW / "Snakefile", "--directory", run]
+    command += ["--workflow-profile", WORKFLOW / "profiles" / "local", "--cores", "1", f"jobs/{name}.json"]
+    env = os.environ | {"HF_HUB_CACHE": str(offline), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert revisions(run / "measured") == {commit_of("old")}
+
+
+def test_a_branch_that_moved_since_the_plan_is_told(commits, offline, tmp_path_factory, monkeypatch, capsys):
+    by_hand(offline, commits["main"])
+    by_hand(offline, commits["old"], "old")
+    run = tmp_path_factory.mktemp("moved") / "run"
+    name, *_ = plan_rerun(REPOSITORY, run)["jobs"]
+    (offline / "models--acme--tiny" / "refs" / "main").write_text(commit_of("old"))
+    monkeypatch.chdir(run)
+    assert steps.main(["measure", "--job", name, "--threads", "1"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "rerun: the model has changed since the plan was made: give the same command again\n"
+    )
+    assert not (run / "jobs").exists()
 
 
 def test_a_hub_that_cannot_be_reached_leaves_the_cache(commits, offline, monkeypatch):

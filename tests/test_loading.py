@@ -117,6 +117,15 @@ def test_a_damaged_index_is_one_line_everywhere(index, reads, saved):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("pair", [("A", "a"), ("\u00e9", "e\u0301")])
+def test_shards_that_another_file_system_takes_for_one_are_refused(pair, saved):
+    (saved / WEIGHTS).rename(saved / f"{pair[0]}.safetensors")
+    names = {f"tensor{i}": f"{letter}.safetensors" for i, letter in enumerate(pair)}
+    (saved / INDEX).write_text(json.dumps({"weight_map": names}))
+    with pytest.raises(WidthPruneError, match="which are one where letters have no case"):
+        models.model_revision(str(saved))
+
+
 def test_weights_that_the_config_names_are_refused(saved):
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(json.dumps(config | {"transformers_weights": "other.safetensors"}))

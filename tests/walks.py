@@ -53,19 +53,26 @@ def walk_notebook(cells: list[str], model: str, results_dir: Path) -> None:
         raise AssertionError(f"it measured nothing: {cells[-1]}")
 
 
-def walk_rerun(model: str, folder: Path) -> dict:
-    """The steps of a rerun of one benchmark, as Snakemake calls them; gives the plan."""
+def plan_rerun(model: str, folder: Path) -> dict:
+    """The plan of a rerun of one benchmark, in a new folder."""
     folder.mkdir()
-    whole, before = SUITES["pocket"], Path.cwd()
+    whole = SUITES["pocket"]
     SUITES["pocket"] = {"pocket_facts": 0}
     try:
         plan = make_plan(Request(model, ratios=(2.0,), experiments=(), limit=1), ROOT, folder / "measured")
-        write_plan(folder, plan | {"price_per_kwh": None})
+    finally:
+        SUITES["pocket"] = whole
+    write_plan(folder, plan | {"price_per_kwh": None})
+    return plan
+
+
+def walk_rerun(model: str, folder: Path) -> None:
+    """The steps of a rerun of one benchmark, as Snakemake calls them."""
+    plan, before = plan_rerun(model, folder), Path.cwd()
+    try:
         os.chdir(folder)
         for name in plan["jobs"]:
             assert steps.main(["measure", "--job", name, "--threads", "1"]) == 0, name
         assert steps.main(["collect"]) == 0
     finally:
         os.chdir(before)
-        SUITES["pocket"] = whole
-    return plan

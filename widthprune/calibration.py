@@ -7,6 +7,7 @@ there is no padding that could enter a sum, and no batch size that the result co
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,10 @@ class Calibration:
                 f'calibration text {name} must hold strings, or objects with "text" or "page"'
             )
         found = [document for document in found if document.strip()]
+        if any(re.search("[\ud800-\udfff]", document) for document in found):
+            raise WidthPruneError(
+                f"calibration text {name} has half of a character, a lone surrogate: take it out"
+            )
         if not found:
             raise WidthPruneError(f"calibration text {name} is empty: give at least one document")
         return found
@@ -180,7 +185,7 @@ class Calibration:
 
 def _read(path: Path) -> list:
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except OSError as error:
         raise WidthPruneError(f"calibration text {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -188,8 +193,9 @@ def _read(path: Path) -> list:
     if path.suffix != ".jsonl":
         return [content]
     try:
-        lines = [json.loads(line) for line in content.splitlines() if line.strip()]
-    except ValueError:
+        # Not splitlines: JSON may hold other line ends than its own, such as U+2028, within a string.
+        lines = [json.loads(line) for line in content.split("\n") if line.strip()]
+    except (ValueError, RecursionError):
         raise WidthPruneError(f"calibration text {path} is not JSON Lines: one JSON value a line") from None
     return [line.get("text", line.get("page")) if isinstance(line, dict) else line for line in lines]
 

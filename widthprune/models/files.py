@@ -7,7 +7,8 @@ model is listed here, and nothing else does.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -136,10 +137,26 @@ def weight_files(source: Path) -> list[str]:
     weight_map = read_object(source, INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not all(map(_is_weights, weight_map.values())):
         raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
-    names = list(dict.fromkeys(weight_map.values()))
+    names = list(dict.fromkeys(Path(name).as_posix() for name in weight_map.values()))
+    if pair := twins(names):
+        raise WidthPruneError(f"{source / INDEX} names {pair}: rename one")
     for name in names:
         own_file(source, name)
     return names
+
+
+def twins(names: Iterable[str]) -> str:
+    """Two names that many file systems take for one, as a phrase; "" if there are none.
+
+    >>> twins(["tiny", "Tiny", "other"])
+    "'Tiny' and 'tiny', which are one where letters have no case"
+    """
+    seen = {}
+    for name in sorted(names):
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other != name:
+            return f"{ascii(other)} and {ascii(name)}, which are one where letters have no case"
+    return ""
 
 
 def _is_weights(name) -> bool:

@@ -15,6 +15,7 @@ from ..commands.options import existing_folder, folder_to_write
 from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
 from ..evaluation.samples import SUFFIX
+from ..models.files import twins
 from ..report.escaping import as_line
 from ..report.results import (
     is_profile,
@@ -26,7 +27,7 @@ from ..report.results import (
 )
 from ..report.schema import kind_of, metric_range, wrong_contributor
 from ..report.tasks import TASKS
-from .directory_checks import Problem, twins, wrong_together
+from .directory_checks import Problem, wrong_together
 from .profile_checks import wrong_numbers, wrong_profile
 
 CONTRIBUTED = Path("contributed")

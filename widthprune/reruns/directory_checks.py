@@ -1,9 +1,10 @@
 """What is wrong between the files of a results directory, each of which is right by itself."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..models.files import twins
 from ..report.escaping import as_line
 from ..report.results import SAME_KIND
 
@@ -24,19 +25,6 @@ def wrong_together(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:
     yield from _duplicates(runs)
     yield from _twin_folders(runs)
     yield from _without_baseline(runs)
-
-
-def twins(names: Iterable[str]) -> str:
-    """Two names that many file systems take for one, as a phrase; "" if there are none.
-
-    >>> twins(["tiny", "Tiny", "other"])
-    'Tiny and tiny, which are one folder where letters have no case'
-    """
-    seen = {}
-    for name in sorted(names):
-        if (other := seen.setdefault(name.casefold(), name)) != name:
-            return f"{as_line(other)} and {as_line(name)}, which are one folder where letters have no case"
-    return ""
 
 
 def _twin_folders(runs: Mapping[Path, Mapping]) -> Iterator[Problem]:

@@ -73,7 +73,7 @@ def measure(job: str, threads: int) -> None:
     with measure_energy() as energy:
         settings = {name: request[name] for name in ("limit", "device", "batch_size")}
         settings |= {name: it[name] for name in ("seed", "chat_template")}
-        evaluate_points(
+        table = evaluate_points(
             here["model"],
             list(it["files"]),
             [point],
@@ -81,6 +81,9 @@ def measure(job: str, threads: int) -> None:
             results_dir=str(folder),
             save_samples=CHECKED_TASKS,
         )
+    # A branch of a hub moves, a directory is saved anew: such results have other names than the plan's.
+    if {*table["revision"].dropna()} - {plan["revision"]}:
+        raise WidthPruneError("the model has changed since the plan was made: give the same command again")
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
     write_atomically(HERE / "jobs" / f"{job}.json", json.dumps(done, indent=1) + "\n")
