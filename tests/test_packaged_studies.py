@@ -173,7 +173,7 @@ def test_slicegpt_stands_beside_width_pruning_at_its_size():
     both = sizes_and_scores(*one)
     at = both[both["task"] == "pocket_facts"].set_index(["criterion", "pruning_pct"])
     assert at.loc[("SLICEGPT", 10.0), "damage"] == 100 and at.loc[("PPM", 10.0), "damage"] == 160
-    ((ax,),) = plot_scores_at_damage(both, ["pocket_facts"], floors={"pocket_facts": 0.25})
+    ((ax,),) = plot_scores_at_damage(both, ["pocket_facts"], floors=pd.Series({"pocket_facts": 0.25}))
     assert {text.get_text() for text in ax.texts} == {"knows nothing", "PPM", "SLICEGPT"}
 
 

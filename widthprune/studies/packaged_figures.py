@@ -173,6 +173,7 @@ def plot_scores_at_damage(
     -------
     array of Axes, shape (tasks, panels)
     """
+    floors = {} if floors is None else floors
     there = set(table["criterion"]) - {"none"}
     names = [name for name in dict.fromkeys([*REGISTRY, *sorted(there)]) if name in there]
     parts = np.array_split(names, max(1, -(-len(names) // MOST)))
@@ -189,10 +190,10 @@ def plot_scores_at_damage(
                 own, style = lines[name], dict(color=PALETTE[i], marker=MARKERS[i], markersize=4)
                 if len(own) > 1:  # elsewhere than unpruned
                     ax.errorbar(own["damage"], own["value"], own["stderr"], label=name, **style)
-            if task in (floors or {}):
+            if task in floors:
                 ax.axhline(floors[task], color="0.5", linestyle=":", label="knows nothing")
             ax.set(xscale="log")
-        if task in (floors or {}):
+        if task in floors:
             nothing = {"task": [task], "criterion": "knows nothing", "value": floors[task]}
             keep_rows(grid[0, 0], pd.DataFrame(nothing))
         axes[0].set_ylabel(TASKS[task].label)
