@@ -226,6 +226,26 @@ def test_remote_code(saved):
     refused(saved, "wants to run code from its repository")
 
 
+CODE = [{"attn_implementation": "evil/kernel"}, {"_attn_implementation": {"": "evil/kernel@main"}}]
+CODE += [{"text_config": {"experts_implementation": "evil/kernel:run"}}]
+
+
+@pytest.mark.parametrize("field", CODE)
+def test_attention_that_would_be_fetched_and_run(field, saved, tmp_path):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | field))
+    refused(saved, "wants to run code from its repository, which is refused")
+    with pytest.raises(WidthPruneError, match="wants to run code"):
+        prune_checkpoint(saved, tmp_path / "pruned", pruning_pct=20)
+
+
+@pytest.mark.parametrize("name", ["pipeline", "logging", "AutoModel", "LlamaConfig"])
+def test_a_class_that_is_no_model_is_not_called(name, saved, llama):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"architectures": [name]}))
+    assert models.model_shape(str(saved)) == (88, 32)
+
+
 def test_a_damaged_gguf_file(tmp_path, monkeypatch):
     monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "bad.gguf").write_bytes(b"no such thing")

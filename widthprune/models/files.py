@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, remote_code_remedy
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -114,6 +114,28 @@ def own_file(source: Path, name: str) -> Path:
             f"{source} has {name!r:.200}, which cannot be found: {str(error):.200}"
         ) from None
     return path
+
+
+def check_no_code(source: Path) -> None:
+    """Refuse a config.json that names code on the hub as its attention: transformers would fetch and run it.
+
+    That is asked of the package `kernels`, where it is installed, and no ``trust_remote_code`` forbids it.
+    """
+    config = read_object(source, "config.json") if (source / "config.json").exists() else {}
+    if any("/" in name for name in _implementations(config)):
+        raise WidthPruneError(remote_code_remedy(str(source)))
+
+
+def _implementations(value, named: bool = False) -> Iterator[str]:
+    """Every text under a field such as attn_implementation, wherever it stands in a config."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _implementations(inner, named or key.endswith("_implementation"))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _implementations(inner, named)
+    elif named and isinstance(value, str):
+        yield value
 
 
 def weight_files(source: Path) -> list[str]:

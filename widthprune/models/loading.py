@@ -25,7 +25,7 @@ from ..architectures import meta_model
 from ..errors import COPY_AGAIN, WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
-from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, names_beside, weight_files
+from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_no_code, names_beside, weight_files
 from .packaged import PACKAGED, weights_format
 
 # What the machine or the environment lacks is no fault of the model's files.
@@ -153,6 +153,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     if name in PACKAGED:
         return _converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
     if path.is_dir():
+        check_no_code(path)
         return path
     if path.is_file() and path.suffix == ".gguf":
         try:
@@ -169,6 +170,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     try:
         snapshot = fetched("config.json", INDEX, *BESIDE)
         # By name: some repositories hold the same weights again, in folders or in another layout.
+        check_no_code(snapshot)
         names = weight_files(snapshot) or [WEIGHTS] if weights else []
         return fetched(*map(glob.escape, names)) if weights else snapshot
     except WidthPruneError as error:
@@ -220,7 +222,9 @@ def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
     """The model that transformers builds from a config, with fields of the text config changed: no weights."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     # A checkpoint may be of a class that AutoModelForCausalLM does not choose, such as a multimodal model.
-    return meta_model(config, changes, getattr(transformers, (config.architectures or [""])[0], None))
+    named = getattr(transformers, (config.architectures or [""])[0], None)
+    known = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
+    return meta_model(config, changes, named if known else None)
 
 
 def load_tokenizer(source: Path):
