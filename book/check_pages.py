@@ -22,7 +22,7 @@ from print_book import BROWSERS
 HTML = Path(os.environ.get("BOOK", Path(__file__).parents[1] / "_build" / "html")).resolve()
 PAGES = [page for folder in (".", "book", "notebooks") for page in sorted((HTML / folder).glob("*.html"))]
 PAGES = [page for page in PAGES if page.name != "index.html"]  # which leads to the first page at once
-MOST_MS = 1000  # until something is seen, from disk
+MOST_MS, TRIES = 1000, 8  # until something is seen, from disk
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 # Theme -> width of the screen -> rules of axe-core. Colours are what a theme changes, and the slowest to look at;
 # nearly all else is there at either width.
@@ -72,9 +72,6 @@ def test_there_is_a_book():
 def test_a_page(browser, page):
     """Loaded once in each theme, then made narrow: what is wrong with it, by theme and width."""
     looks = {theme: look(opened(browser, page, theme=theme), theme) for theme in THEMES}
-    # Whatever else the machine does may hinder one of two.
-    first_paint = min(seen.pop("first paint, ms") for seen in looks.values())
-    assert first_paint < MOST_MS
     found = {theme: {name: what for name, what in seen.items() if what} for theme, seen in looks.items()}
     assert not any(found.values()), found
 
@@ -86,7 +83,6 @@ def look(tab, theme):
     inside = [Path(unquote(urlsplit(url).path)) for url in files - set(outside)]
     weight = sum(path.stat().st_size for path in inside if path.name != "vega.js")
     found = {"asked for": outside, "bytes too many": max(0, weight - MOST_BYTES)}
-    found["first paint, ms"] = tab.evaluate(PAINT)
     for width, rules in RULES[theme].items():
         tab.set_viewport_size({"width": width, "height": 900})
         over = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -105,6 +101,21 @@ def barriers(tab, rules):
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"][:3]
     ]
+
+
+def test_something_is_seen_at_once(browser):
+    """Apart from the rest, since it depends on what else the machine does: the quickest of some loads counts."""
+    late = {}
+    for page in PAGES:
+        tab = opened(browser, page)
+        for _ in range(TRIES):
+            if (late_ms := tab.evaluate(PAINT)) < MOST_MS:
+                break
+            tab.reload()
+        else:
+            late[page.stem] = late_ms
+        tab.context.close()
+    assert not late
 
 
 def test_a_barrier_is_found(browser):

@@ -3,11 +3,13 @@
 make pdf        # after `make book`; needs Chromium
 """
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import yaml
 from build import ROOT
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -28,7 +30,7 @@ def main(output: Path = ROOT / "_build") -> int:
     if status := subprocess.run(list(map(str, build))).returncode:
         print("pdf: error: the pages could not be joined, see above", file=sys.stderr)
         return status
-    (page,) = (output / "print" / "_build" / "singlehtml").glob("index.html")
+    page = joined(stage, output / "print" / "_build" / "singlehtml")
     done = subprocess.run(
         [
             browser,
@@ -47,6 +49,20 @@ def main(output: Path = ROOT / "_build") -> int:
         return 1
     print(pdf)
     return 0
+
+
+def joined(stage: Path, folder: Path) -> Path:
+    """The one page, where what it loads is found: it is written for the top folder, into that of the first chapter.
+
+    Raw HTML is written for pages in folders of their own, and its links to chapters lead to their begin.
+    """
+    root = yaml.safe_load((stage / "_toc.yml").read_text(encoding="utf-8"))["root"]
+    text = (folder / f"{root}.html").read_text(encoding="utf-8")
+    text = text.replace(f'"{root}.html#', '"#').replace('src="../_static/', 'src="_static/')
+    text = re.sub(r"""(["'])\.\./(notebooks/\w+)\.html""", r"\1#document-\2", text)
+    page = folder / "print.html"
+    page.write_text(text, encoding="utf-8")
+    return page
 
 
 if __name__ == "__main__":
