@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from widthprune import WidthPruneError
-from widthprune.evaluation.engine.choice import choose, difference, objection
+from widthprune.evaluation.engine.choice import check_stock, choose, difference, objection
 from widthprune.evaluation.engine.prefix_lm import PrefixLM
 from widthprune.evaluation.engine.stock import StockLM
 
@@ -171,8 +171,25 @@ def test_the_way_out_where_a_name_is_gone(gone, monkeypatch, capsys):
         monkeypatch.delattr(f"{where}.{name}")
     else:
         monkeypatch.setattr(f"{where}.{name}", property(absent) if name.startswith("_") else absent)
+    # The imitation takes the name from lm-eval's own class as well, where a library would have another.
+    monkeypatch.setattr("widthprune.evaluation.engine.choice.check_stock", lambda *_, **__: None)
     assert choose(model, tokenizer) is StockLM
     assert len(said(capsys)) == 1
+
+
+@pytest.mark.parametrize("fields", [{"stop_strings": ["e"]}, {"eos_token_id": "</s>"}])
+@pytest.mark.parametrize("choosing", [choose, check_stock])
+def test_a_model_that_nobody_can_let_write_is_refused_in_one_line(fields, choosing):
+    model = tiny_model(**BIG)
+    vars(model.generation_config).update(fields)
+    with pytest.raises(WidthPruneError, match="LlamaForCausalLM cannot be evaluated") as error:
+        choosing(model, byte_tokenizer())
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_cannot_be_read_is_refused_in_one_line():
+    with pytest.raises(WidthPruneError, match="MistralForCausalLM cannot be evaluated"):
+        choose(tiny_model("mistral", sliding_window=0, **BIG), byte_tokenizer())
 
 
 def test_the_probe_is_short():

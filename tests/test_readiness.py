@@ -93,7 +93,12 @@ def without_config(model):
     (model / "config.json").unlink()
 
 
+def generation_config_of_nothing(model):
+    (model / "generation_config.json").write_text("null")
+
+
 BROKEN = {
+    generation_config_of_nothing: "cannot be loaded",
     without_weights: "holds no safetensors weights",
     pickled: "holds pickle weights",
     cut: "is a damaged safetensors file",
@@ -198,6 +203,17 @@ def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
         in capsys.readouterr().out
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}"])
+def test_a_chat_template_that_fails_is_found_before_any_work(template, language_model, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(language_model, model)
+    (model / "chat_template.jinja").write_text(template)
+    words = ["evaluate", str(model), "--tasks", "pocket_facts", "--chat-template", "--dry-run"]
+    assert main([*words, "--results-dir", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert f"the chat template of {model} fails" in error and error.count("\n") == 1
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")

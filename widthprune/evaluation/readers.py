@@ -55,11 +55,13 @@ class Readers:
         return self._pruned.precision() | {"engine": engine}
 
     def _hf(self, model, tokenizer):
-        from .engine.choice import StockLM, choose
+        from .engine.choice import StockLM, check_stock, choose
 
         it = self._settings
         options = dict(batch_size=it.batch_size, max_length=it.max_length, softmax_dtype="float32")
         if self._engine is None:
+            if it.backend == "stock":
+                check_stock(model, tokenizer, **options)
             self._engine = StockLM if it.backend == "stock" else choose(model, tokenizer, **options)
         return self._engine(pretrained=model, tokenizer=tokenizer, **options)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
 
 from ..architectures import meta_model
 from ..checkpoints.described import check_described
@@ -76,6 +76,8 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
 
 def _check_class_and_weights(name: str, source: Path) -> None:
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    if (source / "generation_config.json").exists():
+        GenerationConfig.from_pretrained(source)  # which loading the model does as well
     loaded = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     own = config.architectures or [loaded.__name__ if loaded else config.model_type]
     # A class with another head would be given a random one.

@@ -212,10 +212,16 @@ def _sha256(path: Path) -> str:
 
 
 def check_chat_template(name: str) -> None:
-    """Refuse a model whose tokenizer has no chat template."""
+    """Refuse a model whose tokenizer has no chat template, or one that fails on a plain message."""
     tokenizer = load_tokenizer(local_directory(name, weights=False))
     if tokenizer is None or not tokenizer.chat_template:
         raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
+    try:
+        tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    except Exception as error:  # a template is a program, which can do anything but leave its sandbox
+        raise WidthPruneError(
+            f"the chat template of {name} fails ({first_line(error):.200}): copy it again, or leave out --chat-template"
+        ) from error
 
 
 def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):

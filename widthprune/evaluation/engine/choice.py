@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from ...errors import first_line
+from ...errors import COPY_AGAIN, WidthPruneError, first_line
 from .stock import StockLM
 
 # Rotary angles that follow from a token's place alone; "dynamic" and "longrope" look at the whole text.
@@ -36,6 +36,7 @@ ASKED = [
     for question, answers in {"Old snow is": [" rather cold", " not"], "Is": [" it so", " a thing"]}.items()
     for answer in answers
 ]
+PROMPTS = list(dict.fromkeys(context for context, _ in ASKED))
 STEPS = 3  # tokens generated
 
 
@@ -52,6 +53,11 @@ def choose(model: nn.Module, tokenizer, **options) -> type[StockLM]:
     -------
     type
         To be called as `HFLM` is. Choosing costs the reading of about eighty tokens.
+
+    Raises
+    ------
+    WidthPruneError
+        If lm-eval's own class fails on the texts, too.
     """
     try:
         from .prefix_lm import PrefixLM
@@ -63,8 +69,24 @@ def choose(model: nn.Module, tokenizer, **options) -> type[StockLM]:
         why = f"ours fails on it ({type(error).__name__}: {first_line(error)})"
     if not why:
         return PrefixLM
+    check_stock(model, tokenizer, **options)
     tqdm.write(f"{type(model).__name__} is read by lm-eval's own class, slower: {why}", file=sys.stderr)
     return StockLM
+
+
+def check_stock(model: nn.Module, tokenizer, **options) -> None:
+    """Refuse, in one line, a model that lm-eval's own class cannot read or let write."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            stock = StockLM(pretrained=model, tokenizer=tokenizer, **options)
+            _likelihoods(stock, [Instance("loglikelihood", {}, text, i) for i, text in enumerate(ASKED)])
+            _texts(stock)
+    # Odd fields of a config or a generation config end deep within the libraries, in errors of any kind.
+    except Exception as error:
+        raise WidthPruneError(
+            f"{type(model).__name__} cannot be evaluated: lm-eval fails on a short text "
+            f"({type(error).__name__}: {first_line(error):.200}): {COPY_AGAIN}"
+        ) from error
 
 
 def objection(model: nn.Module) -> str:
@@ -129,12 +151,7 @@ def _likelihoods(lm, asked) -> np.ndarray:
 
 def _generated(stock, ours, tolerance: float) -> str:
     """As `difference`, of greedy generation; of nearly tied tokens either is right."""
-    how = {"until": [], "max_gen_toks": STEPS, "do_sample": False}
-    prompts = list(dict.fromkeys(context for context, _ in ASKED))
-    asked = [Instance("generate_until", {}, (prompt, dict(how)), i) for i, prompt in enumerate(prompts)]
-    for prompt, *texts in zip(
-        prompts, *(lm.generate_until(asked, disable_tqdm=True) for lm in (stock, ours)), strict=True
-    ):
+    for prompt, *texts in zip(PROMPTS, _texts(stock), _texts(ours), strict=True):
         if texts[0] == texts[1]:
             continue
         if "" in texts:
@@ -143,6 +160,12 @@ def _generated(stock, ours, tolerance: float) -> str:
         if not abs(own[0] - own[1]) <= STEPS * tolerance:
             return "ours generates another text"
     return ""
+
+
+def _texts(lm) -> list[str]:
+    how = {"until": [], "max_gen_toks": STEPS, "do_sample": False}
+    asked = [Instance("generate_until", {}, (prompt, dict(how)), i) for i, prompt in enumerate(PROMPTS)]
+    return lm.generate_until(asked, disable_tqdm=True)
 
 
 def _state(model: nn.Module) -> list:
