@@ -8,6 +8,7 @@ Not among the tests that `make test` runs, which need no browser: see README.md.
 import csv
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -140,6 +141,20 @@ def test_every_link_within_the_book_leads_somewhere(tmp_path):
     page.write_text("<h1 id='here'>x</h1><a href='#here'>x</a><a href='#there'>x</a><a href='gone.csv'>x</a>")
     said = broken_links(page)
     assert "#there" in said and "gone.csv" in said and "#here" not in said
+
+
+def test_every_figure_of_every_chapter_is_there_to_be_downloaded():
+    """The same picture as shown, and beside it the rows it was drawn from."""
+    for page in (page for page in PAGES if page.parent.name == "notebooks"):
+        text = page.read_text(encoding="utf-8")
+        shown = [
+            page.parent / found for found in re.findall(r'<img[^>]* src="([^"]*_images/[^"]*\.svg)"', text)
+        ]
+        links = [page.parent / found for found in re.findall(r'href="([^"]*figures/[^"]*)" download', text)]
+        assert shown and len(links) == 2 * len(shown), page.stem
+        for picture, svg, rows in zip(shown, links[::2], links[1::2], strict=True):
+            assert svg.read_bytes() == picture.read_bytes()
+            assert len(list(csv.reader(io.StringIO(rows.read_text(encoding="utf-8"))))) > 2, rows
 
 
 def rows_shown(tab):
