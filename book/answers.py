@@ -84,7 +84,7 @@ def states_of(folder: str | Path, task: str) -> dict[tuple[str, str, float], str
 def _name(criterion: str, pct: float) -> str:
     if criterion == "none":
         return "unpruned"
-    return f"{'random neurons' if criterion == 'RANDOM' else criterion}, {pct:.3g}% removed"
+    return f"{'random neurons' if criterion == 'RANDOM' else criterion}, {pct:.4g}% removed"
 
 
 def read_requests(
@@ -158,9 +158,8 @@ def _kind(kind: str) -> str:
 
 
 def _states(requests: Sequence[Request]) -> list[str]:
-    """Every state of which there is an answer, in the order of the columns and rows."""
-    found = dict.fromkeys(state for one in requests for state, _ in one.answers)
-    return sorted(found, key=[*STATES.values(), *found].index)
+    """Every state of which there is an answer, in the order in which they were read."""
+    return list(dict.fromkeys(state for one in requests for state, _ in one.answers))
 
 
 def _counts(requests: Sequence[Request]) -> str:

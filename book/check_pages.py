@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -23,8 +24,8 @@ from print_book import BROWSERS
 HTML = Path(os.environ.get("BOOK", Path(__file__).parents[1] / "_build" / "html")).resolve()
 PAGES = [page for folder in (".", "book", "notebooks") for page in sorted((HTML / folder).glob("*.html"))]
 PAGES = [page for page in PAGES if page.name != "index.html"]  # which leads to the first page at once
-MOST_MS, TRIES = 1000, 8  # until something is seen, from disk
-PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+MOST_MS, TRIES = 1000, 5  # until something is seen, from disk
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 # Theme -> width of the screen -> rules of axe-core. Colours are what a theme changes, and the slowest to look at;
 # nearly all else is there at either width.
 THEMES = ("light", "dark")
@@ -33,8 +34,8 @@ RULES = {
     "dark": {1280: {"runOnly": ["color-contrast"]}, 390: None},
 }
 MOST_BYTES = 2_000_000  # of a page with all that it loads, the explorer's script aside
-# The rows of a table look alike: the first ones stand for all.
-LOOKED_AT = {"exclude": [["tbody tr:nth-child(n+6)"]]}
+# The rows of a table look alike, and the first ones stand for all; but those of the ledger, with badges of their own.
+LOOKED_AT = {"exclude": [["table:not(.ledger) > tbody > tr:nth-child(n+6)"]]}
 # Its own look at style sheets asks for them again, which a page from disk may not.
 AXE = {"resultTypes": ["violations"], "preload": False}
 
@@ -105,18 +106,17 @@ def barriers(tab, rules):
 
 
 def test_something_is_seen_at_once(browser):
-    """Apart from the rest, since it depends on what else the machine does: the quickest of some loads counts."""
-    late = {}
+    """Apart from the rest, since it depends on what else the machine does: of some loads the median counts."""
+    took = {}
     for page in PAGES:
         tab = opened(browser, page)
+        times = []
         for _ in range(TRIES):
-            if (late_ms := tab.evaluate(PAINT)) < MOST_MS:
-                break
+            times.append(tab.wait_for_function(PAINT).json_value())
             tab.reload()
-        else:
-            late[page.stem] = late_ms
+        took[page.stem] = statistics.median(times)
         tab.context.close()
-    assert not late
+    assert not {name: ms for name, ms in took.items() if ms > MOST_MS}
 
 
 def test_a_barrier_is_found(browser):

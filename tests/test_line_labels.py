@@ -24,11 +24,14 @@ def test_each_line_has_its_name_and_no_name_lies_on_another(scale):
         ax.errorbar([0, 10, 20], [1, 5, end], [0.1, 0.1, np.nan], label=f"line {i}")
     ax.plot([0, 20], [np.nan, np.nan], label="nowhere")
     ax.plot([0, 20], [3, 3])  # without a name
+    ax.axhline(9, label="across")
     ax.set_yscale(scale)
     label_lines(ax)
     figure.draw_without_rendering()
     names = [text for text in ax.texts if text.get_text()]
-    assert [text.get_text() for text in names] == [f"line {i}" for i in range(4)]
+    assert [text.get_text() for text in names] == [*(f"line {i}" for i in range(3)), "across", "line 3"]
+    # Those that lie beside their ends need no line to lead to them.
+    assert all(text.arrow_patch is None for text in names[-2:])
     boxes = [Text.get_window_extent(text) for text in names]  # without the line that leads to it
     assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes, boxes[1:], strict=False))
     # Right of the panel, and within the figure.

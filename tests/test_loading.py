@@ -228,6 +228,7 @@ def test_remote_code(saved):
 
 CODE = [{"attn_implementation": "evil/kernel"}, {"_attn_implementation": {"": "evil/kernel@main"}}]
 CODE += [{"text_config": {"experts_implementation": "evil/kernel:run"}}]
+CODE += [{"attn_implementation": "flash_attention_2"}, {"_attn_implementation_internal": "evil/kernel"}]
 
 
 @pytest.mark.parametrize("field", CODE)

@@ -1,6 +1,8 @@
 """Studies of models loaded by name: kept, found again, named where missing, and read by the ledger and the figures."""
 
 import itertools
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -46,11 +48,25 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
     assert set(made["model"]) == {"language_model0"} and str(language_model) not in said
     assert "language_model0 (the checkpoint's dtype, computed in float32), limit 4, seed 0, on" in said
     table_of(made, "truth")
+    # Another model of this name, and sets that were not at hand, are no answer.
+    other = tmp_path / "other" / Path(language_model).name
+    shutil.copytree(language_model, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")
+    with pytest.raises(WidthPruneError, match="was made with revision .*, not .*: name another directory"):
+        misconceptions(str(other), tmp_path, measure=True, **asked)
+    with pytest.raises(WidthPruneError, match="this study of language_model0, not of org/language_model0"):
+        misconceptions("org/language_model0", tmp_path, measure=False, **asked)
+    monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
+    with pytest.raises(
+        WidthPruneError, match="without truthfulqa, bigbench, cities, counterfact: name another"
+    ):
+        misconceptions(language_model, tmp_path, measure=True, **asked)
 
 
-def test_what_was_sliced_is_kept(language_model, tmp_path):
+def test_what_was_sliced_is_kept(language_model, tmp_path, monkeypatch):
     text = Calibration(sequences=2, length=32)
-    asked = dict(limit=2, pcts=[40.0], tasks=["pocket_facts"], calibration=text)
+    monkeypatch.setattr("widthprune.studies.equal_size.Calibration", lambda: text)
+    asked = dict(limit=2, pcts=[40.0], tasks=["pocket_facts"])
     table = slicegpt(language_model, tmp_path, measure=True, **asked)
     assert list(table) == list(STUDIES["slicegpt"]) and set(table["task"]) == {"", "pocket_facts"}
 

@@ -29,7 +29,7 @@ class StudiesEvidence:
         return self._held(model, pct, MYTHS, falsehoods, "myths against plain falsehoods")
 
     def questions_held(self, model: str, pct: float) -> Effect:
-        """The same for myths that answer a question against myths that are sentences: a difference of form alone."""
+        """The same for myths that answer a question against myths that are sentences, which differ in form, not in being myths."""
         sentences = [name for name in MYTHS if name not in QUESTIONS]
         return self._held(model, pct, QUESTIONS, sentences, "myths as answers against myths as sentences")
 

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 
 from ..errors import WidthPruneError
 from ..report.drawn import keep_rows
-from ..report.figures import MARKERS, PALETTE, panel_axes, panels
+from ..report.figures import MARKERS, PALETTE
 from ..report.floor_lines import Floors, draw_floors, floor_legend, keep_floors, mark_floor
 from ..report.line_labels import label_lines
+from ..report.panels import panel_axes, panels
 from ..report.tasks import TASKS, headline, metric_words
 from .floors import FLOOR_NAMES, floor_lines
 

@@ -16,6 +16,7 @@ from ..errors import WidthPruneError, remote_code_remedy
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+IMPLEMENTATIONS = {"eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm"}
 # Every name that a tokenizer of transformers reads; a test compares.
 TOKENIZER = (
     "tokenizer*.json",
@@ -117,12 +118,13 @@ def own_file(source: Path, name: str) -> Path:
 
 
 def check_no_code(source: Path) -> None:
-    """Refuse a config.json that names code on the hub as its attention: transformers would fetch and run it.
+    """Refuse a config.json that asks for attention or experts which transformers may fetch as code, and run.
 
-    That is asked of the package `kernels`, where it is installed, and no ``trust_remote_code`` forbids it.
+    A name of the hub is asked of the package `kernels`, where it is installed, and so is one of flash attention where that is
+    not; no ``trust_remote_code`` forbids it. Allowed is what torch itself computes.
     """
     config = read_object(source, "config.json") if (source / "config.json").exists() else {}
-    if any("/" in name for name in _implementations(config)):
+    if {*_implementations(config)} - IMPLEMENTATIONS:
         raise WidthPruneError(remote_code_remedy(str(source)))
 
 
@@ -130,7 +132,7 @@ def _implementations(value, named: bool = False) -> Iterator[str]:
     """Every text under a field such as attn_implementation, wherever it stands in a config."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _implementations(inner, named or key.endswith("_implementation"))
+            yield from _implementations(inner, named or "_implementation" in key)
     elif isinstance(value, list):
         for inner in value:
             yield from _implementations(inner, named)

@@ -16,14 +16,14 @@ from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from .drawn import keep_rows
 from .floor_lines import Floors, draw_floors, floor_legend, keep_floors, mark_floor
-from .line_labels import MOST, label_lines
+from .line_labels import label_lines
+from .panels import panel_axes, panels
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline, metric_words
 
 # Safe for colour-blind readers; the marker repeats what the colour says.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vP*Xph<>"
-SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
 def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=None) -> np.ndarray:
@@ -75,27 +75,6 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
         label_lines(ax)
     floor_legend(axes[0].figure, [name for _, names in shown for name in names], floors)
     return np.asarray(axes)
-
-
-def panels(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
-    """Titles and benchmarks of the dichotomy's panels: a side of it each, or two where it has more than can be named."""
-    there, found = set(rows["task"]), []
-    for side, title in SIDES.items():
-        names = [name for name in TASKS if name in there and TASKS[name].side == side]
-        for i, part in enumerate(np.array_split(names, max(1, -(-len(names) // MOST)))):
-            found.append((title + (", continued" if i else ""), part.tolist()))
-    return found
-
-
-def panel_axes(count: int, *, height: float = 3.6, **options) -> np.ndarray:
-    """Axes for so many panels, two in a row, as wide as the text of the book."""
-    rows = -(-count // 2)
-    figure, grid = plt.subplots(
-        rows, 2, figsize=(9, height * rows), squeeze=False, layout="constrained", **options
-    )
-    for ax in grid.flat[count:]:
-        figure.delaxes(ax)
-    return grid.flat[:count]
 
 
 def plot_paradox(

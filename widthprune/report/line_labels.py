@@ -61,5 +61,6 @@ def _end(ax: Axes, line) -> tuple[float, float] | None:
     points = points[np.isfinite(points).all(axis=1)]
     if not len(points):
         return None
-    x, y = ax.transAxes.inverted().transform(ax.transData.transform(points[points[:, 0].argmax()]))
+    # By the line's own transform: one that goes across the panel has its x in fractions of it.
+    x, y = ax.transAxes.inverted().transform(line.get_transform().transform(points[points[:, 0].argmax()]))
     return float(np.clip(x, 0, 1)), float(np.clip(y, 0, 1))

@@ -59,6 +59,7 @@ def measure(job: str, threads: int) -> None:
     from ..evaluation.evaluate import evaluate_points
     from ..evaluation.grid import Point
     from ..evaluation.settings import Settings
+    from ..models.loading import model_revision
     from .energy import measure_energy
 
     plan, here = read_plan(HERE), read_here(HERE)
@@ -66,6 +67,7 @@ def measure(job: str, threads: int) -> None:
     point = Point(**it["point"])
     if scoring_code(point.criterion != "none") != it["code"]:
         raise WidthPruneError("the package has changed since the plan was made: give the same command again")
+    _check_revision({model_revision(here["model"])}, plan)
     folder = Path(here["store"]) / it["code"]
     before = _there(folder, it["files"].values())
     torch.set_num_threads(threads)
@@ -81,12 +83,16 @@ def measure(job: str, threads: int) -> None:
             results_dir=str(folder),
             save_samples=CHECKED_TASKS,
         )
-    # A branch of a hub moves, a directory is saved anew: such results have other names than the plan's.
-    if {*table["revision"].dropna()} - {plan["revision"]}:
-        raise WidthPruneError("the model has changed since the plan was made: give the same command again")
+    _check_revision(table["revision"].dropna(), plan)
     there = _there(folder, it["files"].values())
     done = {"started": started, "measured": sorted(there - before), "found": sorted(before)} | energy
     write_atomically(HERE / "jobs" / f"{job}.json", json.dumps(done, indent=1) + "\n")
+
+
+def _check_revision(found: Iterable[str], plan: Mapping) -> None:
+    # A branch of a hub moves, a directory is saved anew: such results have other names than the plan's.
+    if {*found} - {plan["revision"]}:
+        raise WidthPruneError("the model has changed since the plan was made: give the same command again")
 
 
 def collect() -> None:

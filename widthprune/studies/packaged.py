@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import WidthPruneError
 from ..report.results import public_name
 from .pairs import MYTHS, SETS, load_pairs
 from .stored import study
@@ -59,7 +60,12 @@ def misconceptions(
         return study_misconceptions(network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws)
 
     asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws)
-    return _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
+    table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
+    if measure and (lacking := [name for name in sets_at_hand() if name not in set(table["set"])]):
+        raise WidthPruneError(
+            f"{results_dir} holds this study without {', '.join(lacking)}: name another directory of results"
+        )
+    return table
 
 
 def slicegpt(
@@ -71,7 +77,6 @@ def slicegpt(
     seed: int = 0,
     pcts: Sequence[float] = SLICED,
     tasks: Sequence[str] = SLICED_TASKS,
-    calibration=None,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """`widthprune.studies.equal_size.study_slicegpt` of a model; parameters and errors as of `misconceptions`."""
@@ -79,9 +84,7 @@ def slicegpt(
     def make(network, tokenizer) -> pd.DataFrame:
         from .equal_size import study_slicegpt
 
-        return study_slicegpt(
-            network, tokenizer, pcts, tasks, calibration=calibration, limit=limit, seed=seed
-        )
+        return study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
 
     asked = dict(limit=limit, seed=seed, pcts=list(pcts), tasks=list(tasks))
     return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
@@ -111,13 +114,18 @@ def four_bits(
 def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
     """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
     public = public_name(model)
-
-    def made() -> pd.DataFrame:
+    asked = asked | {"dtype": "float32"}
+    if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew
         from ..models.loading import load_model, model_revision
 
-        table = make(*load_model(model, dtype="float32", device=device)).assign(model=public)
-        table.attrs["revision"] = model_revision(model)
-        return table
+        asked["revision"] = model_revision(model)
 
-    made_by = asked | {"dtype": "float32"}
-    return study(results_dir, name, public.split("/")[-1], made_by, made, measure=measure)
+    def made() -> pd.DataFrame:
+        return make(*load_model(model, dtype="float32", device=device)).assign(model=public)
+
+    table = study(results_dir, name, public.split("/")[-1], asked, made, measure=measure)
+    if other := set(table["model"]) - {public}:
+        raise WidthPruneError(
+            f"{results_dir} holds this study of {other.pop()}, not of {public}: name another directory of results"
+        )
+    return table

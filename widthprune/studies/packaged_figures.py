@@ -42,6 +42,8 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         for ax in grid.flat[len(sets) :]:
             ax.set_axis_off()
     rows = table[table["measure"] == "odds"]
+    starts = rows.assign(pruning_pct=0.0, value=0.0, stderr=0.0).drop_duplicates(["set", "criterion"])
+    rows = pd.concat([starts, rows])  # unpruned, nothing has changed
     for ax, name in zip(axes, sets, strict=True):
         ax.axhline(0, color="0.6", linewidth=0.8)
         for i, criterion in enumerate(CRITERIA):
@@ -100,7 +102,8 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     text = means["value"].map("{:+.3f}".format) + " ± " + means["stderr"].map("{:.3f}".format)
     wide = text.unstack("set")[[name for name in SETS if name in set(own["set"])]]
     wide.columns = [f"{name}, {'myths' if name in MYTHS else 'plain falsehoods'}" for name in wide]
-    return wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
+    wide = wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
+    return wide if own["pruning_pct"].any() else wide.droplevel("neurons")
 
 
 def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:

@@ -71,7 +71,7 @@ def study(
     made_by : mapping
         How the model was grown or what was asked of it; stored beside commit, device and duration.
     make : function
-        Gives the table, with the columns of the study; its ``attrs`` are stored beside ``made_by``.
+        Gives the table, with the columns of the study.
     measure : bool
         If False, what is missing is named.
 
@@ -85,12 +85,9 @@ def study(
         raise WidthPruneError(f"{path} is not there, and nothing may be measured: run it with measure=True")
     if not path.exists():
         with record() as provenance:
-            table = make()
-        kept = dict(table.attrs) | {
-            key: provenance[key] for key in ("commit", "device", "duration_s", "packages")
-        }
-        rows = table[list(STUDIES[name])].to_csv(index=False, float_format="%.6g")
-        text = f"# {json.dumps(dict(made_by) | kept)}\n{rows}"
+            table = make()[list(STUDIES[name])]
+        kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
+        text = f"# {json.dumps(dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
         write_atomically(path, text)
     _check_made_by(path, made_by)
     return read_table(path, name)

@@ -81,6 +81,8 @@ def check_stock(model: nn.Module, tokenizer, **options) -> None:
             stock = StockLM(pretrained=model, tokenizer=tokenizer, **options)
             _likelihoods(stock, [Instance("loglikelihood", {}, text, i) for i, text in enumerate(ASKED)])
             _texts(stock)
+    except (MemoryError, torch.OutOfMemoryError, ImportError):
+        raise  # what the machine lacks is no fault of the model's
     # Odd fields of a config or a generation config end deep within the libraries, in errors of any kind.
     except Exception as error:
         raise WidthPruneError(

@@ -1,0 +1,31 @@
+"""Which benchmarks share a panel, and where panels stand: as wide as the text of the book."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from .line_labels import MOST
+from .tasks import TASKS
+
+SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
+
+
+def panels(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Titles and benchmarks of the dichotomy's panels: a side of it each, or two where it has more than can be named."""
+    there, found = set(rows["task"]), []
+    for side, title in SIDES.items():
+        names = [name for name in TASKS if name in there and TASKS[name].side == side]
+        for i, part in enumerate(np.array_split(names, max(1, -(-len(names) // MOST)))):
+            found.append((title + (", continued" if i else ""), part.tolist()))
+    return found
+
+
+def panel_axes(count: int, *, height: float = 3.6, **options) -> np.ndarray:
+    """Axes for so many panels, two in a row, as wide as the text of the book."""
+    rows = -(-count // 2)
+    figure, grid = plt.subplots(
+        rows, 2, figsize=(9, height * rows), squeeze=False, layout="constrained", **options
+    )
+    for ax in grid.flat[count:]:
+        figure.delaxes(ax)
+    return grid.flat[:count]
