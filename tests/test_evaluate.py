@@ -261,7 +261,7 @@ def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model
     # Most of this model is neurons: two pruned copies at once would go beyond the limit.
     big = tiny_model(
         hidden_size=512,
-        intermediate_size=8192,
+        intermediate_size=6144,
         num_hidden_layers=12,
         vocab_size=300,
         max_position_embeddings=512,
