@@ -63,6 +63,7 @@ def opened(browser, page, width=1280, theme="light"):
     tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
     tab.on("request", lambda request: tab.asked.append(request.url))
     tab.goto(page if "://" in str(page) else page.as_uri())
+    tab.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
     return tab
 
 
@@ -166,7 +167,7 @@ def test_the_explorer_follows_a_choice_and_its_link_keeps_it(browser):
     tab.locator("#explorer-chart svg").wait_for()
     first = rows_shown(tab)
     tab.get_by_label("Benchmark").select_option("ifeval")
-    tab.get_by_label("expansion ratio").check()
+    tab.get_by_role("radio", name="expansion ratio").check()
     tab.get_by_label("gemma3-270m").uncheck()
     second = rows_shown(tab)
     assert first and second and first != second and not any("gemma" in row for row in second)
@@ -183,7 +184,7 @@ def test_the_explorer_follows_a_choice_and_its_link_keeps_it(browser):
     assert link == tab.url and "ifeval" in link
     again = opened(browser, link)
     again.locator("#explorer-chart svg").wait_for()
-    assert rows_shown(again) == second and again.get_by_label("expansion ratio").is_checked()
+    assert rows_shown(again) == second and again.get_by_role("radio", name="expansion ratio").is_checked()
     assert tab.complaints == again.complaints == []
 
 

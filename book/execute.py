@@ -21,6 +21,7 @@ from widthprune.errors import WidthPruneError, one_line
 from widthprune.reruns.notebooks import execute_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "book" / "matplotlibrc"  # how the book's figures are saved
 # Of a chapter that only shows what is stored.
 GIB_PER_CHAPTER = 1.5
 
@@ -64,7 +65,7 @@ def execute_all(
     One of which exactly this execution is there already is left as it is.
     """
     # Notebook -> what tells its execution from others: its parameters, the package, and the results.
-    shared = digest(ROOT / "widthprune", stage / "results")
+    shared = digest(ROOT / "widthprune", stage / "results", FIGURES)
     waiting = {
         p: json.dumps(parameters.get(p.stem, {}), sort_keys=True) + digest(p) + shared for p in notebooks
     }
@@ -122,8 +123,11 @@ def _is_there(source: Path, identity: str, stage: Path) -> bool:
 def _start(source: Path, parameters: Mapping, stage: Path) -> subprocess.Popen:
     _stamp(source, stage).unlink(missing_ok=True)
     command = [sys.executable, __file__, source, _executed(source, stage), json.dumps(parameters)]
+    environment = os.environ | {"MATPLOTLIBRC": str(FIGURES)}
     with _log(source, stage).open("wb") as log:
-        return subprocess.Popen(list(map(str, command)), cwd=stage, stdout=log, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            list(map(str, command)), cwd=stage, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def _executed(source: Path, stage: Path) -> Path:

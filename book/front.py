@@ -37,7 +37,7 @@ def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
         "latency": latency,
     }
     paths = {folder / f"{name}.svg": draw for name, draw in drawings.items() if f"{name}.svg" in pages}
-    with plt.rc_context({"svg.hashsalt": "widthprune", "font.family": "sans-serif"}):
+    with plt.rc_context(fname=Path(__file__).with_name("matplotlibrc")):
         for path, draw in paths.items():
             figure = draw()
             # Without a date the same numbers are the same file.

@@ -128,6 +128,13 @@
     busy = true;
     while (again) {
       again = false;
+      find("explorer-svg").disabled = !selected().length;
+      if (!selected().length) {
+        // An axis without a number would have no end.
+        view?.finalize();
+        find("explorer-chart").replaceChildren();
+        continue;
+      }
       view = (await window.vegaEmbed("#explorer-chart", spec(selected(), ink), { renderer: "svg", actions: false })).view;
     }
     busy = false;
