@@ -168,12 +168,12 @@ def test_the_explorer_follows_a_choice_and_its_link_keeps_it(browser):
     first = rows_shown(tab)
     tab.get_by_label("Benchmark").select_option("ifeval")
     tab.get_by_role("radio", name="expansion ratio").check()
-    tab.get_by_label("gemma3-270m").uncheck()
+    tab.get_by_role("checkbox", name="gemma3-270m", exact=True).uncheck()
     second = rows_shown(tab)
     assert first and second and first != second and not any("gemma" in row for row in second)
     # A floor is a line with its name; without floors there is none.
     assert "blind floor" in tab.locator("#explorer-chart").inner_text()
-    tab.get_by_label("what knowing nothing scores").uncheck()
+    tab.get_by_role("checkbox", name="what knowing nothing scores").uncheck()
     tab.wait_for_function("!document.querySelector('#explorer-chart').textContent.includes('blind floor')")
     # Values on hover.
     tab.locator("#explorer-chart .mark-symbol path").first.hover()
