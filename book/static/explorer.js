@@ -128,14 +128,15 @@
     busy = true;
     while (again) {
       again = false;
-      find("explorer-svg").disabled = !selected().length;
-      if (!selected().length) {
+      const shown = selected();
+      find("explorer-svg").disabled = !shown.length;
+      if (!shown.length) {
         // An axis without a number would have no end.
         view?.finalize();
         find("explorer-chart").replaceChildren();
         continue;
       }
-      view = (await window.vegaEmbed("#explorer-chart", spec(selected(), ink), { renderer: "svg", actions: false })).view;
+      view = (await window.vegaEmbed("#explorer-chart", spec(shown, ink), { renderer: "svg", actions: false })).view;
     }
     busy = false;
   };

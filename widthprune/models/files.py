@@ -123,8 +123,7 @@ def check_no_code(source: Path) -> None:
     A name of the hub is asked of the package `kernels`, where it is installed, and so is one of flash attention where that is
     not; no ``trust_remote_code`` forbids it. Allowed is what torch itself computes.
     """
-    config = read_object(source, "config.json") if (source / "config.json").exists() else {}
-    if {*_implementations(config)} - IMPLEMENTATIONS:
+    if {*_implementations(_config(source))} - IMPLEMENTATIONS:
         raise WidthPruneError(remote_code_remedy(str(source)))
 
 
@@ -150,8 +149,7 @@ def weight_files(source: Path) -> list[str]:
     WidthPruneError
         If the index is damaged, or names a file outside the directory.
     """
-    config = read_object(source, "config.json") if (source / "config.json").exists() else {}
-    if config.get("transformers_weights"):
+    if _config(source).get("transformers_weights"):
         raise WidthPruneError(
             f"{source / 'config.json'} has transformers_weights, which is not read here: name the weights {WEIGHTS} "
             "and take the field out"
@@ -181,6 +179,10 @@ def twins(names: Iterable[str]) -> str:
         if other != name:
             return f"{ascii(other)} and {ascii(name)}, which are one where letters have no case"
     return ""
+
+
+def _config(source: Path) -> dict:
+    return read_object(source, "config.json") if (source / "config.json").exists() else {}
 
 
 def _is_weights(name) -> bool:

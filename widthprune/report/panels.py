@@ -1,5 +1,7 @@
 """Which benchmarks share a panel, and where panels stand: as wide as the text of the book."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -15,9 +17,14 @@ def panels(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
     there, found = set(rows["task"]), []
     for side, title in SIDES.items():
         names = [name for name in TASKS if name in there and TASKS[name].side == side]
-        for i, part in enumerate(np.array_split(names, max(1, -(-len(names) // MOST)))):
-            found.append((title + (", continued" if i else ""), part.tolist()))
+        for i, part in enumerate(split_names(names)):
+            found.append((title + (", continued" if i else ""), part))
     return found
+
+
+def split_names(names: Sequence[str]) -> list[list[str]]:
+    """Names of lines, in as few panels of like size as can name them; one panel where there is none."""
+    return [part.tolist() for part in np.array_split(names, max(1, -(-len(names) // MOST)))]
 
 
 def panel_axes(count: int, *, height: float = 3.6, **options) -> np.ndarray:

@@ -10,12 +10,17 @@ from matplotlib.axes import Axes
 from ..criteria import REGISTRY
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
-from ..report.line_labels import MOST, label_lines
+from ..report.line_labels import label_lines
+from ..report.panels import split_names
 from ..report.tables import texts
 from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
 
 CRITERIA = ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
+
+
+def _kind(name: str) -> str:
+    return "myths" if name in MYTHS else "plain falsehoods"
 
 
 def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=None) -> np.ndarray:
@@ -59,9 +64,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
                 markersize=4,
                 label=criterion,
             )
-        ax.set(
-            title=f"{name}: {'myths' if name in MYTHS else 'plain falsehoods'}", xlabel="neurons removed, %"
-        )
+        ax.set(title=f"{name}: {_kind(name)}", xlabel="neurons removed, %")
         if ax.get_subplotspec().is_first_col():
             ax.set_ylabel("change of the log-odds of\nmyth against truth, a token")
     for ax in axes:  # limits are those of all panels
@@ -88,7 +91,7 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             marker=MARKERS[i],
             linestyle="-" if name in MYTHS else "--",
             markersize=4,
-            label=f"{name} ({'myths' if name in MYTHS else 'plain falsehoods'})",
+            label=f"{name} ({_kind(name)})",
         )
     ax.set(xlabel="neurons of the lowest PPM, %", ylabel="share of the log-odds,\nless their number")
     label_lines(ax)
@@ -101,7 +104,7 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     means = own.groupby(["criterion", "pruning_pct", "set"])[["value", "stderr"]].mean()
     text = means["value"].map("{:+.3f}".format) + " ± " + means["stderr"].map("{:.3f}".format)
     wide = text.unstack("set")[[name for name in SETS if name in set(own["set"])]]
-    wide.columns = [f"{name}, {'myths' if name in MYTHS else 'plain falsehoods'}" for name in wide]
+    wide.columns = [f"{name}, {_kind(name)}" for name in wide]
     wide = wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
     return wide if own["pruning_pct"].any() else wide.droplevel("neurons")
 
@@ -162,7 +165,7 @@ def plot_scores_at_damage(
 ) -> np.ndarray:
     """Benchmarks over the damage done to prose, a row of panels each, a line a criterion from the unpruned model on.
 
-    Each line has its colour and name in one panel of a row, and is grey in the others, so that none names more than `MOST`.
+    Each line has its colour and name in one panel of a row, and is grey in the others, so that none names more than can be told apart.
 
     Parameters
     ----------
@@ -179,7 +182,7 @@ def plot_scores_at_damage(
     floors = {} if floors is None else floors
     there = set(table["criterion"]) - {"none"}
     names = [name for name in dict.fromkeys([*REGISTRY, *sorted(there)]) if name in there]
-    parts = np.array_split(names, max(1, -(-len(names) // MOST)))
+    parts = split_names(names)
     shape = dict(figsize=(9, 3.3 * len(tasks)), sharex=True, sharey="row", squeeze=False)
     _, grid = plt.subplots(len(tasks), len(parts), layout="constrained", **shape)
     for task, axes in zip(tasks, grid, strict=True):

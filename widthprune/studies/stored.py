@@ -163,8 +163,9 @@ def origin(results_dir: str | Path, name: str) -> str:
         for key, most in (("device", 100), ("commit", 9))
     )
     steps = sorted({str(one["steps"]) for one in said if "steps" in one})
-    models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
-    if not steps:
+    if steps:
+        models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
+    else:
         names = [path.stem.removeprefix(f"{name}-") for path in paths]
         models = "; ".join(map(_described, names, said))
     return f"Measured: {models}, on {devices}, commit {commits}."
