@@ -1,7 +1,9 @@
 """Comparing two runs: by hand, mirrored, and what cannot be compared."""
 
+import io
 import json
 import math
+import sys
 
 import pandas as pd
 import pytest
@@ -173,3 +175,14 @@ def test_several_models_in_one_run(runs):
 def test_bad_input(more, message, runs, capsys):
     assert main(["compare", str(runs[0]), *more]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_write_is_written_out(encoding, tmp_path, monkeypatch):
+    """A table of `compare` holds a plus-minus sign, and a folder of results any name."""
+    for run in ("Zoë→a", "b"):
+        write(tmp_path / run, 0.2, 0.03)
+    shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["compare", str(tmp_path / "Zoë→a"), str(tmp_path / "b")]) == 0
+    assert "0.200 ± 0.030".encode(encoding, "backslashreplace") in shown.buffer.getvalue()

@@ -205,8 +205,15 @@ def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}"])
-def test_a_chat_template_that_fails_is_found_before_any_work(template, language_model, tmp_path, capsys):
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+HUGE = "{% set s = 'a' * 10**14 %}{{ s }}"
+
+
+@pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, HUGE])
+def test_a_chat_template_that_fails_is_found_before_any_work(
+    template, language_model, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("widthprune.models.templates.SECONDS", 0.5)
     model = tmp_path / "model"
     shutil.copytree(language_model, model)
     (model / "chat_template.jinja").write_text(template)
@@ -217,10 +224,11 @@ def test_a_chat_template_that_fails_is_found_before_any_work(template, language_
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element")
-def test_a_size_of_zero(language_model, tmp_path):
+@pytest.mark.parametrize("size", ["hidden_size", "intermediate_size", "max_position_embeddings"])
+def test_a_size_of_zero(size, language_model, tmp_path):
     model = shutil.copytree(language_model, tmp_path / "model")
-    change(model, hidden_size=0)
-    with pytest.raises(WidthPruneError, match="config.json has a size of 0"):
+    change(model, **{size: 0})
+    with pytest.raises(WidthPruneError, match="config.json has a size of 0|has 0 neurons"):
         model_shape(str(model))
 
 

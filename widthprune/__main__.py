@@ -1,5 +1,6 @@
 """The command line: ``widthprune`` or ``python -m widthprune``. Each room adds its own commands."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable
@@ -32,6 +33,10 @@ def main(arguments: list[str] | None = None) -> int:
         0 if it worked; with one line on stderr, 2 if the input was at fault, and 128 + the number of a
         signal that stopped it: 130 after Ctrl-C, 143 after SIGTERM.
     """
+    # A terminal that knows ASCII alone is no reason to lose a finished run's table.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         with interruptible():
             return _main(arguments)

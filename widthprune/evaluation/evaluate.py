@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from ..commands.options import SEED, check_list, check_model_name
 from ..criteria import GLOBAL, check_across_layers, find_criterion
 from ..errors import WidthPruneError
-from ..models.loading import check_chat_template, model_shape
+from ..models.loading import model_shape
+from ..models.templates import check_chat_template
 from ..report.provenance import record
 from ..report.results import find_run, run_path, run_rows, tidy, write_run
 from .grid import PAPER_PCTS, Point, grid

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -122,7 +123,9 @@ def model_shape(name: str) -> tuple[int, int]:
     except Exception as error:
         raise WidthPruneError(remedy(name, error, source)) from error
     shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
-    if any(size < 1 for shape in shapes for size in shape):
+    # Of no positions nothing could be read, and every item would be left out.
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if any(size < 1 for size in (*chain(*shapes), 1 if positions is None else positions)):
         raise WidthPruneError(f"{name}: config.json has a size of 0: copy it again")
     if len(shapes) > 1:
         raise WidthPruneError(
@@ -209,19 +212,6 @@ def stored_format(name: str) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def check_chat_template(name: str) -> None:
-    """Refuse a model whose tokenizer has no chat template, or one that fails on a plain message."""
-    tokenizer = load_tokenizer(local_directory(name, weights=False))
-    if tokenizer is None or not tokenizer.chat_template:
-        raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
-    try:
-        tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
-    except Exception as error:  # a template is a program, which can do anything but leave its sandbox
-        raise WidthPruneError(
-            f"the chat template of {name} fails ({first_line(error):.200}): copy it again, or leave out --chat-template"
-        ) from error
 
 
 def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):

@@ -17,7 +17,8 @@ from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, check_ready
 from ..evaluation.suites import find_benchmarks, resolve
-from ..models.loading import check_chat_template, model_revision, model_shape
+from ..models.loading import model_revision, model_shape
+from ..models.templates import check_chat_template
 from ..report.results import run_path
 from ..report.tasks import SUITES, TASKS
 from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters

@@ -1,0 +1,43 @@
+"""A tokenizer's chat template: a program of a stranger's, run in a sandbox, which may fail or never end."""
+
+import signal
+import threading
+from contextlib import contextmanager
+
+from ..errors import WidthPruneError, first_line
+from .loading import load_tokenizer, local_directory
+
+SECONDS = 10  # that a template may take for one word
+
+
+def check_chat_template(name: str) -> None:
+    """Refuse a model whose tokenizer has no chat template, or one that fails or does not end on a plain message."""
+    tokenizer = load_tokenizer(local_directory(name, weights=False))
+    if tokenizer is None or not tokenizer.chat_template:
+        raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
+    try:
+        with time_limit(SECONDS):
+            tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
+    except Exception as error:  # a template is a program, which can do anything but leave its sandbox
+        raise WidthPruneError(
+            f"the chat template of {name} fails ({first_line(error):.200}): copy it again, or leave out --chat-template"
+        ) from error
+
+
+@contextmanager
+def time_limit(seconds: float):
+    """Inside, `TimeoutError` is raised after so many seconds, where a signal can do that: in the main thread, on Unix."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def stop(number, frame):
+        raise TimeoutError(f"it takes more than {seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
