@@ -21,6 +21,7 @@ from widthprune.models.loading import local_directory, model_revision, model_sha
 from widthprune.report.results import read_run, result_files
 from widthprune.reruns import steps
 from widthprune.reruns.rerun import WORKFLOW
+from widthprune.studies.stored import provenance
 
 TESTS = str(Path(__file__).parent)
 # In a process of its own: the hub's client reads its settings when it is imported.
@@ -47,7 +48,7 @@ for chapter, cells in notebooks_that_measure().items():
 """
 # Chapters 1, 5 and 8 load no model: they read tables; 9 to 11 grow their own.
 CHAPTERS = {"02_criteria", "03_capabilities", "04_truthfulness", "06_instruct", "07_controls"}
-CHAPTERS |= {"12_criterion_or_width"}
+CHAPTERS |= {"12_criterion_or_width", "13_misconceptions"}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,8 @@ def downloaded(commits, tmp_path_factory):
 
 
 def revisions(folder):
-    return {read_run(path)["settings"]["revision"] for path in result_files(folder)}
+    of_results = {read_run(path)["settings"]["revision"] for path in result_files(folder)}
+    return of_results | {provenance(path)["revision"] for path in folder.glob("studies/*.csv")}
 
 
 def test_every_command_and_chapter_takes_a_hub_id_and_records_its_commit(downloaded):

@@ -11,9 +11,11 @@ from widthprune.report.tasks import SUITES
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan
 from widthprune.reruns.records import write_plan
+from widthprune.studies.packaged import misconceptions
 
 ROOT = Path(__file__).parents[1]
-FEW = {"limit": 1, "pruning_pcts": [20], "neuron_seeds": [0], "criteria": ["PPM"]}
+FEW = {"limit": 4, "pruning_pcts": [20], "neuron_seeds": [0], "criteria": ["PPM"], "pcts": [20.0], "draws": 1}
+MEASURE = ("stored_or_measured", "misconceptions")  # functions by which notebooks measure
 
 
 class Measured(Exception):
@@ -27,7 +29,7 @@ def notebooks_that_measure() -> dict[str, list[str]]:
         cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
         sources = [cell.source for cell in cells]
         start = next(i for i, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
-        first = next((i for i, source in enumerate(sources) if "stored_or_measured(" in source), None)
+        first = next((i for i, s in enumerate(sources) if any(f"{name}(" in s for name in MEASURE)), None)
         if first is not None:
             found[path.stem] = sources[start : first + 1]
     return found
@@ -45,11 +47,16 @@ def walk_notebook(cells: list[str], model: str, results_dir: Path) -> None:
         assert measure and len(evaluate(name, "pocket_facts", **options))
         raise Measured
 
+    def studied(*asked, **options):
+        assert options["measure"] and len(misconceptions(*asked, **options))
+        raise Measured
+
     with contextlib.suppress(Measured):
         for cell in others:
             exec("\n".join(line for line in cell.splitlines() if line[:1] != "%"), names)
-            if "stored_or_measured" in names:
-                names["stored_or_measured"] = measured
+            names |= {
+                name: by for name, by in zip(MEASURE, (measured, studied), strict=True) if name in names
+            }
         raise AssertionError(f"it measured nothing: {cells[-1]}")
 
 
