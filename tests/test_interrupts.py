@@ -1,5 +1,6 @@
 """Signals that ask to stop: exceptions inside, what was there before outside."""
 
+import os
 import signal
 import sys
 import threading
@@ -70,3 +71,13 @@ def test_in_another_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_a_forked_process_ends_as_it_would_without_us():
+    """lm-eval's pool of processes could wait for ever for one whose handler came too late."""
+    default = [signal.getsignal(number) for number in STOPS]
+    with interruptible(), uninterrupted():
+        if not (child := os.fork()):
+            os._exit([signal.getsignal(number) for number in STOPS] != default)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [signal.getsignal(number) for number in STOPS] != default

@@ -1,6 +1,7 @@
 """Which items are asked, how sure a perplexity is, and that the same answers always get the same scores."""
 
 import json
+import os
 import random
 import zlib
 
@@ -82,3 +83,13 @@ def test_perplexity_stderr_agrees_with_the_delta_method():
     expected = np.exp(mean) * np.sqrt((residuals**2).sum()) / words.sum()
     assert perplexity_stderr(list(zip(logs, words, strict=True))) == pytest.approx(expected, rel=0.1)
     assert perplexity_stderr([(-1.0, 2)]) is None
+
+
+def test_no_process_is_forked_for_an_error(monkeypatch, tmp_path):
+    """A perplexity's error is a bootstrap, for which lm-eval forks unless it is told not to."""
+    monkeypatch.setattr("multiprocessing.Pool", None)
+    monkeypatch.setenv("DISABLE_MULTIPROC", "")
+    (benchmark,) = find_benchmarks(["pocket_last_words"], tmp_path)
+    rows, _ = measure(Fixed(), benchmark, 5, 0)
+    (error,) = [row["stderr"] for row in rows if row["metric"] == "perplexity"]
+    assert error > 0 and os.environ["DISABLE_MULTIPROC"] == ""

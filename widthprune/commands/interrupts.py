@@ -3,9 +3,11 @@
 Python makes an exception of SIGINT alone; SIGTERM, which schedulers send, and SIGHUP end it on the spot.
 """
 
+import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import contextmanager
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
@@ -66,13 +68,25 @@ def _handled_by(handler):
         before = {number: signal.getsignal(number) for number in map(_number, NAMES) if number}
     # What is ignored stays so (nohup), and so does what was not set from Python (None).
     before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    _outer.append(before)
     try:
         for number in before:
             signal.signal(number, handler)
         yield
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+        _restore(_outer.pop())
+
+
+def _restore(handlers: Mapping) -> None:
+    for number, old in handlers.items():
+        signal.signal(number, old)
+
+
+# A process that a library forks, such as a pool's, ends at a signal as it would without us: a handler that raises may
+# come too late for it, and whoever waits for it waits for ever.
+_outer = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [_restore(handlers) for handlers in reversed(_outer)])
 
 
 def _send(number: int) -> None:

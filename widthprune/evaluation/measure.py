@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +30,7 @@ def measure(
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.redirect_stdout(io.StringIO()),
         _told_what_does_not_fit(lm),
+        _one_process(),
         repeatable(),
     ):
         # What else draws, seeded as lm-eval's command line does: examples, bootstraps.
@@ -65,6 +67,18 @@ def measure(
         stderr = float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None
         rows.append(dict(zip(METRIC_FIELDS, (metric + suffix, float(value), stderr, n), strict=True)))
     return rows, records(results["samples"])
+
+
+@contextlib.contextmanager
+def _one_process():
+    """Inside, lm-eval draws its bootstraps here: it would fork, for one chunk, a process that has threads, which can hang."""
+    before = os.environ.get("DISABLE_MULTIPROC")
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["DISABLE_MULTIPROC"]
+        os.environ |= {"DISABLE_MULTIPROC": before} if before is not None else {}
 
 
 @contextlib.contextmanager
