@@ -175,7 +175,7 @@ def test_a_hub_that_is_not_there_leaves_its_tasks_missing(language_model, tmp_pa
             dict(criteria=["best"]),
             "criterion must be one of PPM, MAW, L2, VOW, PON, PPM-REVERSED, PPM-GATE, PPM-UP, RANDOM, ACT, .*, got 'best'",
         ),
-        (dict(tasks="exam"), r"tasks must be a suite .* got exam"),
+        (dict(tasks="exam"), r"tasks must be suites .* got exam"),
     ],
 )
 def test_bad_input_measures_nothing(language_model, tmp_path, options, message):

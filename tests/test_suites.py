@@ -170,7 +170,7 @@ def test_every_task_of_the_paper_is_known_with_its_shots():
 
 
 def test_an_unknown_task():
-    with pytest.raises(WidthPruneError, match=r"tasks must be a suite \(paper.*got mmmlu$"):
+    with pytest.raises(WidthPruneError, match=r"tasks must be suites \(paper.*got mmmlu$"):
         resolve(["mmlu", "mmmlu"])
 
 

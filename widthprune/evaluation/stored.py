@@ -14,8 +14,9 @@ from ..commands.options import PERCENTAGE, RATIO, SEED, check_list
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
 from ..report.results import SAME_KIND, one_sweep, public_name, stored_results, tidy
-from ..report.tasks import SUITES, TASKS
+from ..report.tasks import TASKS
 from .grid import PAPER_PCTS, Point, grid
+from .suites import resolve
 
 
 def stored_or_measured(
@@ -71,7 +72,7 @@ def find_stored(
     WidthPruneError
         If a task is unknown, or an argument out of range.
     """
-    tasks = task_names(tasks)
+    tasks = list(resolve(tasks))
     table = stored_results(results_dir)
     same = table["limit"].isna() if limit is None else table["limit"].eq(limit).fillna(False).astype(bool)
     same &= (table["model"] == public_name(model)) & table["task"].isin(tasks) & (table["seed"] == seed)
@@ -109,17 +110,6 @@ def _of_one(rows: pd.DataFrame, tasks: list[str], having: Collection[str], axes:
     return tidy(found), missing
 
 
-def task_names(tasks: str | Sequence[str]) -> list[str]:
-    """The tasks of a suite, or those named, each once; one that is unknown raises WidthPruneError."""
-    names = [tasks] if isinstance(tasks, str) else tasks
-    found = list(dict.fromkeys(task for name in names for task in SUITES.get(name, [name])))
-    if unknown := [task for task in found if task not in TASKS]:
-        raise WidthPruneError(
-            f"tasks must be suites ({', '.join(SUITES)}) or of {', '.join(TASKS)}, got {', '.join(unknown)}"
-        )
-    return found
-
-
 def refuse(missing: Sequence[str], model: str, results_dir: str | Path, command: str) -> None:
     """Raise the one line that names what is missing and what measures it."""
     some = "; ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
@@ -131,7 +121,7 @@ def refuse(missing: Sequence[str], model: str, results_dir: str | Path, command:
 
 def command_line(model: str, tasks: str | Sequence[str], *, chat_template: bool = False, **asked) -> str:
     """The `widthprune evaluate` that measures what `evaluate` of these arguments does."""
-    words = ["widthprune", "evaluate", str(model), "--tasks", *task_names(tasks)]
+    words = ["widthprune", "evaluate", str(model), "--tasks", *resolve(tasks)]
     for name in ("pruning_pcts", "expansion_ratios", "criteria", "neuron_seeds"):
         values = list(map(str, asked.get(name, ())))
         # No percentages are other than none said, which are the paper's.

@@ -57,20 +57,18 @@ class Benchmark:
 
 
 def resolve(tasks: str | Sequence[str]) -> dict[str, int]:
-    """Task names with their number of examples, from a suite's name or a list of tasks.
+    """Task names with their number of examples, from suites and tasks, one or several; each once.
 
     >>> resolve(["mmlu", "wikitext"])
     {'mmlu': 5, 'wikitext': 0}
     """
-    if isinstance(tasks, str):
-        if tasks in SUITES:
-            return dict(SUITES[tasks])
-        tasks = [tasks]
-    if unknown := [task for task in tasks if task not in TASKS]:
+    named = [tasks] if isinstance(tasks, str) else tasks
+    found = dict.fromkeys(task for name in named for task in SUITES.get(name, [name]))
+    if unknown := [task for task in found if task not in TASKS]:
         raise WidthPruneError(
-            f"tasks must be a suite ({', '.join(SUITES)}) or of {', '.join(TASKS)}, got {', '.join(unknown)}"
+            f"tasks must be suites ({', '.join(SUITES)}) or of {', '.join(TASKS)}, got {', '.join(unknown)}"
         )
-    return {task: TASKS[task].num_fewshot for task in tasks}
+    return {task: TASKS[task].num_fewshot for task in found}
 
 
 def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Benchmark]:
