@@ -97,7 +97,9 @@ def test_figures_draw_a_line_for_each_thing_named():
         ],
         columns=list(STUDIES["causal"]),
     )
-    assert "into kept" in [line.get_label() for line in plot_put_back(causal, "instructions").lines]
+    ax = plot_put_back(causal, "instructions", ("kept", "not random"))
+    names = ["into kept", "into not random", "everything", "nothing", "base"]
+    assert [line.get_label() for line in ax.lines] == names
 
 
 @pytest.fixture(autouse=True)

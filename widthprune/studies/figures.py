@@ -66,11 +66,16 @@ def plot_shares(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_put_back(table: pd.DataFrame, measure: str, *, ax: Axes | None = None) -> Axes:
-    """A measure where tuning's change was put back into some neurons; lines where it was into none and into all."""
+def plot_put_back(
+    table: pd.DataFrame, measure: str, into: Sequence[str] = ("removed", "random"), *, ax: Axes | None = None
+) -> Axes:
+    """A measure where tuning's change was put back into some neurons; grey lines where it was into none and into all.
+
+    ``into`` names the neurons: "removed" by PPM, as many at "random", those "kept", or all that are "not random".
+    """
     ax = _axes(ax)
     rows = table[table["measure"] == measure]
-    for i, name in enumerate(("kept", "not random", "removed", "random")):
+    for i, name in enumerate(into):
         own = rows[rows["put_back"] == name].groupby("pruning_pct")["value"].agg(["mean", "min", "max"])
         _line(ax, own, i, f"into {name}", {"measure": measure, "put_back": name})
     for name, style in {"everything": "-", "nothing": "--", "base": ":"}.items():
