@@ -57,6 +57,23 @@ def test_a_new_one_scores_and_prunes(spread, llama):
     assert prune_model(llama, "SPREAD", pruning_pct=40).state_dict().keys() == same.keys()
 
 
+@pytest.mark.parametrize(
+    ("function", "inputs", "said"),
+    [
+        (lambda gate, up: gate.sum(dim=1), 1, "OWN cannot score an MLP of 1 input matrices"),
+        (lambda gate, up, down: gate.sum(dim=1), 2, "OWN cannot score an MLP of 2 input matrices"),
+        (lambda *inputs: inputs[0].sum(), 2, r"OWN must give a score for each of 3 neurons, got shape \(\)"),
+        (lambda *inputs: inputs[0].sum(dim=0), 2, r"each of 3 neurons, got shape \(4,\)"),
+        (lambda *inputs: 0 * inputs[0].sum(dim=1) / 0, 2, "OWN gives NaN or infinity for these weights"),
+    ],
+)
+def test_a_new_one_that_is_wrong(function, inputs, said, monkeypatch):
+    monkeypatch.setattr(weight_criteria, "own", function, raising=False)
+    monkeypatch.setitem(REGISTRY, "OWN", Criterion("OWN", "a mistake", "own"))
+    with pytest.raises(WidthPruneError, match=said):
+        score_neurons(torch.ones(3, 4), torch.ones(3, 4) if inputs == 2 else None, "OWN")
+
+
 def test_a_new_one_reaches_the_command_line(spread, language_model, tmp_path, capsys):
     assert main(["prune", language_model, "--out", str(tmp_path / "out"), "--criterion", "spread"]
                 + ["--pruning-pct", "40", "--seed", "3"]) == 0  # fmt: skip

@@ -23,9 +23,11 @@ def test_origin_of_published_rows():
 
 def test_origin_of_measured_rows():
     row = {"model": "m", "source": "measured", "dtype": "auto", "limit": 50, "seed": 0, "device": "cpu: X"}
-    rows = tidy(pd.DataFrame([row | {"commit": "0123456789abcdef"}, row | {"commit": None, "limit": None}]))
+    rows = tidy(
+        pd.DataFrame([row | {"commit": "0123456789abcdef+dirty"}, row | {"commit": None, "limit": None}])
+    )
     assert origin(rows) == (
-        "Measured: m (the checkpoint&#x27;s dtype), limit 50, all items, seed 0, on cpu: X, commit 012345678, "
+        "Measured: m (the checkpoint&#x27;s dtype), limit 50, all items, seed 0, on cpu: X, commit 012345678+dirty, "
         "none. ± is one standard error."
     )
 

@@ -114,7 +114,7 @@ def score_mlp(name: str, gate: Tensor, up: Tensor | None, criterion: str, *, see
 
 
 def check_output(name: str, weight: Tensor) -> None:
-    """Refuse NaN and infinity in an output projection, which no criterion reads."""
+    """Refuse NaN and infinity in an output projection, which criteria that look at no data never read."""
     if not all(bool(extreme.isfinite()) for extreme in weight.aminmax()):
         raise WidthPruneError(
             f"{name.removesuffix('.weight')} must be finite, got NaN or infinity: reload the checkpoint"

@@ -8,6 +8,7 @@ per neuron, and a criterion's sum or product over the rows then has one term.
 
 import math
 from collections.abc import Sequence
+from inspect import signature
 
 import numpy as np
 import torch
@@ -174,7 +175,22 @@ def score_neurons(
             f"gate and up must hold floating-point weights, got "
             f"{' and '.join(str(weight.dtype) for weight in inputs)}: prune the unquantized model"
         )
-    scores = record.function(*inputs, seed=seed) if record.seeded else record.function(*inputs)
+    seeded = {"seed": seed} if record.seeded else {}
+    try:
+        signature(record.function).bind(*inputs, **seeded)
+    except TypeError:
+        raise WidthPruneError(
+            f"{record.name} cannot score an MLP of {len(inputs)} input matrices: choose another criterion"
+        ) from None
+    scores = record.function(*inputs, **seeded)
+    if scores.shape != gate.shape[:1]:
+        raise WidthPruneError(
+            f"{record.name} must give a score for each of {len(gate)} neurons, got shape {tuple(scores.shape)}"
+        )
     if not bool(scores.isfinite().all()):
+        if all(bool(weight.isfinite().all()) for weight in inputs):
+            raise WidthPruneError(
+                f"{record.name} gives NaN or infinity for these weights: choose another criterion"
+            )
         raise WidthPruneError("gate and up must be finite, got NaN or infinity: reload the checkpoint")
     return scores

@@ -22,7 +22,7 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
     names = sorted(rows["workload_name"].unique())
     panels = [(batch, name) for batch in (1, 8) for name in names]
     if axes is None:
-        shape = dict(figsize=(9, 6.4), sharex=True, sharey=True, squeeze=False, layout="constrained")
+        shape = dict(figsize=(9, 3.7), sharex=True, sharey=True, squeeze=False, layout="constrained")
         _, axes = plt.subplots(2, len(names), **shape)
     axes = np.atleast_1d(axes).ravel()
     drawn = {

@@ -218,7 +218,7 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     ``table`` has the columns ``model``, ``expansion_ratio`` and ``parameters``.
     """
-    ax = ax or plt.gca()
+    ax = ax or plt.subplots(figsize=(9, 3.2), layout="constrained")[1]
     table = table.assign(billions=table["parameters"] / 1e9)
     keep_rows(ax, table)
     for i, (model, line) in enumerate(table.groupby("model", sort=True)):

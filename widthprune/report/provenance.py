@@ -94,3 +94,8 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def short_commit(commit: str) -> str:
+    """A commit as texts show it, nine digits, and whether the checkout differed from it."""
+    return commit[:9] + "+dirty" * commit.endswith("+dirty")

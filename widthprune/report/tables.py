@@ -7,6 +7,7 @@ import pandas as pd
 from ..errors import WidthPruneError
 from ..models.packaged import weights_format
 from .escaping import as_html
+from .provenance import short_commit
 from .tasks import TASKS, headline, metric_words
 
 
@@ -32,7 +33,10 @@ def origin(table: pd.DataFrame, escape: Callable[[str], str] = as_html) -> str:
         versions = " and ".join(sorted(table["paper_version"].unique()))
         return f"Published: arXiv 2512.22671 {versions}, {every(table['model'])}."
     limits = ["all items" if pd.isna(limit) else f"limit {limit}" for limit in table["limit"].unique()]
-    commits = {"none" if pd.isna(commit) or not commit else escape(commit[:9]) for commit in table["commit"]}
+    commits = {
+        "none" if pd.isna(commit) or not commit else escape(short_commit(commit))
+        for commit in table["commit"]
+    }
     by = f" by {every(table['contributor'])}" if table["contributor"].notna().any() else ""
     chat = table["chat_template"]
     chat = "" if not chat.any() else ", chat template" if chat.all() else ", with and without chat template"

@@ -38,7 +38,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         _, grid = plt.subplots(
             -(-len(sets) // columns),
             columns,
-            figsize=(9, 6),
+            figsize=(9, 3.8),
             sharey=True,
             layout="constrained",
             squeeze=False,
@@ -183,7 +183,7 @@ def plot_scores_at_damage(
     there = set(table["criterion"]) - {"none"}
     names = [name for name in dict.fromkeys([*REGISTRY, *sorted(there)]) if name in there]
     parts = split_names(names)
-    shape = dict(figsize=(9, 3.3 * len(tasks)), sharex=True, sharey="row", squeeze=False)
+    shape = dict(figsize=(9, 2.3 * len(tasks)), sharex=True, sharey="row", squeeze=False)
     _, grid = plt.subplots(len(tasks), len(parts), layout="constrained", **shape)
     for task, axes in zip(tasks, grid, strict=True):
         rows = table[table["task"] == task].sort_values("pruning_pct")

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError, first_line
 from ..models.packaged import weights_format
-from ..report.provenance import record
+from ..report.provenance import record, short_commit
 from ..report.results import write_atomically
 
 FOLDER = "studies"
@@ -159,8 +159,8 @@ def origin(results_dir: str | Path, name: str) -> str:
         return "not measured here"
     said = [provenance(path) for path in paths]
     devices, commits = (
-        ", ".join(sorted({str(one.get(key, "unknown"))[:most] for one in said}))
-        for key, most in (("device", 100), ("commit", 9))
+        ", ".join(sorted({short(str(one.get(key, "unknown"))) for one in said}))
+        for key, short in (("device", lambda name: name[:100]), ("commit", short_commit))
     )
     steps = sorted({str(one["steps"]) for one in said if "steps" in one})
     if steps:
