@@ -158,6 +158,17 @@ def test_every_figure_of_every_chapter_is_there_to_be_downloaded():
             assert len(list(csv.reader(io.StringIO(rows.read_text(encoding="utf-8"))))) > 2, rows
 
 
+def test_the_first_screen_of_a_chapter_holds_its_figure(browser):
+    """Below the claim and the verdicts, at 1,280 by 900 pixels."""
+    ends = {}
+    for page in (page for page in PAGES if page.parent.name == "notebooks"):
+        tab = opened(browser, page)
+        tab.wait_for_load_state("load")
+        ends[page.stem] = tab.locator("figure img").first.evaluate("it => it.getBoundingClientRect().bottom")
+        tab.context.close()
+    assert ends and not {name: end for name, end in ends.items() if end > 900}
+
+
 def rows_shown(tab):
     return tab.locator("#explorer-rows tbody tr").all_inner_texts()
 
