@@ -63,6 +63,9 @@ def test_a_source_notebook(path):
         assert "HF_TOKEN" in parameters and "licence" in parameters and "as long" in parameters
     address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     assert f"git+{address}" in code[0].source
+    # What it needs stands where it is opened, and leaves the first screen to the claim.
+    assert re.search(r"takes .*GiB of memory; .*T4", code[0].source, re.DOTALL)
+    assert len(notebook.cells[0].source.split("\n\n")) == 2  # title and claim
 
 
 def test_every_notebook_is_in_the_book():
