@@ -22,7 +22,7 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
     names = sorted(rows["workload_name"].unique())
     panels = [(batch, name) for batch in (1, 8) for name in names]
     if axes is None:
-        shape = dict(figsize=(9, 3.7), sharex=True, sharey=True, squeeze=False, layout="constrained")
+        shape = dict(figsize=(9, 3.6), sharex=True, sharey=True, squeeze=False, layout="constrained")
         _, axes = plt.subplots(2, len(names), **shape)
     axes = np.atleast_1d(axes).ravel()
     drawn = {
@@ -43,11 +43,10 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
         ax.set_yscale("symlog", linthresh=25)
         ax.set(title=f"{name}, batch {batch}")
         ax.yaxis.set_major_formatter("{x:g}")
-        ax.set_yticks([-20, -10, 0, 10, 20, 50, 100, 250])
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("change from the unpruned model, %")
+        ax.set_yticks([-20, 0, 20, 100, 250])
         if ax.get_subplotspec().is_last_row():
             ax.set_xlabel("neurons pruned, %")
+    axes[0].figure.supylabel("change from the unpruned model, %", fontsize="medium")
     for ax in axes:  # limits are those of all panels
         label_lines(ax)
     return axes

@@ -38,7 +38,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         _, grid = plt.subplots(
             -(-len(sets) // columns),
             columns,
-            figsize=(9, 3.8),
+            figsize=(9, 3.6),
             sharey=True,
             layout="constrained",
             squeeze=False,
@@ -65,8 +65,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
                 label=criterion,
             )
         ax.set(title=f"{name}: {_kind(name)}", xlabel="neurons removed, %")
-        if ax.get_subplotspec().is_first_col():
-            ax.set_ylabel("change of the log-odds of\nmyth against truth, a token")
+    axes[0].figure.supylabel("change of the log-odds of myth against truth, a token", fontsize="medium")
     for ax in axes:  # limits are those of all panels
         label_lines(ax, fontsize=7.5)
     return np.asarray(axes)
