@@ -38,7 +38,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
         _, grid = plt.subplots(
             -(-len(sets) // columns),
             columns,
-            figsize=(9, 3.6),
+            figsize=(9, 3.5),
             sharey=True,
             layout="constrained",
             squeeze=False,
