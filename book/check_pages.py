@@ -64,6 +64,10 @@ def opened(browser, page, width=1280, theme="light"):
     tab.on("request", lambda request: tab.asked.append(request.url))
     tab.goto(page if "://" in str(page) else page.as_uri())
     tab.wait_for_function(f"document.documentElement.dataset.theme === '{theme}'")
+    # The theme fades colours in: looked at in between, a word may be black on black.
+    tab.add_style_tag(
+        content="*, *::before, *::after { transition: none !important; animation: none !important; }"
+    )
     return tab
 
 
