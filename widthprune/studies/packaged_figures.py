@@ -65,7 +65,7 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
                 label=criterion,
             )
         ax.set(title=f"{name}: {_kind(name)}", xlabel="neurons removed, %")
-    axes[0].figure.supylabel("change of the log-odds of myth against truth, a token", fontsize="medium")
+    axes[0].figure.supylabel("change of the log-odds of\nmyth against truth, a token", fontsize="medium")
     for ax in axes:  # limits are those of all panels
         label_lines(ax, fontsize=7.5)
     return np.asarray(axes)
