@@ -167,7 +167,7 @@ def test_the_first_screen_of_a_chapter_holds_its_figure(browser):
     ends = {}
     for page in (page for page in PAGES if page.parent.name == "notebooks"):
         tab = opened(browser, page)
-        tab.wait_for_load_state("load")
+        assert tab.locator("figure img").first.evaluate("it => it.naturalWidth") > 0
         ends[page.stem] = tab.locator("figure img").first.evaluate("it => it.getBoundingClientRect().bottom")
         tab.context.close()
     assert ends and not {name: end for name, end in ends.items() if end > 900}

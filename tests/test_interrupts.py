@@ -73,6 +73,24 @@ def test_in_another_thread_nothing_changes():
     assert seen == [signal.getsignal(signal.SIGTERM)]
 
 
+def test_another_thread_leaves_the_handlers_of_the_main_one():
+    entered, leave = threading.Event(), threading.Event()
+
+    def clean_up():
+        with uninterrupted():
+            entered.set()
+            leave.wait(5)
+
+    worker = threading.Thread(target=clean_up)
+    worker.start()
+    entered.wait(5)
+    with interruptible():
+        inside = signal.getsignal(signal.SIGTERM)
+        leave.set()
+        worker.join(5)
+        assert signal.getsignal(signal.SIGTERM) is inside
+
+
 def test_a_forked_process_ends_as_it_would_without_us():
     """lm-eval's pool of processes could wait for ever for one whose handler came too late."""
     default = [signal.getsignal(number) for number in STOPS]

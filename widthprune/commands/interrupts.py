@@ -68,13 +68,16 @@ def _handled_by(handler):
         before = {number: signal.getsignal(number) for number in map(_number, NAMES) if number}
     # What is ignored stays so (nohup), and so does what was not set from Python (None).
     before = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
-    _outer.append(before)
+    if before:  # in the main thread, which alone nests these
+        _outer.append(before)
     try:
         for number in before:
             signal.signal(number, handler)
         yield
     finally:
-        _restore(_outer.pop())
+        if before:
+            _outer.pop()
+        _restore(before)
 
 
 def _restore(handlers: Mapping) -> None:
