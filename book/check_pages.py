@@ -24,6 +24,7 @@ from print_book import BROWSERS
 HTML = Path(os.environ.get("BOOK", Path(__file__).parents[1] / "_build" / "html")).resolve()
 PAGES = [page for folder in (".", "book", "notebooks") for page in sorted((HTML / folder).glob("*.html"))]
 PAGES = [page for page in PAGES if page.name != "index.html"]  # which leads to the first page at once
+CHAPTERS = [page for page in PAGES if page.parent.name == "notebooks"]
 MOST_MS, TRIES = 1000, 5  # until something is seen, from disk
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 # Theme -> width of the screen -> rules of axe-core. Colours are what a theme changes, and the slowest to look at;
@@ -150,7 +151,7 @@ def test_every_link_within_the_book_leads_somewhere(tmp_path):
 
 def test_every_figure_of_every_chapter_is_there_to_be_downloaded():
     """The same picture as shown, and beside it the rows it was drawn from."""
-    for page in (page for page in PAGES if page.parent.name == "notebooks"):
+    for page in CHAPTERS:
         text = page.read_text(encoding="utf-8")
         shown = [
             page.parent / found for found in re.findall(r'<img[^>]* src="([^"]*_images/[^"]*\.svg)"', text)
@@ -165,10 +166,11 @@ def test_every_figure_of_every_chapter_is_there_to_be_downloaded():
 def test_the_first_screen_of_a_chapter_holds_its_figure(browser):
     """Below the claim and the verdicts, at 1,280 by 900 pixels."""
     ends = {}
-    for page in (page for page in PAGES if page.parent.name == "notebooks"):
+    for page in CHAPTERS:
         tab = opened(browser, page)
-        assert tab.locator("figure img").first.evaluate("it => it.naturalWidth") > 0
-        ends[page.stem] = tab.locator("figure img").first.evaluate("it => it.getBoundingClientRect().bottom")
+        figure = tab.locator("figure img").first
+        assert figure.evaluate("it => it.naturalWidth") > 0
+        ends[page.stem] = figure.evaluate("it => it.getBoundingClientRect().bottom")
         tab.context.close()
     assert ends and not {name: end for name, end in ends.items() if end > 900}
 

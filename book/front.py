@@ -7,6 +7,7 @@ import matplotlib
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import pandas as pd
+from execute import FIGURES
 
 from widthprune.audit.figures import plot_draws
 from widthprune.audit.floors import floor_lines, load_floors
@@ -37,7 +38,7 @@ def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
         "latency": latency,
     }
     paths = {folder / f"{name}.svg": draw for name, draw in drawings.items() if f"{name}.svg" in pages}
-    with plt.rc_context(fname=Path(__file__).with_name("matplotlibrc")):
+    with plt.rc_context(fname=FIGURES):
         for path, draw in paths.items():
             figure = draw()
             # Without a date the same numbers are the same file.

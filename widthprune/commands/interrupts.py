@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_outer = []  # the handlers that ours took the place of, the first ones first
 
 
 class Interrupted(KeyboardInterrupt):
@@ -85,11 +86,17 @@ def _restore(handlers: Mapping) -> None:
         signal.signal(number, old)
 
 
-# A process that a library forks, such as a pool's, ends at a signal as it would without us: a handler that raises may
-# come too late for it, and whoever waits for it waits for ever.
-_outer = []
+def _restore_in_a_fork() -> None:
+    """A process that a library forks, such as a pool's, ends at a signal as it would without us.
+
+    A handler that raises may come too late for it, and whoever waits for it waits for ever.
+    """
+    for handlers in reversed(_outer):
+        _restore(handlers)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: [_restore(handlers) for handlers in reversed(_outer)])
+    os.register_at_fork(after_in_child=_restore_in_a_fork)
 
 
 def _send(number: int) -> None:

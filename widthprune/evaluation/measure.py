@@ -77,8 +77,10 @@ def _one_process():
     try:
         yield
     finally:
-        del os.environ["DISABLE_MULTIPROC"]
-        os.environ |= {"DISABLE_MULTIPROC": before} if before is not None else {}
+        if before is None:
+            del os.environ["DISABLE_MULTIPROC"]
+        else:
+            os.environ["DISABLE_MULTIPROC"] = before
 
 
 @contextlib.contextmanager

@@ -125,7 +125,7 @@ def model_shape(name: str) -> tuple[int, int]:
     shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
     # Of no positions nothing could be read, and every item would be left out.
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if any(size < 1 for size in (*chain(*shapes), 1 if positions is None else positions)):
+    if any(size < 1 for size in {*chain(*shapes), positions} - {None}):
         raise WidthPruneError(f"{name}: config.json has a size of 0: copy it again")
     if len(shapes) > 1:
         raise WidthPruneError(

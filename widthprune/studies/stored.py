@@ -158,10 +158,8 @@ def origin(results_dir: str | Path, name: str) -> str:
     if not paths:
         return "not measured here"
     said = [provenance(path) for path in paths]
-    devices, commits = (
-        ", ".join(sorted({short(str(one.get(key, "unknown"))) for one in said}))
-        for key, short in (("device", lambda name: name[:100]), ("commit", short_commit))
-    )
+    devices = ", ".join(sorted({str(one.get("device", "unknown"))[:100] for one in said}))
+    commits = ", ".join(sorted({short_commit(str(one.get("commit", "unknown"))) for one in said}))
     steps = sorted({str(one["steps"]) for one in said if "steps" in one})
     if steps:
         models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
