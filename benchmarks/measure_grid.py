@@ -2,14 +2,19 @@
 
     python benchmarks/measure_grid.py                                  # the missing cells, entry by entry
     WIDTHPRUNE_DATA=... python benchmarks/measure_grid.py --run [--models NAME ...] [--tasks NAME ...]
+    WIDTHPRUNE_DATA=... python benchmarks/measure_grid.py --run --device cuda --jobs 8
 
-Every result is written as soon as it is there: killed at any moment, the same command goes on.
+Every result is written as soon as it is there: killed at any moment, the same command goes on. A small
+model leaves most of a GPU idle, which several jobs share.
 """
 
 import argparse
+import multiprocessing
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +25,7 @@ from widthprune.criteria import find_criterion
 from widthprune.evaluation.evaluate import evaluate
 
 GRID = Path(__file__).parents[1] / "results" / "grid.yml"
+GENERATED = {"gsm8k", "ifeval"}
 
 
 @dataclass(frozen=True)
@@ -75,18 +81,34 @@ def is_there(cell: Cell, results: pd.DataFrame) -> bool:
     return bool(found.any())
 
 
-def measure(entry: Mapping, model: str, task: str, limit: int | None, results_dir: str) -> None:
-    """One benchmark on one model at every width, criterion and draw of an entry."""
+def parts(lacking: Sequence[Cell], split: bool) -> Iterator[list[Cell]]:
+    """Cells that one call measures: of one benchmark on one model, under one draw.
+
+    ``split`` parts what is generated width by width, which takes a minute a width and more.
+    """
+
+    def belongs(cell: Cell):
+        alone = cell.width if split and cell.task in GENERATED else None
+        return cell.model, cell.task, cell.limit, cell.chat_template, cell.criterion, cell.neuron_seed, alone
+
+    for _, part in groupby(lacking, belongs):
+        yield list(part)
+
+
+def measure(part: Sequence[Cell], results_dir: str, device: str) -> None:
+    """The cells of one part; what is there already is found, and not measured again."""
+    cell, widths = part[0], [cell.width for cell in part if cell.criterion != "none"]
     table = evaluate(
-        model,
-        [task],
-        pruning_pcts=entry.get("pruning_pcts", ()),
-        expansion_ratios=entry.get("expansion_ratios", ()),
-        criteria=entry.get("criteria", ["PPM"]),
-        neuron_seeds=entry.get("neuron_seeds", ()),
-        chat_template=entry.get("chat_template", False),
-        limit=limit,
+        cell.model,
+        [cell.task],
+        pruning_pcts=[value for name, value in widths if name == "pruning_pct"],
+        expansion_ratios=[value for name, value in widths if name == "expansion_ratio"],
+        criteria=[cell.criterion] if widths else [],
+        neuron_seeds=[] if cell.neuron_seed is None else [cell.neuron_seed],
+        chat_template=cell.chat_template,
+        limit=cell.limit,
         results_dir=results_dir,
+        device=device,
     )
     for name, reason in table.attrs["missing"].items():
         print(f"cannot be measured here: {name}: {reason}", file=sys.stderr)
@@ -97,18 +119,40 @@ def main():
     parser.add_argument("--run", action="store_true", help="measure what is missing")
     parser.add_argument("--models", nargs="+", help="these alone")
     parser.add_argument("--tasks", nargs="+", help="these alone")
+    parser.add_argument("--entries", nargs="+", help="those alone whose names begin so")
     parser.add_argument("--results-dir", default=GRID.parent)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side; default 1")
     options = parser.parse_args()
+    results, todo = load_results(options.results_dir), []
     for entry in yaml.safe_load(GRID.read_text(encoding="utf-8")):
+        if options.entries and not entry["entry"].startswith(tuple(options.entries)):
+            continue
         entry["models"] = [m for m in entry["models"] if not options.models or m in options.models]
         entry["tasks"] = {t: n for t, n in entry["tasks"].items() if not options.tasks or t in options.tasks}
-        lacking = missing(entry, load_results(options.results_dir))
+        lacking = missing(entry, results)
+        todo += lacking
         print(f"{entry['entry']}: {len(lacking)} of {len(list(cells(entry)))} missing", flush=True)
         if not options.run:
             print("".join(f"  {cell}\n" for cell in lacking), end="")
-            continue
-        for model, task, limit in dict.fromkeys((cell.model, cell.task, cell.limit) for cell in lacking):
-            measure(entry, model, task, limit, str(options.results_dir))
+    if options.run:
+        run(list(dict.fromkeys(todo)), options.jobs, str(options.results_dir), options.device)
+
+
+def run(todo: Sequence[Cell], jobs: int, results_dir: str, device: str) -> None:
+    """Measure these cells, in their order or, in several processes, the unpruned models first."""
+    if jobs == 1:
+        for part in parts(todo, split=False):
+            measure(part, results_dir, device)
+        return
+    fresh = multiprocessing.get_context("spawn")  # a GPU's state does not survive a fork
+    # Of one unpruned model every call measures what it does not find.
+    for unpruned in (True, False):
+        some = [cell for cell in todo if (cell.criterion == "none") == unpruned]
+        with ProcessPoolExecutor(jobs, mp_context=fresh) as pool:
+            done = [pool.submit(measure, part, results_dir, device) for part in parts(some, split=True)]
+        for each in done:
+            each.result()  # raises what stopped it
 
 
 if __name__ == "__main__":
