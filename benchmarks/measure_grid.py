@@ -146,13 +146,18 @@ def run(todo: Sequence[Cell], jobs: int, results_dir: str, device: str) -> None:
             measure(part, results_dir, device)
         return
     fresh = multiprocessing.get_context("spawn")  # a GPU's state does not survive a fork
+    failed = False
     # Of one unpruned model every call measures what it does not find.
     for unpruned in (True, False):
-        some = [cell for cell in todo if (cell.criterion == "none") == unpruned]
+        some = list(parts([cell for cell in todo if (cell.criterion == "none") == unpruned], split=True))
         with ProcessPoolExecutor(jobs, mp_context=fresh) as pool:
-            done = [pool.submit(measure, part, results_dir, device) for part in parts(some, split=True)]
-        for each in done:
-            each.result()  # raises what stopped it
+            done = [pool.submit(measure, part, results_dir, device) for part in some]
+        for part, each in zip(some, done, strict=True):
+            if error := each.exception():
+                failed = True
+                print(f"{part[0]}: {error}", file=sys.stderr)
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":
