@@ -6,7 +6,7 @@ import pytest
 from widthprune import WidthPruneError
 from widthprune.studies.figures import plot_at_damage, plot_put_back, plot_shares
 from widthprune.studies.growing import Recipe
-from widthprune.studies.stored import STUDIES, origin, provenance, stored, stored_studies, study
+from widthprune.studies.stored import STUDIES, StoredStudies, origin, provenance, stored, study
 from widthprune.studies.study import run
 
 
@@ -43,7 +43,7 @@ def test_models_of_the_longest_training_are_read_alone(tmp_path):
     for name, steps, share in (("a", 5, 0.5), ("b", 9, 0.9), ("c", 9, 0.8)):
         study(tmp_path, "shares", name, dict(steps=steps), lambda share=share: shares(share=share))
     assert stored(tmp_path, "shares")["share"].tolist() == [0.9, 0.8]
-    assert {name: len(table) for name, table in stored_studies(tmp_path).items() if len(table)} == {
+    assert {name: len(table) for name, table in StoredStudies(tmp_path).items() if len(table)} == {
         "shares": 2
     }
     assert origin(tmp_path / "nowhere", "shares") == "not measured here"

@@ -7,7 +7,7 @@ compared where they did equal damage to prose, as `widthprune.studies.comparing`
 from collections.abc import Callable
 
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from ..errors import WidthPruneError
 from ..studies.comparing import advantage, at_equal_damage, over_seeds
@@ -116,7 +116,7 @@ class GrownEvidence:
         except WidthPruneError as error:
             raise NoEvidence(f"{label}: {error}") from None
         # Where a rule asks for so many standard errors, those of Student's distribution are meant.
-        wider = t.isf(self.rule.alpha / 2, found["seeds"] - 1) / self.rule.sigmas
+        wider = -stdtrit(found["seeds"] - 1, self.rule.alpha / 2) / self.rule.sigmas
         return Effect(
             found["mean"], found["stderr"] * wider, before, found["seeds"], label, found["p"], unit="seeds"
         )
