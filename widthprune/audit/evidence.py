@@ -23,7 +23,7 @@ from .evidence_grown import GrownEvidence
 from .evidence_measured import MeasuredEvidence
 from .evidence_published import PCTS, PublishedEvidence
 from .evidence_studies import StudiesEvidence
-from .lookup import LLAMA, NoEvidence, only, where
+from .lookup import LLAMA, NoEvidence, once, only, where
 
 __all__ = ["Evidence", "NoEvidence"]
 PLAIN = {
@@ -89,11 +89,9 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
 
     # Associations of published benchmarks.
 
+    @once
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
-        return self._once(self._pair, model, knowledge, behaviour, column)
-
-    def _pair(self, model, knowledge, behaviour, column) -> float:
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
         scores = [
             where(headline(self.capabilities), model=LLAMA[model], task=task)["value"]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from ..errors import WidthPruneError
@@ -208,8 +207,17 @@ def plot_instruction_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
     shares = shares.pivot(index="type", columns="pruning_pct", values="value").rename(columns="{:g}%".format)
     ax = ax or plt.gca()
     keep_rows(ax, rows)
-    sns.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", ax=ax, cbar=False)
-    ax.set(xlabel="neurons pruned", ylabel="")
+    ax.pcolormesh(shares, vmin=0, vmax=1, cmap="cividis")
+    for (row, column), share in np.ndenumerate(shares.to_numpy(float)):
+        if np.isfinite(share):
+            color = "white" if share < 0.5 else "0.15"  # of the two, that with the more contrast
+            # The layout need not ask hundreds of numbers for their size, which are within the panel.
+            style = dict(ha="center", va="center", fontsize="small", color=color, in_layout=False)
+            ax.text(column + 0.5, row + 0.5, f"{share:.2f}", **style)
+    ax.set_xticks(np.arange(shares.shape[1]) + 0.5, shares.columns)
+    ax.set_yticks(np.arange(shares.shape[0]) + 0.5, shares.index)
+    ax.tick_params(length=0)
+    ax.set(xlabel="neurons pruned", ylabel="", ylim=(len(shares), 0))
     return ax
 
 
