@@ -14,10 +14,23 @@ _LEADER = dict(arrowstyle="-", linewidth=0.6, relpos=(0, 0.5), patchA=None, shri
 def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
     """Write the name of every labelled line beside its last point, moved apart where names would meet.
 
-    Call it when scales and limits stand, and again when lines have come: names that were there are written anew. They lie
-    right of the panel, and a thin line leads to each that is not beside its end.
+    Call it when scales and limits stand, and again when lines have come: names that were there are written anew, also those
+    of panels that share the vertical axis, whose limits have moved. They lie right of the panel, and a thin line leads to
+    each that is not beside its end.
     """
-    for text in [text for text in ax.texts if text.get_gid() == GID]:
+    named = [ax] + [
+        other for other in ax.get_shared_y_axes().get_siblings(ax) if _names(other) and other is not ax
+    ]
+    for one in named:
+        _label(one, fontsize)
+
+
+def _names(ax: Axes) -> list:
+    return [text for text in ax.texts if text.get_gid() == GID]
+
+
+def _label(ax: Axes, fontsize: float) -> None:
+    for text in _names(ax):
         text.remove()
     ax.autoscale_view()  # limits are found when they are asked for
     handles, labels = ax.get_legend_handles_labels()
