@@ -12,6 +12,7 @@ from widthprune.report.stats import (
     difference,
     missing_from_grid,
     movements,
+    over_floors,
     paired_stderr,
     relative_change,
     values,
@@ -212,6 +213,18 @@ def test_movements_by_hand():
     assert found["above_floor"].iloc[:3].tolist() == [True, False, True]
     # No error, no floor: nothing is said.
     assert found.loc[("m", "ifeval"), ["z", "above_floor"]].isna().all()
+
+
+def test_over_floors_by_hand():
+    scores = table({0: 0.5, 40: 0.2}, stderr=0.05)
+    perplexity = table({0: 20.0}, task="wikitext", metric="word_perplexity", stderr=2.0)
+    unknown = table({0: 0.1}, task="ifeval", metric="prompt_level_strict_acc", stderr=0.05)
+    found = over_floors(pd.concat([scores, perplexity, unknown]), {"mmlu": 0.3, "wikitext": 200.0})
+    # Better is positive, for a perplexity too, whose errors are those of its logarithm.
+    expected = {("mmlu", 0): 4, ("mmlu", 40): -2, ("wikitext", 0): np.log(10) / 0.1}
+    over = found.set_index(["task", "pruning_pct"])["over_floor"]
+    assert over[list(expected)].tolist() == pytest.approx(list(expected.values()))
+    assert np.isnan(over["ifeval", 0])
 
 
 @pytest.mark.filterwarnings("error")

@@ -116,17 +116,6 @@ class MLP:
         return [part for part in self.parts if part.stacked or part.expert == expert]
 
 
-def check_family(config: Mapping, owner: str) -> None:
-    """Refuse what names and shapes cannot show: models in which leaving out a neuron changes others."""
-    if config.get("is_encoder_decoder"):
-        raise WidthPruneError(f"{owner} is an encoder-decoder model: only decoders can be pruned")
-    if any(config.get("activation_sparsity_pattern") or ()):
-        raise WidthPruneError(
-            f"{owner} keeps the neurons above a quantile of all (activation_sparsity_pattern), so that removing "
-            "some changes others: it cannot be pruned"
-        )
-
-
 def find_layouts(shapes: Shapes, model_type: str, hidden_size: int | None, owner: str) -> list[MLP]:
     """Every MLP among the tensors of a model or checkpoint, in the order of the layers.
 
@@ -250,35 +239,45 @@ def _mlp(name: str, members, shapes: Shapes, model_type: str, hidden_size: int |
 
 def _parts(prefix, layout, shapes, model_type, hidden_size, number):
     """(parts, neurons, hidden size, number of stacked experts or None) of the projections at one prefix."""
-    weights = [_weight(prefix + name, shapes) for name in (*layout.inputs, layout.output)]
-    *inputs, out = (shapes[weight] for weight in weights)
-    stacked = len(out) == 3
-    fits = len({len(shape) for shape in (*inputs, out)}) == 1 and len(out) in (2, 3)
-    fits = fits and len({(shape[0] if stacked else None) for shape in (*inputs, out)}) == 1
-    a, b = (1, 1, *inputs[0])[-2:]  # of a shape that does not fit, any two
-    c, d = (1, 1, *out)[-2:]
-    packing = "single"
-    if fits and len(inputs) == 1 and (a, b) in ((2 * d, c), (d, 2 * c)):
-        packing = "alternating" if model_type in INTERLEAVED else "halves"
-        transposed = (a, b) == (d, 2 * c)
-    else:
-        fits = fits and len(set(inputs)) == 1 and (a, b) == (d, c)
-        transposed = model_type in TRANSPOSED if a == b or hidden_size is None else a == hidden_size
-    if not fits:
-        names = ", ".join((*layout.inputs, layout.output))
+    names = (*layout.inputs, layout.output)
+    weights = [_weight(prefix + name, shapes) for name in names]
+    *inputs, output = (shapes[weight] for weight in weights)
+    if (found := _stored_as(inputs, output, model_type, hidden_size)) is None:
         raise WidthPruneError(
-            f"{prefix.rstrip('.')}: {names} must share one intermediate size, got shapes "
-            f"{', '.join(str(tuple(shape)) for shape in (*inputs, out))}"
+            f"{prefix.rstrip('.')}: {', '.join(names)} must share one intermediate size, got shapes "
+            f"{', '.join(str(tuple(shape)) for shape in (*inputs, output))}"
         )
+    packing, transposed = found
+    stacked = len(output) == 3
+    common = dict(expert=number, stacked=stacked)
     parts = []
     for name, weight in zip(layout.inputs, weights, strict=False):
-        common = dict(packing=packing, expert=number, stacked=stacked)
-        parts.append(Part(weight, "input", 1 if transposed else 0, **common))
+        parts.append(Part(weight, "input", 1 if transposed else 0, packing, **common))
         if bias := _bias(prefix + name, shapes):
-            parts.append(Part(bias, "bias", 0, **common))
-    parts.append(Part(weights[-1], "output", 0 if transposed else 1, expert=number, stacked=stacked))
-    size, hidden = (c, d) if transposed else (d, c)
-    return parts, size, hidden, out[0] if stacked else None
+            parts.append(Part(bias, "bias", 0, packing, **common))
+    parts.append(Part(weights[-1], "output", 0 if transposed else 1, **common))
+    size, hidden = output[-2:] if transposed else reversed(output[-2:])
+    return parts, size, hidden, output[0] if stacked else None
+
+
+def _stored_as(inputs, output, model_type, hidden_size) -> tuple[str, bool] | None:
+    """(packing, whether matrices are stored (in, out)) of an MLP's projections; None if their shapes do not fit together.
+
+    Stored (out, in), as torch's Linear does, an input is (neurons, hidden) and the output (hidden, neurons). An input of
+    two rows a neuron is gate and up in one.
+    """
+    if len(output) not in (2, 3) or len({shape[:-2] for shape in (*inputs, output)}) > 1:
+        return None
+    # Of one expert, where several are stacked.
+    matrix, (rows, columns) = inputs[0][-2:], output[-2:]
+    both = "alternating" if model_type in INTERLEAVED else "halves"
+    if len(inputs) == 1 and matrix in ((2 * columns, rows), (columns, 2 * rows)):
+        return both, matrix == (columns, 2 * rows)
+    if len(set(inputs)) > 1 or matrix != (columns, rows):
+        return None
+    if hidden_size is None or rows == columns:
+        return "single", model_type in TRANSPOSED
+    return "single", columns == hidden_size
 
 
 def _check_explained(mlps: list[MLP], shapes: Shapes, owner: str) -> None:

@@ -14,9 +14,9 @@ from transformers.pytorch_utils import Conv1D
 
 from .architectures import meta_model
 from .errors import WidthPruneError, first_line
-from .layouts import MLP, Part, check_family, find_layouts
+from .layouts import MLP, Part, find_layouts
 from .slicing import neuron_rows
-from .widths import hidden_size
+from .widths import check_family, hidden_size
 
 PRUNABLE_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 

@@ -189,10 +189,17 @@ def cut_mlp(model: nn.Module, mlp: MLP, kept: Tensor, expected: nn.Module) -> No
         )
     paths = {part.path for part in mlp.parts} | {mlp.name}
     for path in paths | {path.rpartition(".")[0] for path in paths}:
-        mine, other = model.get_submodule(path), expected.get_submodule(path)
-        for name, value in vars(mine).items():
-            if type(value) is int and value != getattr(other, name, value) and value % mlp.size == 0:
-                setattr(mine, name, value // mlp.size * size)
+        _resize_fields(model.get_submodule(path), expected.get_submodule(path), mlp.size, size)
+
+
+def _resize_fields(module: nn.Module, expected: nn.Module, old: int, new: int) -> None:
+    """Set the module's own numbers, such as ``out_features``, that follow the width: those that differ in ``expected``.
+
+    Each is the width or a whole multiple of it, as of gate and up in one matrix.
+    """
+    for name, value in vars(module).items():
+        if type(value) is int and value != getattr(expected, name, value) and value % old == 0:
+            setattr(module, name, value // old * new)
 
 
 def _shallow_model(model: nn.Module) -> nn.Module:

@@ -1,8 +1,11 @@
 """Widths and the config: which field holds an MLP's size, and what it says after pruning. No torch.
 
-A model may have several sizes: dense layers, routed experts and shared experts each read a field of
-their own, or a whole multiple of another's (DeepSeek's shared expert is n_shared times a routed one).
-`pruning_pct` applies to each field alike; an expansion ratio needs a single one.
+Three words are kept apart here. The *size* of an MLP is its number of neurons, of each expert if it has several. A *width*
+is the place in the config that the size comes from. The *unit* is what one reads there: the size is the unit or a whole
+multiple of it (DeepSeek's shared expert is n_shared times a routed one).
+
+A model may have several widths: dense layers, routed experts and shared experts each read a field of their own.
+`pruning_pct` applies to each alike; an expansion ratio needs a single one.
 """
 
 import math
@@ -57,6 +60,17 @@ class Width:
 
     def __str__(self):
         return self.field if self.index is None else f"{self.field}[{self.index}]"
+
+
+def check_family(config: Mapping, owner: str) -> None:
+    """Refuse what names and shapes cannot show: models in which leaving out a neuron changes others."""
+    if config.get("is_encoder_decoder"):
+        raise WidthPruneError(f"{owner} is an encoder-decoder model: only decoders can be pruned")
+    if any(config.get("activation_sparsity_pattern") or ()):
+        raise WidthPruneError(
+            f"{owner} keeps the neurons above a quantile of all (activation_sparsity_pattern), so that removing "
+            "some changes others: it cannot be pruned"
+        )
 
 
 def hidden_size(config: Mapping) -> int | None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError, remote_code_remedy
-from ..layouts import MLP, check_family, find_layouts
+from ..layouts import MLP, find_layouts
 from ..models.files import TOKENIZER, check_no_code, names_beside, read_object
-from ..widths import FIELDS, config_changes, find_widths, hidden_size, kept_sizes, kept_units
+from ..widths import FIELDS, check_family, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 from .shards import Stored, read_headers
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers

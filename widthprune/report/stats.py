@@ -216,12 +216,9 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
         the floor by two standard errors, so that there is something to lose. Both are missing where an error
         is not known.
     """
-    rows = headline(table)
-    floor = (rows["task"].map(floors).astype(float), 0.0)
-    over = _better(
-        rows["task"], difference(floor, (rows["value"], rows["stderr"]), log=_is_log(rows["task"]))
-    )
-    rows["above_floor"] = pd.Series(over > 2, rows.index, "boolean").where(~np.isnan(over))
+    rows = over_floors(table, floors)
+    over = rows.pop("over_floor")
+    rows["above_floor"] = (over > 2).astype("boolean").where(over.notna())
     before = rows.loc[rows["pruning_pct"] == 0, ["model", "task", "value", "stderr", "above_floor"]]
     found = rows[rows["pruning_pct"] > 0].drop(columns="above_floor")
     found = found.merge(before, on=["model", "task"], suffixes=("", "_0"), validate="many_to_one")
@@ -231,6 +228,17 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     pairs = ((found[f"value{end}"], found[f"stderr{end}"]) for end in ("_0", ""))
     found["z"] = _better(found["task"], difference(*pairs, log=_is_log(found["task"]), paired=paired))
     return found.drop(columns=["value_0", "stderr_0"])
+
+
+def over_floors(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
+    """Headline rows with ``over_floor``: by how many of its standard errors a score is better than its floor.
+
+    Missing where a floor or an error is not known. Parameters as of `movements`.
+    """
+    rows = headline(table)
+    floor = (rows["task"].map(floors).astype(float), 0.0)
+    found = difference(floor, (rows["value"], rows["stderr"]), log=_is_log(rows["task"]))
+    return rows.assign(over_floor=_better(rows["task"], found))
 
 
 def _is_log(tasks: pd.Series) -> np.ndarray:

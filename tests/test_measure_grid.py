@@ -1,0 +1,66 @@
+"""The grid of long measurements: what is missing is named, and parted for processes that work side by side."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from widthprune import load_results
+from widthprune.models.packaged import PACKAGED
+from widthprune.report.tasks import SUITES
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import measure_grid  # noqa: E402
+
+ENTRY = dict(
+    models=["m"],
+    tasks={"mmlu": 570, "ifeval": 100},
+    pruning_pcts=[10, 20],
+    criteria=["PPM", "RANDOM"],
+    neuron_seeds=[0, 1],
+)
+
+
+def test_every_cell_is_named_once():
+    names = [str(cell) for cell in measure_grid.cells(ENTRY)]
+    assert len(names) == len(set(names)) == 2 * (1 + 2 + 2 * 2)
+    assert "mmlu on m: none at 0%" in names and "ifeval on m: RANDOM at 20%, draw 1" in names
+    ratios = measure_grid.cells(
+        dict(models=["m"], tasks={"mmlu": 570}, expansion_ratios=[2.4], chat_template=True)
+    )
+    assert [*map(str, ratios)][1] == "mmlu on m: PPM at 2.4x, chat template"
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_parts_hold_every_cell_once_and_what_is_generated_by_widths(split):
+    cells = list(measure_grid.cells(ENTRY))
+    parts = list(measure_grid.parts(cells, split))
+    assert [cell for part in parts for cell in part] == cells
+    for part in parts:
+        assert len({(cell.task, cell.criterion, cell.neuron_seed) for cell in part}) == 1
+        alone = split and part[0].task == "ifeval"
+        assert len(part) == (1 if alone or part[0].criterion == "none" else 2)
+
+
+def test_a_cell_is_there_with_its_items_its_draw_and_its_way_of_asking():
+    results = load_results(ROOT / "results")
+    found = dict(model="qwen2.5-coder-1.5b-instruct", task="mmlu", limit=570, criterion="none")
+    cell = measure_grid.Cell(**found, width=("pruning_pct", 0), neuron_seed=None, chat_template=False)
+    assert measure_grid.is_there(cell, results)
+    for change in (
+        dict(limit=100),
+        dict(limit=None),
+        dict(chat_template=True),
+        dict(model="m"),
+        dict(neuron_seed=1),
+    ):
+        assert not measure_grid.is_there(replace(cell, **change), results)
+
+
+def test_the_grid_asks_for_what_can_be_measured():
+    for entry in yaml.safe_load(measure_grid.GRID.read_text(encoding="utf-8")):
+        assert set(entry["models"]) <= set(PACKAGED)
+        assert set(entry["tasks"]) <= set().union(*SUITES.values())
