@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..errors import WidthPruneError
 from ..report.drawn import keep_rows
@@ -162,6 +163,10 @@ def plot_same_damage(
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
     draw_floors(ax, floors, task)
     ax.set_xscale("log")
+    # From less than a power of ten to many: plain numbers, and none between them.
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
+    ax.xaxis.set_major_formatter("{x:.5g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(
         xlabel="perplexity: equal damage", ylabel=metric_words(TASKS[task].metric), title=TASKS[task].label
     )

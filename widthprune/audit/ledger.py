@@ -154,7 +154,7 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
             rows.append(f"{model}: no answer, {reason}")
             continue
         answers[model] = answer_of(x)
-        rows.append(f"{model}: {answers[model]}, {_protocol(evidence.seen)}")
+        rows.append(", ".join(filter(None, [f"{model}: {answers[model]}", _protocol(evidence.seen)])))
     return answers, rows + ([f"too little is measured yet: {', '.join(unmeasured)}"] if unmeasured else [])
 
 
