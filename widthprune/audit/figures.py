@@ -163,9 +163,10 @@ def plot_same_damage(
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
     draw_floors(ax, floors, task)
     ax.set_xscale("log")
-    # From less than a power of ten to many: plain numbers, and none between them.
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-    ax.xaxis.set_major_formatter("{x:.5g}")
+    # From less than a power of ten to many: plain numbers, as many as have room.
+    subs = (1,) if found["perplexity"].max() > 30 * found["perplexity"].min() else (1, 2, 5)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(
         xlabel="perplexity: equal damage", ylabel=metric_words(TASKS[task].metric), title=TASKS[task].label

@@ -283,7 +283,8 @@ def _ratio_ticks(ax, rows):
         else:
             labels.append(f"{pct:g}")
     ax.set_xticks(pcts, labels, fontsize="small")
-    ax.set_xlabel("neurons pruned, %" + ("; expansion ratio below" if one else ""))
+    more = ";\nexpansion ratio below" if panel < 120 else "; expansion ratio below"
+    ax.set_xlabel("neurons pruned, %" + (more if one else ""))
 
 
 def single_value(table: pd.DataFrame, column: str) -> str:
