@@ -272,8 +272,7 @@ def _ratio_ticks(ax, rows):
     pcts = sorted(rows["pruning_pct"].unique())
     ratios = rows.groupby("pruning_pct")["expansion_ratio"].agg(["min", "max"])
     one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
-    # Names of lines take a third of a panel's width, which is known before the layout is.
-    panel = ax.get_position().width * ax.figure.get_figwidth() * 72 * 2 / 3
+    panel = _panel_width(ax)
     labels, last = [], -np.inf
     for pct in pcts:
         place = panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1)
@@ -283,8 +282,16 @@ def _ratio_ticks(ax, rows):
         else:
             labels.append(f"{pct:g}")
     ax.set_xticks(pcts, labels, fontsize="small")
-    more = ";\nexpansion ratio below" if panel < 120 else "; expansion ratio below"
+    more = ";\nexpansion ratio below" if panel < 110 else "; expansion ratio below"
     ax.set_xlabel("neurons pruned, %" + (more if one else ""))
+
+
+def _panel_width(ax) -> float:
+    """About how wide a panel will be, in points, before the layout is made: without its numbers and its lines' names."""
+    spec = ax.get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec else 1
+    longest = max(map(len, ax.get_legend_handles_labels()[1]), default=0)
+    return ax.figure.get_figwidth() * 72 / columns - 60 - 4.7 * longest
 
 
 def single_value(table: pd.DataFrame, column: str) -> str:
