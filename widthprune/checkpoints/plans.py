@@ -14,11 +14,10 @@ from ..errors import WidthPruneError, remote_code_remedy
 from ..layouts import MLP, check_family, find_layouts
 from ..models.files import TOKENIZER, check_no_code, names_beside, read_object
 from ..widths import FIELDS, config_changes, find_widths, hidden_size, kept_sizes, kept_units
-from .shards import Stored, read_headers
+from .shards import DTYPES, Stored, read_headers
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
 NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"
-DTYPES = ("F64", "F32", "BF16", "F16")  # as safetensors names what can be pruned
 
 
 @dataclass(frozen=True)
