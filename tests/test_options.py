@@ -313,6 +313,19 @@ def test_a_system_error_is_one_line(places, capsys, monkeypatch):
     assert error.startswith("widthprune: error: [Errno 28] No space left") and error.count("\n") == 1
 
 
+def test_a_library_that_breaks_is_one_line(places, capsys, monkeypatch):
+    def breaks(*_, **__):
+        raise type("PanicException", (BaseException,), {})("index out of bounds:\nthe len is 3")
+
+    monkeypatch.setattr("widthprune.checkpoints.stream.prune_checkpoint", breaks)
+    assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "broke the library that reads it (index out of bounds:\\nthe len is 3)" in error
+        and error.count("\n") == 1
+    )
+
+
 def test_a_parser_names_the_option():
     parser = Parser(prog="it")
     parser.add_argument("--limit", type=COUNT)

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .commands.interrupts import Interrupted, interruptible
 from .commands.options import Parser
-from .errors import WidthPruneError, one_line
+from .errors import WidthPruneError, is_panic, one_line
 
 # Command -> the module whose function add_<command> adds it.
 COMMANDS = {
@@ -63,6 +63,13 @@ def _main(arguments: list[str] | None) -> int:
     except OSError as error:
         # A full disk, a folder that vanished: the system's own words say what to mend.
         print(f"widthprune: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        # Such as a tokenizer's pattern that would take for ever on some text.
+        why = f"a file of the model broke the library that reads it ({one_line(error):.300})"
+        print(f"widthprune: error: {why}: copy the model again", file=sys.stderr)
         return 2
     return 0
 
