@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError, load_results
+from widthprune.__main__ import main
 from widthprune.report.results import (
     COLUMNS,
     find_run,
@@ -183,6 +184,24 @@ def test_what_is_no_file(tmp_path, kind):
             load_results(tmp_path)
     else:
         assert load_results(tmp_path).empty
+
+
+def test_folders_within_folders_without_end(tmp_path, capsys):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 200):
+        os.mkdir("a", dir_fd=folder)
+        inner = os.open("a", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("x.json", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    try:
+        assert main(["check", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "1 problem in 1 file" in error and error.count("\n") == 1
+    finally:
+        # pytest's own sweep of old folders calls itself, too.
+        subprocess.run(["rm", "-r", str(tmp_path / "a")], check=True)
 
 
 STRAY = [
