@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -95,6 +96,17 @@ def test_nothing_stays_behind_when_a_write_fails(tmp_path):
         write_atomically(tmp_path / "kept.txt", 3)
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["kept.txt"]
     assert (tmp_path / "kept.txt").read_text() == "old"
+
+
+def test_a_write_that_the_system_refuses_names_the_file(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="full.json"):
+            write_atomically(tmp_path / "full.json", "a" * 2**21)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_kill_leaves_whole_files_only(tmp_path):
