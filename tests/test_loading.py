@@ -66,6 +66,16 @@ def test_a_gguf_file_is_converted_once(gguf_file, tmp_path, monkeypatch):
     assert models.model_shape(str(gguf_file)) == (64, 32)
 
 
+@pytest.mark.parametrize("named", ["", None])
+def test_a_user_without_a_home(named, gguf_file, monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.delenv("WIDTHPRUNE_CACHE", raising=False)
+    if named is not None:
+        monkeypatch.setenv("WIDTHPRUNE_CACHE", named)
+    refused(gguf_file, "there is no home directory to keep models in: set WIDTHPRUNE_CACHE")
+
+
 def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch):
     monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
 

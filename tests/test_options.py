@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -301,6 +303,14 @@ def test_a_reader_who_has_seen_enough(places, monkeypatch):
     with os.fdopen(write, "w") as closed:
         monkeypatch.setattr("sys.stdout", closed)
         assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10", "--dry-run"]) == 1
+
+
+def test_streams_that_are_closed(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    command = f"exec {sys.executable} -m widthprune check {tmp_path}"
+    assert subprocess.run(f"{command} <&- >&- 2>&-", shell=True).returncode == 2
+    found = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    assert found.returncode == 2 and found.stderr.endswith("1 problem in 1 file\n")
 
 
 def test_a_system_error_is_one_line(places, capsys, monkeypatch):

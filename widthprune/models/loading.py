@@ -246,7 +246,12 @@ def load_tokenizer(source: Path):
 
 def cache_dir() -> Path:
     """Where converted models are kept: ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``."""
-    return Path(os.environ.get("WIDTHPRUNE_CACHE", Path.home() / ".cache" / "widthprune"))
+    if named := os.environ.get("WIDTHPRUNE_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "widthprune"
+    except RuntimeError:  # a user without a home, such as a container's
+        raise WidthPruneError("there is no home directory to keep models in: set WIDTHPRUNE_CACHE") from None
 
 
 def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
