@@ -13,8 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from ..checkpoints.plans import DTYPES
-from ..checkpoints.shards import Stored, read_headers, read_tensor
+from ..checkpoints.shards import DTYPES, Stored, read_headers, read_tensor
 from ..errors import WidthPruneError
 from ..layouts import MLP, Part, find_layouts
 from ..mlps import find_mlps
