@@ -60,7 +60,7 @@ def test_a_recipe_gives_the_same_batches_and_weights():
             for one, other in zip(once, again, strict=True)
             for a, b in zip(one, other, strict=True)
         )
-    assert len(list(training_batches(recipe, world))) == steps_of(recipe, world)
+    assert len(list(training_batches(recipe, world))) == steps_of(recipe)
     pair = [untrained(recipe, world).state_dict() for _ in range(2)]
     assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
 

@@ -23,7 +23,7 @@ from widthprune.audit.sensitivity import sensitivity
 from widthprune.report.results import tidy
 from widthprune.report.tasks import TASKS
 from widthprune.report.verdicts import OUTCOMES, Verdict
-from widthprune.studies.stored import stored_studies
+from widthprune.studies.stored import StoredStudies
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -33,7 +33,7 @@ CLAIMS = {claim.id: claim for claim in load_claims()}
 
 @pytest.fixture(scope="module")
 def evidence():
-    return Evidence(load_results(ROOT / "results"), load_floors(), grown=stored_studies(ROOT / "results"))
+    return Evidence(load_results(ROOT / "results"), load_floors(), grown=StoredStudies(ROOT / "results"))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.text import Text
 
 from widthprune.report.line_labels import label_lines, spread
+from widthprune.report.panels import panel_axes
 
 
 @pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.1, 0.11, 0.9], [0.0, 0.3, 0.6], [0.2], []])
@@ -38,3 +39,21 @@ def test_each_line_has_its_name_and_no_name_lies_on_another(scale):
     assert all(box.x0 > ax.bbox.x1 and box.x1 <= figure.bbox.x1 for box in boxes)
     assert ax.get_legend() is None
     plt.close(figure)  # of numbers that are nobody's
+
+
+def test_names_move_with_the_limits_that_panels_share():
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, layout="constrained")
+    left.plot([0, 1], [0, 1], label="low")
+    label_lines(left)
+    right.plot([0, 1], [0, 10], label="high")
+    label_lines(right)
+    (low,), (high,) = left.texts, right.texts
+    assert low.xyann[1] < 0.2 < 0.9 < high.xyann[1]
+    plt.close(figure)
+
+
+def test_panels_are_as_many_in_a_row_as_asked():
+    axes = panel_axes(5, columns=3, ylabel="what all show")
+    assert len(axes) == len(axes[0].figure.axes) == 5 and axes[0].get_gridspec().ncols == 3
+    assert axes[0].figure.get_supylabel() == "what all show"
+    plt.close(axes[0].figure)

@@ -4,6 +4,7 @@ import itertools
 import shutil
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,6 +183,10 @@ def test_figures_show_every_set_and_criterion():
     assert [ax.get_title().split(":")[0] for ax in axes] == list(SETS)
     assert {"PPM", "ATTRIBUTED", "RANDOM"} <= {text.get_text() for text in axes[0].texts}
     assert len(plot_shares_of_odds(rows).texts) == len(SETS)
+    assert axes[0].figure.get_supylabel()
+    figure, given = plt.subplots(1, len(SETS))
+    plot_odds(rows, axes=given)
+    assert not figure.get_supylabel() and given[0].get_ylabel() and not given[1].get_ylabel()
 
 
 def test_slicegpt_stands_beside_width_pruning_at_its_size():

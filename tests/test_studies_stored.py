@@ -1,13 +1,20 @@
 """Studies on disk: made once, whole or not at all, and a damaged file is named in one line."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError
 from widthprune.studies.figures import plot_at_damage, plot_put_back, plot_shares
 from widthprune.studies.growing import Recipe
-from widthprune.studies.stored import STUDIES, origin, provenance, stored, stored_studies, study
+from widthprune.studies.stored import STUDIES, StoredStudies, origin, provenance, stored, study
 from widthprune.studies.study import run
+
+NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
 
 
 def shares(seed=0, share=0.2):
@@ -43,9 +50,9 @@ def test_models_of_the_longest_training_are_read_alone(tmp_path):
     for name, steps, share in (("a", 5, 0.5), ("b", 9, 0.9), ("c", 9, 0.8)):
         study(tmp_path, "shares", name, dict(steps=steps), lambda share=share: shares(share=share))
     assert stored(tmp_path, "shares")["share"].tolist() == [0.9, 0.8]
-    assert {name: len(table) for name, table in stored_studies(tmp_path).items() if len(table)} == {
-        "shares": 2
-    }
+    studies = StoredStudies(tmp_path)
+    assert {name: len(table) for name, table in studies.items() if len(table)} == {"shares": 2}
+    assert studies["shares"] is studies["shares"] and "another" not in studies
     assert origin(tmp_path / "nowhere", "shares") == "not measured here"
 
 
@@ -108,3 +115,15 @@ def closed():
     import matplotlib.pyplot as plt
 
     plt.close("all")
+
+
+def test_what_shows_stored_results_imports_no_torch():
+    """The imports of every chapter that shows no live model: torch and what comes with it take longer than the chapter."""
+    shows = [path for path in NOTEBOOKS if path.stem != "01_architecture"]
+    cells = [cell for path in shows for cell in json.loads(path.read_text())["cells"]]
+    imports = ["".join(c["source"]) for c in cells if "InlineBackend.figure_formats" in "".join(c["source"])]
+    assert len(imports) == len(shows)
+    code = "\n".join(line for text in imports for line in text.splitlines() if line[:1] != "%")
+    code += "\nimport sys; print({'torch', 'transformers', 'lm_eval', 'sklearn'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -4,8 +4,6 @@ import importlib
 
 from .criteria import CALIBRATED, CRITERIA
 from .errors import WidthPruneError
-from .report.published import published
-from .report.results import load_results
 from .sizes import expansion_ratio, kept_size
 
 __version__ = "0.1.0"
@@ -27,13 +25,16 @@ __all__ = [
     "score_neurons",
 ]
 
-# Imported when they are first asked for: they need torch, which takes longer to import than a plan to make.
+# Imported when they are first asked for: they need torch, which takes longer to import than a plan to make, or pandas,
+# which takes longer than to say what is wrong with an argument.
 _LATER = {
     "Calibration": "calibration",
     "calibrate": "calibration",
     "load_model": "models.loading",
+    "load_results": "report.results",
     "prune_checkpoint": "checkpoints.stream",
     "prune_model": "variants.prune",
+    "published": "report.published",
     "score_model": "scores",
     "score_neurons": "weight_criteria",
 }

@@ -16,6 +16,7 @@ LINKS = (
     '<p class="figure-link"><a href="{up}/{name}.svg" download>This figure as SVG</a> · '
     '<a href="{up}/{name}.csv" download>its rows as CSV</a></p>'
 )
+MOST_ROWS = 12  # of a table that is not folded: the paper has as many benchmarks
 LONGEST = 200  # characters of a description that search engines show
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?")
@@ -74,6 +75,23 @@ def link_figures(app, doctree, docname):
                 break
 
 
+def fold_long_tables(app, doctree, docname):
+    """Of a chapter, tables longer than a glance are folded, unless their cell is."""
+    if app.builder.name != "html":
+        return
+    for cell in doctree.findall(
+        lambda node: "cell" in node.get("classes", ()) if hasattr(node, "get") else False
+    ):
+        if not {"tag_hide-cell", "tag_hide-output"} & set(cell["classes"]):
+            for part in list(cell.findall(nodes.raw)):
+                text = part.astext()
+                rows = text.partition("<tbody")[2].count("<tr")
+                if rows > MOST_ROWS:
+                    summary = f"<summary>A table of {rows} rows</summary>"
+                    folded = f"<details class='rows'>{summary}{text}</details>"
+                    part.replace_self(nodes.raw("", folded, format="html"))
+
+
 def strip(app, exception):
     """Take what cannot work from a file out of every page."""
     if exception is None:
@@ -87,5 +105,6 @@ def strip(app, exception):
 def setup(app):
     app.connect("html-page-context", describe)
     app.connect("doctree-resolved", link_figures)
+    app.connect("doctree-resolved", fold_long_tables)
     app.connect("build-finished", strip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,7 +10,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from ..errors import WidthPruneError
 from ..report.published import published
@@ -18,13 +17,13 @@ from ..report.stats import correlate
 from ..report.tasks import TASKS, headline
 from ..sizes import kept_size
 from .association import associations
-from .effects import Effect, Rule, both, control, further, inverse
+from .effects import Effect, Rule, both, control, further, inverse, threshold
 from .evidence_efficiency import EfficiencyEvidence
 from .evidence_grown import GrownEvidence
 from .evidence_measured import MeasuredEvidence
 from .evidence_published import PCTS, PublishedEvidence
 from .evidence_studies import StudiesEvidence
-from .lookup import LLAMA, NoEvidence, only, where
+from .lookup import LLAMA, NoEvidence, once, only, where
 
 __all__ = ["Evidence", "NoEvidence"]
 PLAIN = {
@@ -34,7 +33,7 @@ PLAIN = {
 
 def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Effect:
     """A correlation as an effect with the p given, which allows for a family of tests."""
-    z = float(norm.isf(max(p, 1e-300) / 2))  # a straight line has a p of nothing
+    z = threshold(max(p, 1e-300))  # a straight line has a p of nothing
     return Effect(r, abs(r) / z if z > 0 else np.inf, n=n, label=label, unit="points", family=family)
 
 
@@ -47,8 +46,8 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
         From `widthprune.load_results`; may be empty.
     floors : DataFrame
         From `widthprune.audit.floors.load_floors`.
-    grown : dict of str to DataFrame, optional
-        Of the models grown here, each study's table, from `widthprune.studies.stored.stored_studies`; default none.
+    grown : mapping of str to DataFrame, optional
+        Of the models grown here, each study's table, from `widthprune.studies.stored.StoredStudies`; default none.
     capabilities, criteria, runs, shapes : DataFrame, optional
         The published tables; default those that ship with the package.
     """
@@ -90,11 +89,9 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
 
     # Associations of published benchmarks.
 
+    @once
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
-        return self._once(self._pair, model, knowledge, behaviour, column)
-
-    def _pair(self, model, knowledge, behaviour, column) -> float:
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
         scores = [
             where(headline(self.capabilities), model=LLAMA[model], task=task)["value"]

@@ -8,7 +8,7 @@ from scipy.stats import t
 
 from ..efficiency.analysis import change_pct, decompose, summarize
 from .effects import Effect
-from .lookup import LLAMA, NoEvidence, only, where
+from .lookup import LLAMA, NoEvidence, once, only, where
 
 
 class EfficiencyEvidence:
@@ -26,6 +26,7 @@ class EfficiencyEvidence:
         """Change of the number of tokens generated."""
         return self._efficiency(model, workload, pct, "tokens")
 
+    @once
     def over_seeds(self, model: str, workload: str, pct: float, what: str) -> Effect:
         """The relative effect of pruning on "energy", "ttlt", "tokens", "throughput" or time "per_token".
 
@@ -39,6 +40,7 @@ class EfficiencyEvidence:
         p = float(2 * t.sf(abs(change) / stderr, (n - 1) * widths)) if stderr > 0 else np.nan
         return Effect(change, stderr, 1.0, n, f"{what} of {model}, {workload} at {pct:g}%", p, unit="seeds")
 
+    @once
     def per_token(self, model: str, workload: str, pct: float) -> float:
         """Change of the time to the last token divided by tokens generated; single requests only."""
         rows = where(decompose(self._summary), model=LLAMA[model], workload=workload, pruning_pct=pct)
@@ -52,6 +54,7 @@ class EfficiencyEvidence:
         """Joules per token from the energy that the same runs recorded."""
         return self._efficiency(model, workload, pct, "j_per_token")
 
+    @once
     def workloads(self, batch_size: int) -> list[str]:
         """Names of the published workloads with this batch size."""
         return sorted(where(self._summary, batch_size=batch_size)["workload"].unique())

@@ -7,12 +7,12 @@ compared where they did equal damage to prose, as `widthprune.studies.comparing`
 from collections.abc import Callable
 
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from ..errors import WidthPruneError
 from ..studies.comparing import advantage, at_equal_damage, over_seeds
 from .effects import Effect
-from .lookup import NoEvidence
+from .lookup import NoEvidence, once
 
 KEYS = ["kind", "seed", "stage"]
 
@@ -51,17 +51,13 @@ class GrownEvidence:
 
     def grown_share(self, kind: str, pct: float) -> Effect:
         """By how much the share of tuning's squared change that lies in the neurons PPM removes is above that of random sets."""
-        rows = self._study("shares", kind)
-        rows = rows[rows["pruning_pct"] == pct].set_index("seed")
         return self._over_seeds(
-            rows["share"] - rows["random"], pct / 100, f"share of the change at {pct:g}%, {kind}"
+            self._surplus(kind, pct), pct / 100, f"share of the change at {pct:g}%, {kind}"
         )
 
     def grown_undone(self, kind: str, pct: float) -> Effect:
         """By how much better instructions are with the change undone in the neurons PPM removes than in as many random ones."""
-        rows = self._study("causal", kind)
-        rows = rows[(rows["measure"] == "instructions") & rows["pruning_pct"].isin([0, pct])]
-        means = rows.groupby(["seed", "put_back"])["value"].mean().unstack()
+        means = self._put_back(kind, pct)
         if not {"kept", "not random", "everything"} <= set(means):
             raise NoEvidence(f"no change was put back at {pct:g}% in grown {kind} models")
         before = float(means["everything"].mean())
@@ -69,6 +65,7 @@ class GrownEvidence:
             means["kept"] - means["not random"], before, f"instructions undone at {pct:g}%, {kind}"
         )
 
+    @once
     def grown_seeds(self) -> int:
         """How many seeds of each kind were grown and measured."""
         grown = [table for table in self.grown_table.values() if "kind" in table]
@@ -76,16 +73,32 @@ class GrownEvidence:
         return int(min((seeds.min() for seeds in tables if len(seeds)), default=0))
 
     def _advantage(self, study: str, kind: str, stage: str, *asked: str) -> pd.Series:
-        return self._once(self._compared, advantage, study, kind, stage, *asked)
+        return self._compared(advantage, study, kind, stage, *asked)
 
+    @once
+    def _surplus(self, kind: str, pct: float) -> pd.Series:
+        """Of each seed, the share of the change above that of random sets."""
+        rows = self._study("shares", kind)
+        rows = rows[rows["pruning_pct"] == pct].set_index("seed")
+        return rows["share"] - rows["random"]
+
+    @once
+    def _put_back(self, kind: str, pct: float) -> pd.DataFrame:
+        """Instructions by seed, and by where the change was put back."""
+        rows = self._study("causal", kind)
+        rows = rows[(rows["measure"] == "instructions") & rows["pruning_pct"].isin([0, pct])]
+        return rows.groupby(["seed", "put_back"])["value"].mean().unstack()
+
+    @once
     def _dichotomy(self, kind: str, criterion: str) -> pd.Series:
         kept = []
         for measure in ("known", "instructions"):
-            found = self._once(self._compared, at_equal_damage, "tuned", kind, "tuned", measure)
+            found = self._compared(at_equal_damage, "tuned", kind, "tuned", measure)
             own = found[found["criterion"] == criterion].groupby(KEYS)["value"].mean()
             kept.append(own / self._by_seed("tuned", kind, "tuned", measure))
         return kept[1] - kept[0]
 
+    @once
     def _by_seed(self, study: str, kind: str, stage: str, measure: str) -> pd.Series:
         """A measure of each unpruned model."""
         rows = self._study(study, kind, stage)
@@ -94,6 +107,7 @@ class GrownEvidence:
     def _whole(self, study: str, kind: str, stage: str, measure: str) -> float:
         return float(self._by_seed(study, kind, stage, measure).mean())
 
+    @once
     def _compared(self, compare: Callable, study: str, kind: str, stage: str, *asked: str):
         """What a comparison gives of a study's rows; what it cannot compare is no evidence."""
         rows = self._study(study, kind, stage)
@@ -102,6 +116,7 @@ class GrownEvidence:
         except WidthPruneError as error:
             raise NoEvidence(str(error)) from None
 
+    @once
     def _study(self, study: str, kind: str, stage: str | None = None) -> pd.DataFrame:
         rows = self.grown_table.get(study, pd.DataFrame(columns=KEYS))
         rows = rows[rows["kind"] == kind]
@@ -116,7 +131,7 @@ class GrownEvidence:
         except WidthPruneError as error:
             raise NoEvidence(f"{label}: {error}") from None
         # Where a rule asks for so many standard errors, those of Student's distribution are meant.
-        wider = t.isf(self.rule.alpha / 2, found["seeds"] - 1) / self.rule.sigmas
+        wider = -stdtrit(found["seeds"] - 1, self.rule.alpha / 2) / self.rule.sigmas
         return Effect(
             found["mean"], found["stderr"] * wider, before, found["seeds"], label, found["p"], unit="seeds"
         )

@@ -16,7 +16,7 @@ from ..report.results import SAME_KIND, one_sweep
 from ..report.stats import difference, paired_stderr
 from ..report.tasks import TASKS
 from .effects import Effect
-from .lookup import NoEvidence, NotMeasured
+from .lookup import NoEvidence, NotMeasured, once
 
 # Not LAMBADA: of a last word that its passage gives away, word frequencies have a perplexity that broken models pass.
 TEXTS = ("wikitext", "pocket_prose")
@@ -32,9 +32,13 @@ class MeasuredEvidence:
 
     def models(self) -> list[str]:
         """Trained models of which some pruned score was measured, and that were not left out."""
+        return [name for name in self._trained() if name != self.without]
+
+    @once
+    def _trained(self) -> list[str]:
         table = self.measured_table
         names = sorted(table.loc[table["pruning_pct"] > 0, "model"].unique())
-        return [name for name in names if not name.startswith("random-") and name != self.without]
+        return [name for name in names if not name.startswith("random-")]
 
     def measured(self, model, task, criterion, pct, metric=None, *, chat_template=False) -> float:
         """A measured number, the mean over draws where neurons were random; criterion "none" at 0%."""
@@ -230,11 +234,9 @@ class MeasuredEvidence:
             self._kinds[key] = _cells(one_sweep(rows[asked]))
         return self._kinds[key]
 
+    @once
     def _seen_at(self, model, task, criterion) -> list[float]:
         """Percentages at which a task was measured without template."""
-        return self._once(self._widths_of, model, task, criterion)
-
-    def _widths_of(self, model, task, criterion) -> list[float]:
         rows, whole = self._runs.get((model, task, False), (None, {}))
         cells = whole if rows is None else _cells(rows)
         return sorted(

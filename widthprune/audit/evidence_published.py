@@ -13,7 +13,7 @@ from ..report.stats import difference, relative_difference
 from ..report.tasks import TASKS, headline
 from .effects import AS_MUCH, MORE, NO, UNSURE, Effect, answer_of, control
 from .floors import floor_errors, headline_floors
-from .lookup import LLAMA, NoEvidence, only, where
+from .lookup import LLAMA, NoEvidence, once, only, where
 from .proportions import against_unpruned
 
 PCTS = range(10, 70, 10)
@@ -154,8 +154,9 @@ class PublishedEvidence:
             if not known:
                 raise NoEvidence(f"no floor of {task}")
             return (max if TASKS[task].higher_is_better else min)(known)
-        return self._once(self._of_responder, task, responder)
+        return self._of_responder(task, responder)
 
+    @once
     def _of_responder(self, task, responder) -> tuple[float, float]:
         rows = where(self.floor_table, task=task, responder=responder, metric=TASKS[task].metric)
         value = only(rows, f"{task} of {responder}")
@@ -165,15 +166,9 @@ class PublishedEvidence:
 
     # Computed once.
 
-    def _once(self, find, *asked):
-        """What ``find`` gives, remembered: of what depends on the tables alone, not on what `Evidence.vary` varies."""
-        key = (find.__name__, *asked)
-        if key not in self._found:
-            self._found[key] = find(*asked)
-        return self._found[key]
-
     @cached_property
     def _found(self) -> dict:
+        """What methods under `once` gave."""
         return {}
 
     @cached_property

@@ -1,14 +1,12 @@
 """What rules may ask of the studies of packaged models: where misconceptions sit, and what SliceGPT does at equal size."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from ..report.tasks import TASKS
 from ..studies.pairs import MYTHS, QUESTIONS, SETS
 from .effects import Effect
 from .evidence_measured import UNPAIRED
-from .lookup import NoEvidence, NotMeasured
+from .lookup import NoEvidence, NotMeasured, once
 
 
 class StudiesEvidence:
@@ -25,15 +23,20 @@ class StudiesEvidence:
 
     def myths_held(self, model: str, pct: float) -> Effect:
         """By how much larger a share of the log-odds lies in the neurons PPM removes for myths than for plain falsehoods."""
-        falsehoods = [name for name in SETS if name not in MYTHS]
-        return self._held(model, pct, MYTHS, falsehoods, "myths against plain falsehoods")
+        falsehoods = tuple(name for name in SETS if name not in MYTHS)
+        return self._held(model, pct, tuple(MYTHS), falsehoods, "myths against plain falsehoods")
 
     def questions_held(self, model: str, pct: float) -> Effect:
         """The same for myths that answer a question against myths that are sentences, which differ in form, not in being myths."""
-        sentences = [name for name in MYTHS if name not in QUESTIONS]
-        return self._held(model, pct, QUESTIONS, sentences, "myths as answers against myths as sentences")
+        sentences = tuple(name for name in MYTHS if name not in QUESTIONS)
+        return self._held(
+            model, pct, tuple(QUESTIONS), sentences, "myths as answers against myths as sentences"
+        )
 
-    def _held(self, model: str, pct: float, ones: Sequence[str], others: Sequence[str], what: str) -> Effect:
+    @once
+    def _held(
+        self, model: str, pct: float, ones: tuple[str, ...], others: tuple[str, ...], what: str
+    ) -> Effect:
         # Means over sets, with the errors of all of them.
         means = []
         for names in (ones, others):
@@ -68,6 +71,7 @@ class StudiesEvidence:
         at = (rows["task"] == task) & (rows["pruning_pct"] == pct) & (rows["metric"] == TASKS[task].metric)
         return (*rows.loc[at, ["value", "stderr", "n"]].iloc[0], UNPAIRED) if at.any() else None
 
+    @once
     def _row(self, model, measure, name, criterion="none", pct=0.0) -> pd.Series:
         table = self.grown_table.get("misconceptions", pd.DataFrame())
         if not len(table):

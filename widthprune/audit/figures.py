@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..errors import WidthPruneError
 from ..report.drawn import keep_rows
@@ -163,6 +163,11 @@ def plot_same_damage(
                     markersize=4, linewidth=1.2, label=label)  # fmt: skip
     draw_floors(ax, floors, task)
     ax.set_xscale("log")
+    # From less than a power of ten to many: plain numbers, as many as have room.
+    subs = (1,) if found["perplexity"].max() > 30 * found["perplexity"].min() else (1, 2, 5)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(
         xlabel="perplexity: equal damage", ylabel=metric_words(TASKS[task].metric), title=TASKS[task].label
     )
@@ -208,8 +213,17 @@ def plot_instruction_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
     shares = shares.pivot(index="type", columns="pruning_pct", values="value").rename(columns="{:g}%".format)
     ax = ax or plt.gca()
     keep_rows(ax, rows)
-    sns.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", ax=ax, cbar=False)
-    ax.set(xlabel="neurons pruned", ylabel="")
+    ax.pcolormesh(shares, vmin=0, vmax=1, cmap="cividis")
+    for (row, column), share in np.ndenumerate(shares.to_numpy(float)):
+        if np.isfinite(share):
+            color = "white" if share < 0.5 else "0.15"  # of the two, that with the more contrast
+            # The layout need not ask hundreds of numbers for their size, which are within the panel.
+            style = dict(ha="center", va="center", fontsize="small", color=color, in_layout=False)
+            ax.text(column + 0.5, row + 0.5, f"{share:.2f}", **style)
+    ax.set_xticks(np.arange(shares.shape[1]) + 0.5, shares.columns)
+    ax.set_yticks(np.arange(shares.shape[0]) + 0.5, shares.index)
+    ax.tick_params(length=0)
+    ax.set(xlabel="neurons pruned", ylabel="", ylim=(len(shares), 0))
     return ax
 
 

@@ -16,7 +16,7 @@ from ..report.escaping import as_myst
 from ..report.results import load_results, public_name, stored_results
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
-from ..studies.stored import stored_studies
+from ..studies.stored import StoredStudies
 from .claims import Claim, counted, found_text, load_claims, printed
 from .effects import AS_MUCH, MORE, NO, UNSURE, YES, agree, agree_controls, answer_of, control, to_settle
 from .evidence import Evidence, NoEvidence
@@ -154,7 +154,7 @@ def _by_model(claim: Claim, evidence: Evidence) -> tuple[dict[str, str], list[st
             rows.append(f"{model}: no answer, {reason}")
             continue
         answers[model] = answer_of(x)
-        rows.append(f"{model}: {answers[model]}, {_protocol(evidence.seen)}")
+        rows.append(", ".join(filter(None, [f"{model}: {answers[model]}", _protocol(evidence.seen)])))
     return answers, rows + ([f"too little is measured yet: {', '.join(unmeasured)}"] if unmeasured else [])
 
 
@@ -188,7 +188,7 @@ class Ledger:
 
     def __init__(self, results_dir: str | Path = "results"):
         measured = stored_results(results_dir)
-        self.evidence = Evidence(measured, load_floors(), grown=stored_studies(results_dir))
+        self.evidence = Evidence(measured, load_floors(), grown=StoredStudies(results_dir))
         self.claims = {claim.id: claim for claim in load_claims()}
         self._judged = {}  # a chapter asks twice, where it opens and where it ends
 
@@ -259,7 +259,7 @@ class Ledger:
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
     """Verdicts on every claim, from the published tables, the floors, and a results directory."""
-    evidence = Evidence(load_results(results_dir), load_floors(), grown=stored_studies(results_dir))
+    evidence = Evidence(load_results(results_dir), load_floors(), grown=StoredStudies(results_dir))
     return [judge(claim, evidence) for claim in load_claims()]
 
 

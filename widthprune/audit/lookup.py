@@ -1,5 +1,8 @@
 """Looking one number up in a tidy table, and saying so where it is not there."""
 
+from collections.abc import Callable
+from functools import wraps
+
 import pandas as pd
 
 from ..errors import WidthPruneError
@@ -28,3 +31,18 @@ def only(rows: pd.DataFrame, what: str, column: str = "value") -> float:
     if len(rows) != 1 or pd.isna(rows[column].iloc[0]):
         raise NoEvidence(f"no single {column} for {what}")
     return float(rows[column].iloc[0])
+
+
+def once(find: Callable) -> Callable:
+    """Of a method that asks the tables alone, and not what `Evidence.vary` varies: what it gave is remembered.
+
+    Copies with other rules share what was found. An exception is not remembered, and what is must not be changed.
+    """
+
+    @wraps(find)
+    def found(self, *asked):
+        if (key := (find, *asked)) not in self._found:
+            self._found[key] = find(self, *asked)
+        return self._found[key]
+
+    return found

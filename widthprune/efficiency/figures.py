@@ -3,11 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE, single_value
 from ..report.line_labels import label_lines
+from ..report.panels import given_axes, panel_axes
 from .analysis import change_pct
 
 
@@ -21,10 +21,12 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
     rows = summary.assign(workload_name=summary["workload"].str.split("_").str[0])
     names = sorted(rows["workload_name"].unique())
     panels = [(batch, name) for batch in (1, 8) for name in names]
-    if axes is None:
-        shape = dict(figsize=(9, 3.6), sharex=True, sharey=True, squeeze=False, layout="constrained")
-        _, axes = plt.subplots(2, len(names), **shape)
-    axes = np.atleast_1d(axes).ravel()
+    label, shape = "change from the unpruned model, %", dict(height=1.8, sharex=True, sharey=True)
+    axes = (
+        panel_axes(len(panels), columns=len(names), ylabel=label, **shape)
+        if axes is None
+        else given_axes(axes, label)
+    )
     drawn = {
         "j_per_token_printed": "energy a token",
         "ttlt_ms": "time to\nlast token",
@@ -46,7 +48,6 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
         ax.set_yticks([-20, 0, 20, 100, 250])
         if ax.get_subplotspec().is_last_row():
             ax.set_xlabel("neurons pruned, %")
-    axes[0].figure.supylabel("change from the unpruned model, %", fontsize="medium")
     for ax in axes:  # limits are those of all panels
         label_lines(ax)
     return axes
@@ -111,17 +112,22 @@ def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
     return axes
 
 
-def plot_bandwidth_limit(profiles: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Median time per token over width, with the limit: bytes of weights over read bandwidth (dashed)."""
-    ax = ax or plt.subplots(figsize=(7.2, 3.4), layout="constrained")[1]
+def plot_bandwidth_limit(profiles: pd.DataFrame, *, axes=None) -> np.ndarray:
+    """Median time per token over width, with the limit: bytes of weights over read bandwidth (dashed). A panel a model."""
     by = ["model", "pruning_pct"]
     single = profiles[profiles["batch_size"] == 1]
     table = single.pivot_table(index=by, columns="metric", values="value")
-    keep_rows(ax, table[["ms_per_token_p50", "limit_ms_per_token"]])
-    for i, (model, rows) in enumerate(table.groupby("model")):
+    models, label = table.groupby("model"), "time per token, ms"
+    axes = (
+        panel_axes(len(models), columns=len(models), height=2.8, ylabel=label)
+        if axes is None
+        else given_axes(axes, label)
+    )
+    for i, (ax, (model, rows)) in enumerate(zip(axes, models, strict=True)):
+        keep_rows(ax, rows[["ms_per_token_p50", "limit_ms_per_token"]])
         pcts = rows.index.get_level_values("pruning_pct")
-        ax.plot(pcts, rows["ms_per_token_p50"], "o-", color=PALETTE[i], label=f"{model}, measured")
-        ax.plot(pcts, rows["limit_ms_per_token"], "--", color=PALETTE[i], label=f"{model}, limit")
-    ax.set(xlabel="neurons pruned, %", ylabel="time per token, ms", ylim=(0, None))
-    label_lines(ax)
-    return ax
+        ax.plot(pcts, rows["ms_per_token_p50"], color=PALETTE[i], marker=MARKERS[i], label="measured")
+        ax.plot(pcts, rows["limit_ms_per_token"], "--", color=PALETTE[i], label="limit")
+        ax.set(title=model, xlabel="neurons pruned, %", ylim=(0, None))
+        label_lines(ax)
+    return axes

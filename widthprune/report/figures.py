@@ -24,6 +24,7 @@ from .tasks import TASKS, headline, metric_words
 # Safe for colour-blind readers; the marker repeats what the colour says.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vP*Xph<>"
+RATIO_WIDTH = 21  # points that an expansion ratio below a tick takes, with some room beside it
 
 
 def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=None) -> np.ndarray:
@@ -267,13 +268,23 @@ def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def _ratio_ticks(ax, rows):
-    """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below."""
+    """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below, as far as there is room."""
     pcts = sorted(rows["pruning_pct"].unique())
     ratios = rows.groupby("pruning_pct")["expansion_ratio"].agg(["min", "max"])
     one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
-    labels = [f"{pct:g}\n{ratios['min'][pct]:.2f}x" if one else f"{pct:g}" for pct in pcts]
+    # Names of lines take a third of a panel's width, which is known before the layout is.
+    panel = ax.get_position().width * ax.figure.get_figwidth() * 72 * 2 / 3
+    labels, last = [], -np.inf
+    for pct in pcts:
+        place = panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1)
+        if one and place - last >= RATIO_WIDTH:
+            labels.append(f"{pct:g}\n{ratios['min'][pct]:.2f}")
+            last = place
+        else:
+            labels.append(f"{pct:g}")
     ax.set_xticks(pcts, labels, fontsize="small")
-    ax.set_xlabel("neurons pruned, %" + ("; expansion ratio below" if one else ""))
+    more = ";\nexpansion ratio below" if panel < 120 else "; expansion ratio below"
+    ax.set_xlabel("neurons pruned, %" + (more if one else ""))
 
 
 def single_value(table: pd.DataFrame, column: str) -> str:

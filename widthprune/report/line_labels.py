@@ -7,15 +7,30 @@ from scipy.optimize import isotonic_regression
 
 MOST = 5  # lines that one panel can name
 GID = "name of a line"
+# From the middle of a name's left end: no text has to be cut out of it, which takes longer than all else here.
+_LEADER = dict(arrowstyle="-", linewidth=0.6, relpos=(0, 0.5), patchA=None, shrinkA=1, shrinkB=2)
 
 
 def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
     """Write the name of every labelled line beside its last point, moved apart where names would meet.
 
-    Call it when scales and limits stand, and again when lines have come: names that were there are written anew. They lie
-    right of the panel, and a thin line leads to each that is not beside its end.
+    Call it when scales and limits stand, and again when lines have come: names that were there are written anew, also those
+    of panels that share the vertical axis, whose limits have moved. They lie right of the panel, and a thin line leads to
+    each that is not beside its end.
     """
-    for text in [text for text in ax.texts if text.get_gid() == GID]:
+    named = [ax] + [
+        other for other in ax.get_shared_y_axes().get_siblings(ax) if _names(other) and other is not ax
+    ]
+    for one in named:
+        _label(one, fontsize)
+
+
+def _names(ax: Axes) -> list:
+    return [text for text in ax.texts if text.get_gid() == GID]
+
+
+def _label(ax: Axes, fontsize: float) -> None:
+    for text in _names(ax):
         text.remove()
     ax.autoscale_view()  # limits are found when they are asked for
     handles, labels = ax.get_legend_handles_labels()
@@ -41,9 +56,7 @@ def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
             fontsize=fontsize,
             # Darker than the line: thin letters need more contrast than a line does.
             color=0.6 * color,
-            arrowprops=dict(arrowstyle="-", color=color, linewidth=0.6, shrinkA=0, shrinkB=2)
-            if away
-            else None,
+            arrowprops=_LEADER | dict(color=color) if away else None,
         )
 
 

@@ -27,12 +27,25 @@ def split_names(names: Sequence[str]) -> list[list[str]]:
     return [part.tolist() for part in np.array_split(names, max(1, -(-len(names) // MOST)))]
 
 
-def panel_axes(count: int, *, height: float = 3.6, **options) -> np.ndarray:
-    """Axes for so many panels, two in a row, as wide as the text of the book."""
-    rows = -(-count // 2)
-    figure, grid = plt.subplots(
-        rows, 2, figsize=(9, height * rows), squeeze=False, layout="constrained", **options
-    )
+def panel_axes(
+    count: int, *, columns: int = 2, height: float = 3.6, ylabel: str = "", **options
+) -> np.ndarray:
+    """Axes for so many panels, two in a row or as many as ``columns``, as wide as the text of the book.
+
+    ``ylabel`` is what all of them show, said once for the whole figure: for panels too low to say it each.
+    """
+    rows = -(-count // columns)
+    shape = dict(figsize=(9, height * rows), squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(rows, columns, **shape, **options)
     for ax in grid.flat[count:]:
         figure.delaxes(ax)
+    if ylabel:
+        figure.supylabel(ylabel, fontsize="medium")
     return grid.flat[:count]
+
+
+def given_axes(axes, ylabel: str) -> np.ndarray:
+    """Axes that the caller gave: the label stands beside the first of them, since their figure may hold more."""
+    axes = np.atleast_1d(axes).ravel()
+    axes[0].set_ylabel(ylabel)
+    return axes

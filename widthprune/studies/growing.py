@@ -1,24 +1,26 @@
 """Growing: small decoders trained on a world, with a gate and without, and a copy of each tuned on instructions.
 
 transformers' Llama with a SwiGLU MLP, and Arcee, which is Llama with a plain MLP: nothing else differs. The plain MLP
-has half as many neurons again, so that both have the same number of parameters.
+has half as many neurons again, so that both have the same number of parameters. Who only names a recipe, to read what was
+measured, imports no torch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
-from transformers import ArceeConfig, AutoModelForCausalLM, LlamaConfig
 
-from ..architectures import random_model
 from ..checkpoints.destination import moved_into_place
 from ..errors import WidthPruneError
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
-KINDS = {"gated": LlamaConfig, "plain": ArceeConfig}
+if TYPE_CHECKING:
+    from torch import nn
+
+KINDS = {"gated": "LlamaConfig", "plain": "ArceeConfig"}  # classes of transformers
 STAGES = ("base", "tuned")
 IGNORED = -100  # the label of a token that no loss is taken of
 
@@ -64,10 +66,14 @@ def world_of(recipe: Recipe) -> World:
     return make_world(recipe.seed, usual_tiers(recipe.facts))
 
 
-def untrained(recipe: Recipe, world: World) -> nn.Module:
+def untrained(recipe: Recipe, world: World) -> "nn.Module":
     """The model as it is before training."""
+    import transformers
+
+    from ..architectures import random_model
+
     gated = recipe.kind == "gated"
-    config = KINDS[recipe.kind](
+    config = getattr(transformers, KINDS[recipe.kind])(
         vocab_size=len(world.words),
         hidden_size=recipe.hidden_size,
         intermediate_size=recipe.neurons if gated else recipe.neurons * 3 // 2,
@@ -114,9 +120,11 @@ def _packed(made, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(
-    model: nn.Module, batches, steps: int, rate: float, progress: Callable = lambda step, loss: None
-) -> nn.Module:
+    model: "nn.Module", batches, steps: int, rate: float, progress: Callable = lambda step, loss: None
+) -> "nn.Module":
     """Train in place, by AdamW with a learning rate that rises and falls once; the model, in evaluation mode."""
+    import torch
+
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1, pct_start=0.1)
     model.train()
@@ -126,7 +134,7 @@ def train(
             input_ids=torch.as_tensor(tokens, device=device), labels=torch.as_tensor(labels, device=device)
         ).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
@@ -134,10 +142,16 @@ def train(
     return model.eval()
 
 
-def steps_of(recipe: Recipe, world: World) -> int:
+def steps_of(recipe: Recipe) -> int:
     """Optimiser's steps of the base model."""
-    tokens = len(corpus(world, recipe.sentences))
+    tokens = _tokens(recipe.seed, recipe.facts, recipe.sentences)
     return recipe.epochs * (tokens // recipe.length // recipe.batch)
+
+
+@lru_cache
+def _tokens(seed: int, facts: int, sentences: int) -> int:
+    """Tokens of a corpus, which the kinds of a seed share."""
+    return len(corpus(make_world(seed, usual_tiers(facts)), sentences))
 
 
 def grow(
@@ -146,7 +160,7 @@ def grow(
     device: str = "cpu",
     progress: Callable = print,
     stages: Sequence[str] = STAGES,
-) -> dict[str, nn.Module]:
+) -> dict[str, "nn.Module"]:
     """The base model and its tuned copy; what lies in the directory already is loaded, and not trained again.
 
     Returns
@@ -154,6 +168,9 @@ def grow(
     dict of str to PreTrainedModel
         "base" and "tuned", or the first alone where ``stages`` says so.
     """
+    import torch
+    from transformers import AutoModelForCausalLM
+
     world = world_of(recipe)
     models = {}
     for stage in stages:
@@ -163,7 +180,7 @@ def grow(
             with torch.random.fork_rng():
                 if stage == "base":
                     model = untrained(recipe, world).to(device)
-                    train(model, training_batches(recipe, world), steps_of(recipe, world), recipe.rate)
+                    train(model, training_batches(recipe, world), steps_of(recipe), recipe.rate)
                 else:
                     model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path).to(device)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)

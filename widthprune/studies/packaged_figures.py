@@ -11,7 +11,7 @@ from ..criteria import REGISTRY
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import label_lines
-from ..report.panels import split_names
+from ..report.panels import given_axes, panel_axes, split_names
 from ..report.tables import texts
 from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
@@ -33,19 +33,12 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
     sets : sequence of str
     axes : as many Axes as sets, optional
     """
-    if axes is None:
-        columns = min(3, len(sets))
-        _, grid = plt.subplots(
-            -(-len(sets) // columns),
-            columns,
-            figsize=(9, 3.5),
-            sharey=True,
-            layout="constrained",
-            squeeze=False,
-        )
-        axes = grid.flat[: len(sets)]
-        for ax in grid.flat[len(sets) :]:
-            ax.set_axis_off()
+    label = "change of the log-odds of\nmyth against truth, a token"
+    axes = (
+        panel_axes(len(sets), columns=min(3, len(sets)), height=1.75, ylabel=label, sharey=True)
+        if axes is None
+        else given_axes(axes, label)
+    )
     rows = table[table["measure"] == "odds"]
     starts = rows.assign(pruning_pct=0.0, value=0.0, stderr=0.0).drop_duplicates(["set", "criterion"])
     rows = pd.concat([starts, rows])  # unpruned, nothing has changed
@@ -65,7 +58,6 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
                 label=criterion,
             )
         ax.set(title=f"{name}: {_kind(name)}", xlabel="neurons removed, %")
-    axes[0].figure.supylabel("change of the log-odds of\nmyth against truth, a token", fontsize="medium")
     for ax in axes:  # limits are those of all panels
         label_lines(ax, fontsize=7.5)
     return np.asarray(axes)

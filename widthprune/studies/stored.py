@@ -147,9 +147,24 @@ def stored(results_dir: str | Path, name: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else empty
 
 
-def stored_studies(results_dir: str | Path) -> dict[str, pd.DataFrame]:
-    """`stored` of every study."""
-    return {name: stored(results_dir, name) for name in STUDIES}
+class StoredStudies(Mapping):
+    """`stored` of every study of a directory, by name: read when it is first asked for, which most chapters do not."""
+
+    def __init__(self, results_dir: str | Path):
+        self.results_dir, self._read = results_dir, {}
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        if name not in STUDIES:
+            raise KeyError(name)
+        if name not in self._read:
+            self._read[name] = stored(self.results_dir, name)
+        return self._read[name]
+
+    def __iter__(self):
+        return iter(STUDIES)
+
+    def __len__(self) -> int:
+        return len(STUDIES)
 
 
 def origin(results_dir: str | Path, name: str) -> str:

@@ -1,56 +1,20 @@
-"""The three studies on a grown model: what goes when neurons go, which half does it, and where tuning wrote."""
+"""The studies on grown models: which there are, and that each is made once. `widthprune.studies.making` makes them.
+
+Reading what was measured imports no torch.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import nn
 
-from ..mlps import find_mlps
-from .growing import STAGES, Recipe, grow, model_directory, steps_of, world_of
-from .masking import WAYS, complement, lowest, means, without
-from .probing import probe
-from .removal import remove
+from .growing import Recipe, steps_of
 from .stored import study
-from .transplant import change_shares, changes, put_back, rank_correlations
-from .worlds import World, heldout
 
 STUDY_NAMES = ("removal", "tuned", "halves", "ranks", "shares", "causal")
-CRITERIA = ("PPM", "PPM-REVERSED", "RANDOM")
-HALF_CRITERIA = ("PPM-GATE", "PPM-UP")  # another order than PPM's where there is a gate alone
 TUNED_PCTS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
-HALF_PCTS, HALF_DRAWS = (10.0, 20.0, 30.0, 40.0, 60.0), 2  # halves take long
-
-
-@dataclass
-class Grown:
-    """A recipe with its models, which are grown when they are first asked for."""
-
-    recipe: Recipe
-    models_dir: str | Path
-    device: str = "cpu"
-    progress: Callable = print
-
-    @cached_property
-    def world(self) -> World:
-        return world_of(self.recipe)
-
-    @cached_property
-    def base(self) -> nn.Module:
-        return grow(self.recipe, self.models_dir, self.device, self.progress, stages=("base",))["base"]
-
-    @cached_property
-    def models(self) -> dict[str, nn.Module]:
-        return grow(self.recipe, self.models_dir, self.device, self.progress)
-
-    @cached_property
-    def changes(self) -> pd.DataFrame:
-        """`transplant.changes` of the tuned copy."""
-        assert self.models  # they are on disk now
-        return changes(*(model_directory(self.models_dir, self.recipe, stage) for stage in STAGES))
 
 
 def run(
@@ -68,74 +32,22 @@ def run(
     Models are grown where they are needed, into ``models_dir``; what is there already is used. Without ``measure`` a study
     that is missing is refused.
     """
-    makers = {
-        "removal": lambda grown: removal(grown.base, grown.world, grown.recipe.kind),
-        "tuned": lambda grown: remove(grown.models["tuned"], grown.world, CRITERIA).assign(stage="tuned"),
-        "halves": lambda grown: halves(grown.base, grown.world),
-        "ranks": lambda grown: rank_correlations(grown.changes),
-        "shares": lambda grown: change_shares(grown.changes, TUNED_PCTS),
-        "causal": lambda grown: causal(grown.models, grown.world),
-    }
+
+    @lru_cache(maxsize=1)  # a recipe's studies share its models
+    def grown(recipe: Recipe):
+        from .making import Grown
+
+        return Grown(recipe, models_dir, device, progress)
+
+    def make(recipe: Recipe, name: str) -> pd.DataFrame:
+        from .making import MAKERS
+
+        progress(f"{recipe.name}: {name}")
+        return MAKERS[name](grown(recipe)).assign(kind=recipe.kind, seed=recipe.seed)
+
     for recipe in recipes:
-        grown = Grown(recipe, models_dir, device, progress)
-        made_by = asdict(recipe) | dict(steps=steps_of(recipe, grown.world))
+        made_by = asdict(recipe) | dict(steps=steps_of(recipe))
         for name in studies:
             if name == "halves" and recipe.kind != "gated":
                 continue
-
-            def make(grown=grown, name=name) -> pd.DataFrame:
-                progress(f"{grown.recipe.name}: {name}")
-                return makers[name](grown).assign(kind=grown.recipe.kind, seed=grown.recipe.seed)
-
-            study(results_dir, name, recipe.key, made_by, make, measure=measure)
-
-
-def removal(model: nn.Module, world: World, kind: str) -> pd.DataFrame:
-    """`remove` of a base model by the paper's criterion, its controls, and with a gate the score of either half."""
-    criteria = (*CRITERIA, *(HALF_CRITERIA if kind == "gated" else ()))
-    return remove(model, world, criteria).assign(stage="base")
-
-
-def halves(model: nn.Module, world: World) -> pd.DataFrame:
-    """What is left of a gated model without gates, up rows or both, of the lowest scores or drawn by lot.
-
-    ``criterion`` is the way of removal, with "-RANDOM" behind it where neurons were drawn.
-    """
-    mean = {half: means(model, half, heldout(world)) for half in ("gate", "up")}
-    found = [probe(model, world).assign(criterion="none", draw=0, pruning_pct=0.0)]
-    for way in WAYS:
-        for draw in (None, *range(HALF_DRAWS)):
-            for pct in HALF_PCTS:
-                with without(model, way, pct, draw=draw, mean=mean):
-                    rows = probe(model, world)
-                named = way if draw is None else f"{way}-RANDOM"
-                found.append(rows.assign(criterion=named, draw=draw or 0, pruning_pct=pct))
-    return pd.concat(found).assign(stage="base")
-
-
-def causal(models: dict[str, nn.Module], world: World) -> pd.DataFrame:
-    """Instructions and knowledge of the base model with tuning's change put back into some neurons.
-
-    ``put_back`` is "nothing" (all neurons as in the base), "removed" (those that PPM removes from the base model),
-    "kept" (the others), "random" (as many as removed, drawn by lot), or "everything"; all that is no MLP's neuron is as
-    tuned. "base" is the base model itself.
-    """
-    base, tuned = (models[stage] for stage in STAGES)
-    nobody = {mlp.name: torch.empty(0, dtype=torch.int64) for mlp in find_mlps(base)}
-    ends = {"base": base, "nothing": put_back(base, tuned, nobody), "everything": tuned}
-    found = [
-        probe(m, world).assign(put_back=name, criterion="none", draw=0, pruning_pct=0.0)
-        for name, m in ends.items()
-    ]
-    for pct in TUNED_PCTS:
-        gone = lowest(base, "PPM", pct)
-        sets = {("removed", "PPM", 0): gone, ("kept", "PPM", 0): complement(base, gone)}
-        sets |= {("random", "RANDOM", draw): lowest(base, "RANDOM", pct, draw) for draw in range(HALF_DRAWS)}
-        sets |= {
-            ("not random", "RANDOM", draw): complement(base, lowest(base, "RANDOM", pct, draw))
-            for draw in range(HALF_DRAWS)
-        }
-        for (name, criterion, draw), neurons in sets.items():
-            rows = probe(put_back(base, tuned, neurons), world)
-            found.append(rows.assign(put_back=name, criterion=criterion, draw=draw, pruning_pct=pct))
-    return pd.concat(found)
+            study(results_dir, name, recipe.key, made_by, partial(make, recipe, name), measure=measure)

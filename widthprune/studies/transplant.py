@@ -1,27 +1,27 @@
 """Where tuning wrote: the change between two checkpoints of one shape, neuron by neuron, and putting it back into some.
 
-Both checkpoints are read tensor by tensor, so that of models of any size two matrices are in memory at a time.
+Both checkpoints are read tensor by tensor, so that of models of any size two matrices are in memory at a time. torch is
+imported where one is read: a chapter that shows what was measured needs none.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import stats
-from torch import Tensor, nn
 
 from ..checkpoints.shards import DTYPES, Stored, read_headers, read_tensor
 from ..errors import WidthPruneError
 from ..layouts import MLP, Part, find_layouts
-from ..mlps import find_mlps
 from ..models.files import read_object
-from ..scores import kept_indices, score_mlp
 from ..sizes import kept_size
-from ..slicing import neuron_rows
 from ..widths import hidden_size
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 MATRICES = ("gate", "up", "down")
 
@@ -48,6 +48,8 @@ def changes(base: str | Path, tuned: str | Path, criterion: str = "PPM") -> pd.D
     WidthPruneError
         If a directory is no checkpoint, the two differ in a tensor's name or shape, or an MLP is a mixture of experts.
     """
+    from ..scores import score_mlp
+
     headers = [read_headers(Path(path)) for path in (base, tuned)]
     check_alike(*headers, names=(str(base), str(tuned)))
     rows = []
@@ -86,8 +88,10 @@ def _layouts(source: Path, header: Mapping[str, Stored]) -> list[MLP]:
     return mlps
 
 
-def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, Tensor]:
+def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, "Tensor"]:
     """The three matrices with a row for each neuron, float32: shape (d_ff, d_model)."""
+    from ..slicing import neuron_rows
+
     found = {}
     for part in mlp.parts:
         if part.role == "bias":
@@ -102,7 +106,7 @@ def _neurons(mlp: MLP, header: Mapping[str, Stored]) -> dict[str, Tensor]:
     return dict(zip(MATRICES if len(inputs) == 2 else MATRICES[1:], [*inputs, found["down"]], strict=True))
 
 
-def _read(stored: Stored) -> Tensor:
+def _read(stored: Stored) -> "Tensor":
     """One tensor of a file, in float32."""
     if stored.dtype not in DTYPES:
         raise WidthPruneError(
@@ -141,6 +145,10 @@ def rank_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
 def removed_neurons(table: pd.DataFrame, pct: float, draw: int | None = None) -> np.ndarray:
     """Which neurons go at a percentage: in each layer those of the lowest scores, or as many drawn by lot; bool, (n,)."""
+    import torch
+
+    from ..scores import kept_indices
+
     gone = np.ones(len(table), bool)
     for layer, rows in table.groupby("layer").indices.items():
         scores = table["score"].to_numpy()[rows]
@@ -170,8 +178,8 @@ def change_shares(table: pd.DataFrame, pcts: Sequence[float], draws: int = 200) 
 
 
 def put_back(
-    base: nn.Module, tuned: nn.Module, neurons: Mapping[str, Tensor], *, rest: str = "tuned"
-) -> nn.Module:
+    base: "nn.Module", tuned: "nn.Module", neurons: "Mapping[str, Tensor]", *, rest: str = "tuned"
+) -> "nn.Module":
     """The base model with what tuning changed in some of its neurons.
 
     Parameters
@@ -188,6 +196,10 @@ def put_back(
     PreTrainedModel
         With all neurons and ``rest="tuned"`` the tuned model; with none and ``rest="base"`` the base.
     """
+    import torch
+
+    from ..mlps import find_mlps
+
     if rest not in ("base", "tuned"):
         raise WidthPruneError(f'rest must be "base" or "tuned", got {rest!r}')
     model = copy.deepcopy(tuned if rest == "tuned" else base)
@@ -203,8 +215,10 @@ def put_back(
     return model
 
 
-def _chosen(old: Tensor, new: Tensor, part: Part, mine: Tensor) -> Tensor:
+def _chosen(old: "Tensor", new: "Tensor", part: Part, mine: "Tensor") -> "Tensor":
     """Of a matrix or bias the entries of some neurons from one, all others from another."""
+    import torch
+
     if part.packing == "halves":
         mine = torch.cat([mine, mine])
     elif part.packing == "alternating":
