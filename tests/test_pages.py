@@ -6,14 +6,18 @@ import re
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "book"))
+sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "extensions")]
 
+import pages  # noqa: E402
 from answers import ANSWERS, MODEL, STATES, TEMPLATES, Request, answers_page, as_records, read_requests  # noqa: E402
 from changes import changes_page, corrections, moved  # noqa: E402
 from data_pages import prompts, write_explorer  # noqa: E402
@@ -260,3 +264,19 @@ def test_the_page_of_changes_reaches_from_the_first_day_to_today():
     page = changes_page((ROOT / "results" / "README.md").read_text(), {"new": "reproduced"}, {})
     days = sorted(path.stem for path in (ROOT / "book" / "verdicts").glob("*.json"))
     assert f"### From {days[-1]} to today" in page and f"### From {days[0]} to " in page
+
+
+@pytest.mark.parametrize("tag", ["tag_hide-input", "tag_hide-cell"])
+@pytest.mark.parametrize("rows", [pages.MOST_ROWS, pages.MOST_ROWS + 1])
+def test_a_chapters_long_tables_are_folded_and_its_sentences_may_break(tag, rows):
+    long, short = "a sentence of more than forty characters, at the least", "0.807 ± 0.029"
+    body = f"<tr><td class='data'>{long}</td><td class='data'>{short}</td></tr>" * rows
+    cell = nodes.container(classes=["cell", tag])
+    cell += nodes.raw("", f"<table><thead><tr></tr></thead><tbody>{body}</tbody></table>", format="html")
+    document = new_document("chapter")
+    document += cell
+    pages.fit_tables(SimpleNamespace(builder=SimpleNamespace(name="html")), document, "chapter")
+    text = next(document.findall(nodes.raw)).astext()
+    assert text.count("<td data-long") == rows and f"<td class='data'>{short}" in text
+    folded = rows > pages.MOST_ROWS and tag == "tag_hide-input"
+    assert (f"<summary>A table of {rows} rows</summary><table>" in text) == folded

@@ -16,8 +16,10 @@ LINKS = (
     '<p class="figure-link"><a href="{up}/{name}.svg" download>This figure as SVG</a> · '
     '<a href="{up}/{name}.csv" download>its rows as CSV</a></p>'
 )
+FOLDED = {"tag_hide-cell", "tag_hide-output"}  # cells whose output is folded already
 MOST_ROWS = 12  # of a table that is not folded: the paper has as many benchmarks
 LONGEST = 200  # characters of a description that search engines show
+_SENTENCE = re.compile(r"<td(?=[^>]*>[^<]{40,}</td>)")
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?")
 _FONT = re.compile(r'<link rel="preload" as="font"[^>]*/>\n?')
@@ -75,21 +77,19 @@ def link_figures(app, doctree, docname):
                 break
 
 
-def fold_long_tables(app, doctree, docname):
-    """Of a chapter, tables longer than a glance are folded, unless their cell is."""
-    if app.builder.name != "html":
-        return
-    for cell in doctree.findall(
-        lambda node: "cell" in node.get("classes", ()) if hasattr(node, "get") else False
-    ):
-        if not {"tag_hide-cell", "tag_hide-output"} & set(cell["classes"]):
-            for part in list(cell.findall(nodes.raw)):
-                text = part.astext()
-                rows = text.partition("<tbody")[2].count("<tr")
-                if rows > MOST_ROWS:
-                    summary = f"<summary>A table of {rows} rows</summary>"
-                    folded = f"<details class='rows'>{summary}{text}</details>"
-                    part.replace_self(nodes.raw("", folded, format="html"))
+def fit_tables(app, doctree, docname):
+    """A chapter's tables: cells that are sentences are marked, to be broken; what is longer than a glance is folded."""
+    for cell in doctree.findall(nodes.container):
+        if "cell" not in cell["classes"]:
+            continue
+        folds = app.builder.name == "html" and not FOLDED & set(cell["classes"])
+        for part in [part for part in cell.findall(nodes.raw) if "<tbody" in part.astext()]:
+            text = _SENTENCE.sub("<td data-long", part.astext())
+            rows = text.partition("<tbody")[2].count("<tr")
+            if folds and rows > MOST_ROWS:
+                summary = f"<summary>A table of {rows} rows</summary>"
+                text = f"<details class='rows'>{summary}{text}</details>"
+            part.replace_self(nodes.raw("", text, format="html"))
 
 
 def strip(app, exception):
@@ -105,6 +105,6 @@ def strip(app, exception):
 def setup(app):
     app.connect("html-page-context", describe)
     app.connect("doctree-resolved", link_figures)
-    app.connect("doctree-resolved", fold_long_tables)
+    app.connect("doctree-resolved", fit_tables)
     app.connect("build-finished", strip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

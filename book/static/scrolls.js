@@ -1,6 +1,6 @@
 // What scrolls can be scrolled by keyboard.
 const reachable = () => {
-  for (const part of document.querySelectorAll("article table, article .output, article pre, article .scrolls")) {
+  for (const part of document.querySelectorAll("article table, article figure, article .output, article pre, article .scrolls")) {
     if (part.scrollWidth > part.clientWidth && getComputedStyle(part).overflowX !== "visible") part.tabIndex = 0;
   }
 };
