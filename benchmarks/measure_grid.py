@@ -22,7 +22,10 @@ import yaml
 
 from widthprune import load_results
 from widthprune.criteria import find_criterion
-from widthprune.evaluation.evaluate import evaluate
+from widthprune.evaluation.evaluate import evaluate_points
+from widthprune.evaluation.grid import grid
+from widthprune.evaluation.settings import Settings
+from widthprune.models.loading import model_shape
 
 GRID = Path(__file__).parents[1] / "results" / "grid.yml"
 GENERATED = {"gsm8k", "ifeval"}
@@ -96,20 +99,23 @@ def parts(lacking: Sequence[Cell], split: bool) -> Iterator[list[Cell]]:
 
 
 def measure(part: Sequence[Cell], results_dir: str, device: str) -> None:
-    """The cells of one part; what is there already is found, and not measured again."""
-    cell, widths = part[0], [cell.width for cell in part if cell.criterion != "none"]
-    table = evaluate(
-        cell.model,
-        [cell.task],
-        pruning_pcts=[value for name, value in widths if name == "pruning_pct"],
-        expansion_ratios=[value for name, value in widths if name == "expansion_ratio"],
-        criteria=[cell.criterion] if widths else [],
-        neuron_seeds=[] if cell.neuron_seed is None else [cell.neuron_seed],
-        chat_template=cell.chat_template,
-        limit=cell.limit,
-        results_dir=results_dir,
-        device=device,
+    """The cells of one part and no other: the unpruned model is a part of its own."""
+    cell = part[0]
+    settings = Settings(limit=cell.limit, chat_template=cell.chat_template, device=device)
+    widths = {"pruning_pct": [], "expansion_ratio": []}
+    for each in part:
+        name, value = each.width
+        widths[name].append(value)
+    points = grid(
+        *model_shape(cell.model),
+        pruning_pcts=widths["pruning_pct"],
+        expansion_ratios=widths["expansion_ratio"],
+        criteria=[cell.criterion] if cell.criterion != "none" else [],
+        # The draw of the sweep's own seed is stored without a name.
+        neuron_seeds=[None if cell.neuron_seed == settings.seed else cell.neuron_seed],
     )
+    points = [point for point in points if point.criterion == cell.criterion]
+    table = evaluate_points(cell.model, [cell.task], points, settings, results_dir=results_dir)
     for name, reason in table.attrs["missing"].items():
         print(f"cannot be measured here: {name}: {reason}", file=sys.stderr)
 
@@ -140,22 +146,14 @@ def main():
 
 
 def run(todo: Sequence[Cell], jobs: int, results_dir: str, device: str) -> None:
-    """Measure these cells, in their order or, in several processes, the unpruned models first."""
-    if jobs == 1:
-        for part in parts(todo, split=False):
-            measure(part, results_dir, device)
-        return
-    fresh = multiprocessing.get_context("spawn")  # a GPU's state does not survive a fork
-    failed = False
-    # Of one unpruned model every call measures what it does not find.
-    for unpruned in (True, False):
-        some = list(parts([cell for cell in todo if (cell.criterion == "none") == unpruned], split=True))
-        with ProcessPoolExecutor(jobs, mp_context=fresh) as pool:
-            done = [pool.submit(measure, part, results_dir, device) for part in some]
-        for part, each in zip(some, done, strict=True):
-            if error := each.exception():
-                failed = True
-                print(f"{part[0]}: {error}", file=sys.stderr)
+    """Measure these cells in their order, in so many processes; a part that fails is named, and stops no other."""
+    some = list(parts(todo, split=jobs > 1))
+    # Fresh processes, since a GPU's state does not survive a fork.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        done = [pool.submit(measure, part, results_dir, device) for part in some]
+    failed = [(part, each.exception()) for part, each in zip(some, done, strict=True) if each.exception()]
+    for part, error in failed:
+        print(f"{part[0]}: {error}", file=sys.stderr)
     if failed:
         sys.exit(1)
 

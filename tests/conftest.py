@@ -98,13 +98,17 @@ def chat_model(language_model, tmp_path_factory):
 @pytest.fixture(scope="session")
 def gguf_file(tmp_path_factory):
     """A tiny Llama of 8-bit weights with a tokenizer, in one GGUF file."""
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+def write_gguf(path, layers=1, left_out=()):
+    """`gguf_file`, or one that says it has ``layers``, and lacks some of its tensors."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(32)
     writer.add_feed_forward_length(64)
-    writer.add_block_count(1)
+    writer.add_block_count(layers)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
@@ -130,9 +134,11 @@ def gguf_file(tmp_path_factory):
         "blk.0.ffn_down": (32, 64),
     }
     kind = gguf.GGMLQuantizationType.Q8_0
-    for name, shape in shapes.items():
+    for name, shape in [(name, shape) for name, shape in shapes.items() if name not in left_out]:
         writer.add_tensor(f"{name}.weight", gguf.quantize(torch.randn(shape).numpy(), kind), raw_dtype=kind)
-    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+    for name in [
+        name for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm") if name not in left_out
+    ]:
         writer.add_tensor(f"{name}.weight", torch.ones(32).numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -1,5 +1,7 @@
 """The table of criteria: every record leads to a function, and a new one reaches all that names criteria."""
 
+import inspect
+import operator
 import re
 import subprocess
 import sys
@@ -9,8 +11,18 @@ import pandas as pd
 import pytest
 import torch
 
-from widthprune import CALIBRATED, CRITERIA, WidthPruneError, prune_model, score_neurons, weight_criteria
+from widthprune import (
+    CALIBRATED,
+    CRITERIA,
+    WidthPruneError,
+    activation_criteria,
+    prune_model,
+    score_neurons,
+    weight_criteria,
+)
 from widthprune.__main__ import main
+from widthprune.activation_criteria import score_activations
+from widthprune.calibration import Activations
 from widthprune.criteria import GLOBAL, REGISTRY, Criterion, criterion_of, find_criterion
 from widthprune.evaluation.grid import grid
 from widthprune.report.figures import plot_criteria
@@ -65,6 +77,22 @@ def test_a_new_one_scores_and_prunes(spread, llama):
         (lambda *inputs: inputs[0].sum(), 2, r"OWN must give a score for each of 3 neurons, got shape \(\)"),
         (lambda *inputs: inputs[0].sum(dim=0), 2, r"each of 3 neurons, got shape \(4,\)"),
         (lambda *inputs: 0 * inputs[0].sum(dim=1) / 0, 2, "OWN gives NaN or infinity for these weights"),
+        (
+            lambda *inputs: inputs[0].nothing,
+            2,
+            "OWN fails on these weights .AttributeError: .* function, own",
+        ),
+        (lambda *inputs: float(inputs[0].sum()), 2, "each of 3 neurons, got a float"),
+        # Formulas of others: written in C, without a signature, or with one that means something else.
+        (torch.mul, 2, r"each of 3 neurons, got shape \(3, 4\)"),
+        (torch.mul, 1, "OWN fails on these weights .TypeError: mul"),
+        (torch.norm, 2, "OWN fails on these weights"),
+        (operator.mul, 2, r"each of 3 neurons, got shape \(3, 4\)"),
+        (sum, 2, r"each of 3 neurons, got shape \(3, 4\)"),
+        (max, 2, "OWN fails on these weights .RuntimeError"),
+        (print, 2, "each of 3 neurons, got a NoneType"),
+        (torch.finfo, 2, "OWN fails on these weights .TypeError"),
+        (torch, 2, "OWN must name a function of weight_criteria, got 'own'"),
     ],
 )
 def test_a_new_one_that_is_wrong(function, inputs, said, monkeypatch):
@@ -72,6 +100,25 @@ def test_a_new_one_that_is_wrong(function, inputs, said, monkeypatch):
     monkeypatch.setitem(REGISTRY, "OWN", Criterion("OWN", "a mistake", "own"))
     with pytest.raises(WidthPruneError, match=said):
         score_neurons(torch.ones(3, 4), torch.ones(3, 4) if inputs == 2 else None, "OWN")
+
+
+def test_a_function_without_a_signature_scores(monkeypatch):
+    function = torch.cosine_similarity
+    with pytest.raises(ValueError, match="signature"):
+        inspect.signature(function)
+    monkeypatch.setattr(weight_criteria, "own", function, raising=False)
+    monkeypatch.setitem(REGISTRY, "OWN", Criterion("OWN", "a function written in C", "own"))
+    assert score_neurons(torch.eye(3), torch.ones(3, 3), "OWN").tolist() == pytest.approx([3**-0.5] * 3)
+
+
+@pytest.mark.parametrize(
+    "function", [torch.mul, lambda x, inputs, down: x.squares.sum(), max, lambda: 0, None]
+)
+def test_a_wrong_one_that_looks_at_text(function, monkeypatch):
+    monkeypatch.setattr(activation_criteria, "own", function, raising=False)
+    monkeypatch.setitem(REGISTRY, "OWN", Criterion("OWN", "a mistake", "own", needs_text=True))
+    with pytest.raises(WidthPruneError, match="^OWN [^\n]*$"):
+        score_activations(Activations.zeros(3), [torch.ones(3, 4)] * 2, torch.ones(4, 3), "OWN")
 
 
 def test_a_new_one_reaches_the_command_line(spread, language_model, tmp_path, capsys):

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 import torch
-from conftest import CONFIGS, logits, tiny_model
+from conftest import CONFIGS, logits, tiny_model, write_gguf
 from gguf import GGUFReader, dequantize
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError
@@ -64,6 +64,16 @@ def test_a_gguf_file_is_converted_once(gguf_file, tmp_path, monkeypatch):
     assert [path.name.startswith(f"tiny-{digest}-bfloat16") for path in tmp_path.iterdir()] == [True]
     assert models.model_revision(str(gguf_file)) == f"sha256:{digest}"
     assert models.model_shape(str(gguf_file)) == (64, 32)
+
+
+@pytest.mark.parametrize("named", ["", None])
+def test_a_user_without_a_home(named, gguf_file, monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.delenv("WIDTHPRUNE_CACHE", raising=False)
+    if named is not None:
+        monkeypatch.setenv("WIDTHPRUNE_CACHE", named)
+    refused(gguf_file, "there is no home directory to keep models in: set WIDTHPRUNE_CACHE")
 
 
 def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch):
@@ -240,6 +250,26 @@ def test_attention_that_would_be_fetched_and_run(field, saved, tmp_path):
         prune_checkpoint(saved, tmp_path / "pruned", pruning_pct=20)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"num_labels": 10**30},
+        {"num_hidden_layers": 2**63},
+        {"n_layer": 2000},
+        {"text_config": {"num_local_experts": 10**6}},
+        {"a": [{"decoder_layers": 10**5}]},
+    ],
+)
+@pytest.mark.parametrize("reads", [load_model, check_ready, models.model_shape, models.model_revision])
+def test_counts_that_would_be_built_one_by_one(field, reads, saved):
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | field))
+    with pytest.raises(
+        WidthPruneError, match="config.json says '.*' 1?[0-9]*, more than 1[0,]*: copy it again"
+    ):
+        reads(str(saved))
+
+
 @pytest.mark.parametrize("name", ["pipeline", "logging", "AutoModel", "LlamaConfig"])
 def test_a_class_that_is_no_model_is_not_called(name, saved, llama):
     config = json.loads((saved / "config.json").read_text())
@@ -251,6 +281,40 @@ def test_a_damaged_gguf_file(tmp_path, monkeypatch):
     monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
     (tmp_path / "bad.gguf").write_bytes(b"no such thing")
     refused(tmp_path / "bad.gguf", "bad.gguf cannot be converted: ")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        *(
+            ({"left_out": [name]}, "cannot be converted: the weights lack model[.].*, which its header asks for")
+            for name in ("token_embd", "blk.0.attn_k", "blk.0.ffn_down", "blk.0.ffn_norm", "output_norm")
+        ),
+        ({"layers": 2}, "the weights lack model.layers.1"),
+        ({"layers": 2**31 - 1}, "says that it has 2147483647 layers, and holds 12 tensors"),
+    ],
+)  # fmt: skip
+def test_a_gguf_file_that_lacks_weights_is_not_filled_up_by_lot(damage, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    refused(write_gguf(tmp_path / "tiny.gguf", **damage), said)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize("length", [0, 4, 24, 1000, 9000, -1])
+def test_a_gguf_file_cut_short(length, gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cut.gguf").write_bytes(gguf_file.read_bytes()[:length])
+    refused(tmp_path / "cut.gguf", "cut.gguf cannot be converted: ")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_tokenizer_that_breaks(language_model, tmp_path):
+    model = shutil.copytree(language_model, tmp_path / "model")
+    content = json.loads((model / "tokenizer.json").read_text())
+    # Tried in every way in which a text can be parted, until the library gives up: it panics, which is no Exception.
+    content["normalizer"] = {"type": "Replace", "pattern": {"Regex": "([a-z ,.]+)+Q"}, "content": ""}
+    (model / "tokenizer.json").write_text(json.dumps(content))
+    refused(model, "the tokenizer of .* cannot be read .*retry.*: copy its files again")
 
 
 def test_an_adapter(saved):

@@ -1,13 +1,14 @@
 """The grid of long measurements: what is missing is named, and parted for processes that work side by side."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from widthprune import load_results
+from widthprune import WidthPruneError, load_results
 from widthprune.models.packaged import PACKAGED
 from widthprune.report.tasks import SUITES
 
@@ -64,3 +65,34 @@ def test_the_grid_asks_for_what_can_be_measured():
     for entry in yaml.safe_load(measure_grid.GRID.read_text(encoding="utf-8")):
         assert set(entry["models"]) <= set(PACKAGED)
         assert set(entry["tasks"]) <= set().union(*SUITES.values())
+
+
+def test_a_part_measures_its_cells_alone(language_model, tmp_path):
+    entry = dict(ENTRY, models=[language_model], tasks={"pocket_facts": 2}, expansion_ratios=[1.25])
+    cells = list(measure_grid.cells(entry))
+    for part in measure_grid.parts(cells, split=True):
+        assert all(not measure_grid.is_there(cell, load_results(tmp_path)) for cell in part)
+        measure_grid.measure(part, str(tmp_path), "cpu")
+    results = load_results(tmp_path)
+    assert len(list(tmp_path.rglob("*.json"))) == len(cells)
+    public = Path(language_model).name
+    assert all(measure_grid.is_there(replace(cell, model=public), results) for cell in cells)
+
+
+def test_a_part_that_fails_is_named_and_stops_no_other(monkeypatch, capsys):
+    measured = []
+
+    def measure(part, results_dir, device):
+        if part[0].criterion == "PPM":
+            raise WidthPruneError("no memory")
+        measured.extend(part)
+
+    monkeypatch.setattr(
+        measure_grid, "ProcessPoolExecutor", lambda jobs, mp_context: ThreadPoolExecutor(jobs)
+    )
+    monkeypatch.setattr(measure_grid, "measure", measure)
+    cells = list(measure_grid.cells(ENTRY))
+    with pytest.raises(SystemExit):
+        measure_grid.run(cells, 2, "results", "cpu")
+    assert "mmlu on m: PPM at 10%: no memory\n" in capsys.readouterr().err
+    assert sorted(map(str, measured)) == sorted(str(cell) for cell in cells if cell.criterion != "PPM")

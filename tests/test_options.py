@@ -4,6 +4,8 @@ import argparse
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -303,6 +305,14 @@ def test_a_reader_who_has_seen_enough(places, monkeypatch):
         assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10", "--dry-run"]) == 1
 
 
+def test_streams_that_are_closed(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    command = f"exec {sys.executable} -m widthprune check {tmp_path}"
+    assert subprocess.run(f"{command} <&- >&- 2>&-", shell=True).returncode == 2
+    found = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    assert found.returncode == 2 and found.stderr.endswith("1 problem in 1 file\n")
+
+
 def test_a_system_error_is_one_line(places, capsys, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "out/\nfile")
@@ -311,6 +321,19 @@ def test_a_system_error_is_one_line(places, capsys, monkeypatch):
     assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("widthprune: error: [Errno 28] No space left") and error.count("\n") == 1
+
+
+def test_a_library_that_breaks_is_one_line(places, capsys, monkeypatch):
+    def breaks(*_, **__):
+        raise type("PanicException", (BaseException,), {})("index out of bounds:\nthe len is 3")
+
+    monkeypatch.setattr("widthprune.checkpoints.stream.prune_checkpoint", breaks)
+    assert main(["prune", places["MODEL"], "--out", "out", "--pruning-pct", "10"]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "broke the library that reads it (index out of bounds:\\nthe len is 3)" in error
+        and error.count("\n") == 1
+    )
 
 
 def test_a_parser_names_the_option():

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError, load_results
+from widthprune.__main__ import main
 from widthprune.report.results import (
     COLUMNS,
     find_run,
@@ -94,6 +96,17 @@ def test_nothing_stays_behind_when_a_write_fails(tmp_path):
         write_atomically(tmp_path / "kept.txt", 3)
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["kept.txt"]
     assert (tmp_path / "kept.txt").read_text() == "old"
+
+
+def test_a_write_that_the_system_refuses_names_the_file(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="full.json"):
+            write_atomically(tmp_path / "full.json", "a" * 2**21)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_kill_leaves_whole_files_only(tmp_path):
@@ -183,6 +196,24 @@ def test_what_is_no_file(tmp_path, kind):
             load_results(tmp_path)
     else:
         assert load_results(tmp_path).empty
+
+
+def test_folders_within_folders_without_end(tmp_path, capsys):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 200):
+        os.mkdir("a", dir_fd=folder)
+        inner = os.open("a", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(os.open("x.json", os.O_CREAT, dir_fd=folder))
+    os.close(folder)
+    try:
+        assert main(["check", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert "1 problem in 1 file" in error and error.count("\n") == 1
+    finally:
+        # pytest's own sweep of old folders calls itself, too.
+        subprocess.run(["rm", "-r", str(tmp_path / "a")], check=True)
 
 
 STRAY = [

@@ -36,7 +36,7 @@ def test_a_command_at_work(command, number, language_model, tmp_path):
     ]
     assert "Traceback" not in error
     assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in started)
-    assert not list(tmp_path.rglob("*.partial")) and bool(started) == (command == "rerun")
+    assert not list(tmp_path.rglob("*.partial")) and (started or command == "evaluate")
 
 
 def test_children_that_do_not_listen_are_killed(tmp_path, monkeypatch):

@@ -414,7 +414,8 @@ BROKEN = {
         a_config_that_says("intermediate_size", v): "says intermediate_size .*: copy it again"
         for v in ([], "a\nb", -1, 1.5, [None], True, 10**30)
     },
-    a_config_that_says("num_hidden_layers", 10**9): "more than there are tensors",
+    a_config_that_says("num_hidden_layers", 900): "more than there are tensors",
+    a_config_that_says("num_hidden_layers", 10**9): "more than 1,000: copy it again",
     a_config_that_says("num_hidden_layers", "3"): "says num_hidden_layers '3': copy it again",
     a_config_that_says("activation_sparsity_pattern", 1.5): "says activation_sparsity_pattern 1.5",
     a_config_that_says("hidden_size", "wide"): "source: ",

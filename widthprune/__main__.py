@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .commands.interrupts import Interrupted, interruptible
 from .commands.options import Parser
-from .errors import WidthPruneError, one_line
+from .errors import WidthPruneError, is_panic, one_line
 
 # Command -> the module whose function add_<command> adds it.
 COMMANDS = {
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         0 if it worked; with one line on stderr, 2 if the input was at fault, and 128 + the number of a
         signal that stopped it: 130 after Ctrl-C, 143 after SIGTERM.
     """
+    _open_closed_streams()
     # A terminal that knows ASCII alone is no reason to lose a finished run's table.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -43,6 +44,20 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as interrupt:
         print(f"widthprune: {interrupt}", file=sys.stderr)
         return interrupt.status
+
+
+def _open_closed_streams() -> None:
+    """Give a process that was started without streams ones that lead nowhere.
+
+    Python has None for them, and the first file that is opened gets their number: what a library prints would go
+    into a result.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
 
 
 def _main(arguments: list[str] | None) -> int:
@@ -63,6 +78,13 @@ def _main(arguments: list[str] | None) -> int:
     except OSError as error:
         # A full disk, a folder that vanished: the system's own words say what to mend.
         print(f"widthprune: error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        # Such as a tokenizer's pattern that would take for ever on some text.
+        why = f"a file of the model broke the library that reads it ({one_line(error):.300})"
+        print(f"widthprune: error: {why}: copy the model again", file=sys.stderr)
         return 2
     return 0
 

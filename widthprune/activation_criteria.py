@@ -14,7 +14,7 @@ from torch import Tensor
 from .calibration import Activations
 from .criteria import find_criterion
 from .errors import WidthPruneError
-from .weight_criteria import peak_to_peak
+from .weight_criteria import apply_formula, peak_to_peak
 
 
 def activation_norm(x: Activations, inputs: Sequence[Tensor], down: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def score_activations(
         raise WidthPruneError(
             f"activations must be of the MLP's {down.shape[1]} neurons, got {activations.d_ff}"
         )
-    scores = record.function(activations, inputs, down).float()
+    scores = apply_formula(record, down.shape[1], activations, inputs, down).float()
     if not bool(scores.isfinite().all()):
         raise WidthPruneError(f"scores under {record.name} are not finite: load the model in float32")
     return scores

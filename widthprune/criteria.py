@@ -29,9 +29,18 @@ class Criterion:
 
     @property
     def function(self) -> Callable:
-        """The score function, imported when it is first needed: it needs torch, and names do not."""
+        """The score function, imported when it is first needed: it needs torch, and names do not.
+
+        Raises
+        ------
+        WidthPruneError
+            If the record names no function there.
+        """
         home = "activation_criteria" if self.needs_text else "weight_criteria"
-        return getattr(import_module(f".{home}", __package__), self.score)
+        found = getattr(import_module(f".{home}", __package__), self.score, None)
+        if not callable(found):
+            raise WidthPruneError(f"{self.name} must name a function of {home}, got {self.score!r}")
+        return found
 
 
 # In the order of figures.

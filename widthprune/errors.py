@@ -24,12 +24,17 @@ def remote_code_remedy(name: str) -> str:
     )
 
 
-def first_line(error: Exception) -> str:
+def is_panic(error: BaseException) -> bool:
+    """Whether code written in Rust, such as tokenizers, broke: that is no `Exception`, and no package offers its class."""
+    return type(error).__name__ == "PanicException"
+
+
+def first_line(error: BaseException) -> str:
     """The first line of what an exception says, with the next where it only announces that; or its name."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """All that an exception says, on one line: what would break it, or move the cursor, is written out."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error) or type(error).__name__)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .criteria import find_criterion
-from .errors import WidthPruneError
+from .criteria import Criterion, find_criterion
+from .errors import WidthPruneError, first_line
 
 BLOCK = 128  # rows reduced at a time: half a megabyte at d_model 2048
 
@@ -176,21 +176,44 @@ def score_neurons(
             f"{' and '.join(str(weight.dtype) for weight in inputs)}: prune the unquantized model"
         )
     seeded = {"seed": seed} if record.seeded else {}
-    try:
-        signature(record.function).bind(*inputs, **seeded)
-    except TypeError:
-        raise WidthPruneError(
-            f"{record.name} cannot score an MLP of {len(inputs)} input matrices: choose another criterion"
-        ) from None
-    scores = record.function(*inputs, **seeded)
-    if scores.shape != gate.shape[:1]:
-        raise WidthPruneError(
-            f"{record.name} must give a score for each of {len(gate)} neurons, got shape {tuple(scores.shape)}"
-        )
+    scores = apply_formula(record, len(gate), *inputs, **seeded)
     if not bool(scores.isfinite().all()):
         if all(bool(weight.isfinite().all()) for weight in inputs):
             raise WidthPruneError(
                 f"{record.name} gives NaN or infinity for these weights: choose another criterion"
             )
         raise WidthPruneError("gate and up must be finite, got NaN or infinity: reload the checkpoint")
+    return scores
+
+
+def apply_formula(record: Criterion, d_ff: int, *inputs, **named) -> Tensor:
+    """What a criterion's function gives for one MLP, or a line on what is wrong with the function.
+
+    Raises
+    ------
+    WidthPruneError
+        If the function takes other arguments, fails, or does not give a tensor of shape (d_ff,).
+    """
+    function = record.function
+    try:
+        signature(function).bind(*inputs, **named)
+    except TypeError:
+        matrices = sum(isinstance(given, Tensor) for given in inputs)
+        raise WidthPruneError(
+            f"{record.name} cannot score an MLP of {matrices} input matrices: choose another criterion"
+        ) from None
+    except ValueError:
+        pass  # a function written in C need not say what it takes
+    try:
+        scores = function(*inputs, **named)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # no fault of the function's
+    except Exception as error:
+        raise WidthPruneError(
+            f"{record.name} fails on these weights ({type(error).__name__}: {first_line(error):.200}): "
+            f"mend its function, {record.score}"
+        ) from error
+    if not isinstance(scores, Tensor) or scores.shape != (d_ff,):
+        got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
+        raise WidthPruneError(f"{record.name} must give a score for each of {d_ff} neurons, got {got}")
     return scores

@@ -12,13 +12,12 @@ from pathlib import Path
 from ..criteria import find_criterion
 from ..errors import WidthPruneError, remote_code_remedy
 from ..layouts import MLP, find_layouts
-from ..models.files import TOKENIZER, check_no_code, names_beside, read_object
+from ..models.files import TOKENIZER, check_config, names_beside, read_object
 from ..widths import FIELDS, check_family, config_changes, find_widths, hidden_size, kept_sizes, kept_units
-from .shards import Stored, read_headers
+from .shards import DTYPES, Stored, read_headers
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
 NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"
-DTYPES = ("F64", "F32", "BF16", "F16")  # as safetensors names what can be pruned
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ def _read_config(source: Path) -> dict:
     if not (source / "config.json").exists():
         raise WidthPruneError(f"{source} has no config.json: name a directory that save_pretrained wrote")
     config = read_object(source, "config.json")
-    check_no_code(source)
+    check_config(source)
     text = text_section(config)
     quantization = config.get("quantization_config") or text.get("quantization_config")
     if quantization:

@@ -16,6 +16,8 @@ from ..errors import WidthPruneError, first_line, pickle_remedy
 from ..models.files import INDEX, WEIGHTS, own_file, read_object, weight_files
 
 CHUNK = 16 * 2**20  # bytes copied at a time
+# What can be pruned: names of safetensors to names of torch.
+DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
 @dataclass(frozen=True)
@@ -151,13 +153,12 @@ def read_into(stored: Stored, buffer) -> None:
 
 
 def read_tensor(stored: Stored):
-    """One tensor of a file as torch has it, in its own dtype, which must be one of `plans.DTYPES`."""
+    """One tensor of a file as torch has it, in its own dtype, which must be one of `DTYPES`."""
     import torch
 
-    dtypes = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
     buffer = torch.empty(stored.nbytes, dtype=torch.uint8)
     read_into(stored, buffer.numpy())
-    return buffer.view(dtypes[stored.dtype]).reshape(stored.shape)
+    return buffer.view(getattr(torch, DTYPES[stored.dtype])).reshape(stored.shape)
 
 
 def write_from(stored: Stored, buffer) -> None:

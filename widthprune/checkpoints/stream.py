@@ -287,6 +287,6 @@ def check_disk(dst: Path, plans: list[Plan]) -> None:
     free, needed = plans[0].bytes_free, sum(plan.bytes_after for plan in plans)
     if free < needed:
         raise WidthPruneError(
-            f"{existing_parent(dst)} has {free / 1e6:,.0f} MB free and the result needs {needed / 1e6:,.0f} MB: "
+            f"{existing_parent(dst)} has {free / 1e6:,.1f} MB free and the result needs {needed / 1e6:,.1f} MB: "
             "make room or write elsewhere"
         )

@@ -17,6 +17,8 @@ from ..errors import WidthPruneError, remote_code_remedy
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 IMPLEMENTATIONS = {"eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm"}
+# More of them than any model has, by the last word of the field that counts them.
+MOST = {"layer": 1_000, "expert": 10_000, "label": 1_000_000}
 # Every name that a tokenizer of transformers reads; a test compares.
 TOKENIZER = (
     "tokenizer*.json",
@@ -117,14 +119,31 @@ def own_file(source: Path, name: str) -> Path:
     return path
 
 
-def check_no_code(source: Path) -> None:
-    """Refuse a config.json that asks for attention or experts which transformers may fetch as code, and run.
+def check_config(source: Path) -> None:
+    """Refuse a config.json that transformers, which reads it next, would run code for or never be done with.
 
-    A name of the hub is asked of the package `kernels`, where it is installed, and so is one of flash attention where that is
-    not; no ``trust_remote_code`` forbids it. Allowed is what torch itself computes.
+    Attention or experts may be fetched as code: a name of the hub is asked of the package `kernels`, where it is
+    installed, and so is one of flash attention where that is not; no ``trust_remote_code`` forbids it. Allowed is what
+    torch itself computes. And what a field counts is built one by one, before any weight is looked for.
     """
-    if {*_implementations(_config(source))} - IMPLEMENTATIONS:
+    config = _config(source)
+    if {*_implementations(config)} - IMPLEMENTATIONS:
         raise WidthPruneError(remote_code_remedy(str(source)))
+    for field, value in _fields(config):
+        kind = field.rpartition("_")[2].removesuffix("s")
+        if isinstance(value, int) and value > MOST.get(kind, value):
+            raise WidthPruneError(
+                f"{source / 'config.json'} says {field[:40]!r} {str(value)[:20]}, more than {MOST[kind]:,}: copy it again"
+            )
+
+
+def _fields(value) -> Iterator[tuple[str, object]]:
+    """Every field of a config, wherever it stands."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(inner, dict | list):
+            yield from _fields(inner)
+        else:
+            yield str(key), inner
 
 
 def _implementations(value, named: bool = False) -> Iterator[str]:

@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..architectures import meta_model
-from ..errors import COPY_AGAIN, WidthPruneError, first_line, pickle_remedy, remote_code_remedy
+from ..errors import COPY_AGAIN, WidthPruneError, first_line, is_panic, pickle_remedy, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
-from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_no_code, names_beside, weight_files
+from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, names_beside, weight_files
 from .packaged import PACKAGED, weights_format
 
 # What the machine or the environment lacks is no fault of the model's files.
@@ -36,6 +36,7 @@ ADVICE = {
     ImportError: "install the package that it names",
     PermissionError: "let this user read it",
 }
+PROBE = "A tokenizer's file is a program, too: it may fail on any text, in 1 of 100 or in all. " * 4
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 
 
@@ -84,16 +85,18 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
             trust_remote_code=False,
             output_loading_info=True,
         )
-        # transformers warns, and draws them by lot.
-        if missing := sorted(loading["missing_keys"]):
-            raise WidthPruneError(
-                f"the weights lack {missing[0]}, which config.json asks for: copy the whole model again"
-            )
+        _check_whole(loading, "config.json asks for")
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(remedy(name, error, source)) from error
     return model.to(device).eval(), load_tokenizer(source)
+
+
+def _check_whole(loading: Mapping, asks: str) -> None:
+    """Refuse a model some of whose weights were not there: transformers warns, and draws them by lot."""
+    if missing := sorted(loading["missing_keys"]):
+        raise WidthPruneError(f"the weights lack {missing[0]}, which {asks}: copy the whole model again")
 
 
 def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
@@ -156,7 +159,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     if name in PACKAGED:
         return _converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
     if path.is_dir():
-        check_no_code(path)
+        check_config(path)
         return path
     if path.is_file() and path.suffix == ".gguf":
         try:
@@ -173,7 +176,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     try:
         snapshot = fetched("config.json", INDEX, *BESIDE)
         # By name: some repositories hold the same weights again, in folders or in another layout.
-        check_no_code(snapshot)
+        check_config(snapshot)
         names = weight_files(snapshot) or [WEIGHTS] if weights else []
         return fetched(*map(glob.escape, names)) if weights else snapshot
     except WidthPruneError as error:
@@ -228,8 +231,12 @@ def load_tokenizer(source: Path):
     if not names_beside(source, TOKENIZER):
         return None
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except Exception as error:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        tokenizer(PROBE)
+        return tokenizer
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         if "trust_remote_code" in str(error):
             raise WidthPruneError(remote_code_remedy(f"the tokenizer of {source}")) from error
         raise WidthPruneError(
@@ -239,7 +246,12 @@ def load_tokenizer(source: Path):
 
 def cache_dir() -> Path:
     """Where converted models are kept: ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``."""
-    return Path(os.environ.get("WIDTHPRUNE_CACHE", Path.home() / ".cache" / "widthprune"))
+    if named := os.environ.get("WIDTHPRUNE_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "widthprune"
+    except RuntimeError:  # a user without a home, such as a container's
+        raise WidthPruneError("there is no home directory to keep models in: set WIDTHPRUNE_CACHE") from None
 
 
 def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
@@ -257,9 +269,7 @@ def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
         file = gguf(scratch / "model.gguf")
         # Without the last, a config that happens to lie beside the file would be asked for its code.
         where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
-        # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
-        unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
-        read = AutoModelForCausalLM.from_pretrained(**where, **unpack, dtype=torch.bfloat16)
+        read = _read_gguf(file, where)
         # The reader marks its model as quantized, which forbids saving it: hand the weights to a plain one.
         if hasattr(read.config, "quantization_config"):
             del read.config.quantization_config
@@ -278,6 +288,28 @@ def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _read_gguf(file: Path, where: Mapping):
+    """The model in a GGUF file as bfloat16, every weight of it from the file."""
+    config = AutoConfig.from_pretrained(**where)
+    # Else transformers would build them all before it is found that they are too many.
+    if (layers := config.get_text_config().num_hidden_layers) > (tensors := _number_of_tensors(file)):
+        raise WidthPruneError(
+            f"it says that it has {layers} layers, and holds {tensors} tensors: copy it again"
+        )
+    # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
+    unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
+    read, loading = AutoModelForCausalLM.from_pretrained(
+        **where, **unpack, config=config, dtype=torch.bfloat16, output_loading_info=True
+    )
+    _check_whole(loading, "its header asks for")
+    return read
+
+
+def _number_of_tensors(file: Path) -> int:
+    with file.open("rb") as stream:
+        return int.from_bytes(stream.read(16)[8:], "little")  # behind four letters and the format's version
 
 
 def _cached_commits(name: str) -> list[str]:

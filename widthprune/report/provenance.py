@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -62,8 +63,12 @@ def clock_mhz(device) -> float | None:
     return None
 
 
+@cache
 def git_commit() -> str:
-    """Commit of the checkout this package runs from, ``+dirty`` when it differs; empty outside one."""
+    """Commit of the checkout this package runs from, ``+dirty`` when it differs; empty outside one.
+
+    Asked once: what runs was read when the process began, whatever the checkout holds later.
+    """
     # From a notebook of a repository of their own, the caller's commit would be the wrong one.
     here = Path(__file__).parents[1]
     if not (here.parent / ".git").exists():

@@ -257,11 +257,25 @@ def result_files(root: str | Path, suffix: str = ".json") -> list[Path]:
     root = Path(root)
     return [
         path
-        for path in sorted(root.rglob(f"*{suffix}"))
-        if not any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)
+        for path in files_under(root)
+        if path.name.endswith(suffix)
+        and not any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)
         # A link is one even where it leads nowhere: a result that is missing must be named.
         and (path.is_file() or path.is_symlink())
     ]
+
+
+def files_under(root: Path) -> list[Path]:
+    """All that lies under a directory and is none, in order; none if it is not there.
+
+    A stranger's folders may lie deeper within each other than Python's functions may call themselves.
+    """
+    found, folders = [], [root] if root.is_dir() else []
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
+    return sorted(found)
 
 
 def find_run(root: str | Path, settings: Mapping) -> dict | None:
@@ -416,8 +430,10 @@ def write_atomically(path: str | Path, text: str | bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk is told of the file's number, not of its name
         raise
 
 

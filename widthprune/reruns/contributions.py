@@ -18,6 +18,7 @@ from ..evaluation.samples import SUFFIX
 from ..models.files import twins
 from ..report.escaping import as_line
 from ..report.results import (
+    files_under,
     is_profile,
     read_run,
     result_files,
@@ -134,7 +135,7 @@ def ignored_files(root: Path) -> list[Path]:
     known = {*result_files(root), *result_files(root, SUFFIX)}
     return [
         path
-        for path in sorted(root.rglob("*"))
+        for path in files_under(root)
         if path not in known and not path.is_dir() and path.name != "README.md"
     ]
 

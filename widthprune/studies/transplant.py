@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..checkpoints.plans import DTYPES
-from ..checkpoints.shards import Stored, read_headers, read_tensor
+from ..checkpoints.shards import DTYPES, Stored, read_headers, read_tensor
 from ..errors import WidthPruneError
 from ..layouts import MLP, Part, find_layouts
 from ..models.files import read_object
