@@ -17,14 +17,13 @@ from ..errors import WidthPruneError
 from .drawn import keep_rows
 from .floor_lines import Floors, draw_floors, floor_legend, keep_floors, mark_floor
 from .line_labels import label_lines
-from .panels import panel_axes, panels
+from .panels import panel_axes, panels, ratio_ticks
 from .stats import correlation_or_reason, relative_change, values
 from .tasks import TASKS, headline, metric_words
 
 # Safe for colour-blind readers; the marker repeats what the colour says.
 PALETTE = sns.color_palette("colorblind")
 MARKERS = "osD^vP*Xph<>"
-RATIO_WIDTH = 21  # points that an expansion ratio below a tick takes, with some room beside it
 
 
 def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=None) -> np.ndarray:
@@ -72,7 +71,7 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
                 )
         ax.axhline(100, color="0.5", linewidth=0.8, zorder=0)
         ax.set(title=title, ylabel="kept, % of the unpruned model")
-        _ratio_ticks(ax, rows)
+        ratio_ticks(ax, rows)
         label_lines(ax)
     floor_legend(axes[0].figure, [name for _, names in shown for name in names], floors)
     return np.asarray(axes)
@@ -208,7 +207,7 @@ def plot_sweep(
     draw_floors(ax, floors, task)
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")
-    _ratio_ticks(ax, rows)
+    ratio_ticks(ax, rows)
     ax.set(title=TASKS[task].label, ylabel=metric_words(TASKS[task].metric))
     label_lines(ax)
     return ax
@@ -265,33 +264,6 @@ def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.invert_yaxis()
     ax.set_xlabel("second run minus first, in standard errors")
     return ax
-
-
-def _ratio_ticks(ax, rows):
-    """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below, as far as there is room."""
-    pcts = sorted(rows["pruning_pct"].unique())
-    ratios = rows.groupby("pruning_pct")["expansion_ratio"].agg(["min", "max"])
-    one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
-    panel = _panel_width(ax)
-    labels, last = [], -np.inf
-    for pct in pcts:
-        place = panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1)
-        if one and place - last >= RATIO_WIDTH:
-            labels.append(f"{pct:g}\n{ratios['min'][pct]:.2f}")
-            last = place
-        else:
-            labels.append(f"{pct:g}")
-    ax.set_xticks(pcts, labels, fontsize="small")
-    more = ";\nexpansion ratio below" if panel < 110 else "; expansion ratio below"
-    ax.set_xlabel("neurons pruned, %" + (more if one else ""))
-
-
-def _panel_width(ax) -> float:
-    """About how wide a panel will be, in points, before the layout is made: without its numbers and its lines' names."""
-    spec = ax.get_subplotspec()
-    columns = spec.get_gridspec().ncols if spec else 1
-    longest = max(map(len, ax.get_legend_handles_labels()[1]), default=0)
-    return ax.figure.get_figwidth() * 72 / columns - 60 - 4.7 * longest
 
 
 def single_value(table: pd.DataFrame, column: str) -> str:

@@ -1,14 +1,16 @@
-"""Which benchmarks share a panel, and where panels stand: as wide as the text of the book."""
+"""Which benchmarks share a panel, where panels stand, as wide as the text of the book, and their ticks."""
 
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from .line_labels import MOST
 from .tasks import TASKS
 
+RATIO_WIDTH = 21  # points that an expansion ratio below a tick takes, with some room beside it
 SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
@@ -49,3 +51,30 @@ def given_axes(axes, ylabel: str) -> np.ndarray:
     axes = np.atleast_1d(axes).ravel()
     axes[0].set_ylabel(ylabel)
     return axes
+
+
+def ratio_ticks(ax: Axes, rows: pd.DataFrame) -> None:
+    """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below, as far as there is room."""
+    pcts = sorted(rows["pruning_pct"].unique())
+    ratios = rows.groupby("pruning_pct")["expansion_ratio"].agg(["min", "max"])
+    one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
+    panel = _panel_width(ax)
+    labels, last = [], -np.inf
+    for pct in pcts:
+        place = panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1)
+        if one and place - last >= RATIO_WIDTH:
+            labels.append(f"{pct:g}\n{ratios['min'][pct]:.2f}")
+            last = place
+        else:
+            labels.append(f"{pct:g}")
+    ax.set_xticks(pcts, labels, fontsize="small")
+    more = ";\nexpansion ratio below" if panel < 110 else "; expansion ratio below"
+    ax.set_xlabel("neurons pruned, %" + (more if one else ""))
+
+
+def _panel_width(ax: Axes) -> float:
+    """About how wide a panel will be, in points, before the layout is made: without its numbers and its lines' names."""
+    spec = ax.get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec else 1
+    longest = max(map(len, ax.get_legend_handles_labels()[1]), default=0)
+    return ax.figure.get_figwidth() * 72 / columns - 60 - 4.7 * longest
