@@ -19,7 +19,7 @@ LINKS = (
 FOLDED = {"tag_hide-cell", "tag_hide-output"}  # cells whose output is folded already
 MOST_ROWS = 12  # of a table that is not folded: the paper has as many benchmarks
 LONGEST = 200  # characters of a description that search engines show
-_SENTENCE = re.compile(r"<td(?=[^>]*>[^<]{40,}</td>)")
+_SENTENCE = re.compile(r"<td(?=[^>]*>[^<]{25,}</td>)")
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?")
 _FONT = re.compile(r'<link rel="preload" as="font"[^>]*/>\n?')
