@@ -1,5 +1,6 @@
 """Tables as a reader wants them: a row per benchmark, a column per ratio, uncertainty beside the value."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -9,6 +10,40 @@ from ..models.packaged import weights_format
 from .escaping import as_html
 from .provenance import short_commit
 from .tasks import TASKS, headline, metric_words
+
+# What a name in a table says, where it is not the name itself without its underscores.
+WORDS = {
+    "kind": "MLP",
+    "task": "benchmark",
+    "one": "criterion",
+    "other": "against",
+    "p_holm": "p, Holm's",
+    "pruning_pct": "neurons removed",
+    "put_back": "change put back into",
+    "random_sd": "random, deviation",
+    "stderr": "standard error",
+    "neuron_seed": "draw",
+    "paper_version": "version",
+    "multiple_of": "a multiple of",
+}
+
+
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with names of columns, of rows and in cells as words, for readers and not for code.
+
+    >>> in_words(pd.DataFrame({"measure": ["known_rare"], "p_holm": [0.5]})).to_dict("list")
+    {'measure': ['known rare'], "p, Holm's": [0.5]}
+    """
+    table = table.map(_word).rename(index=_word, columns=_word)
+    return table.rename_axis(index=_word, columns=_word)
+
+
+def _word(name):
+    if not isinstance(name, str):
+        return name
+    if name in TASKS:
+        return TASKS[name].label
+    return WORDS.get(name, name.replace("_", " ") if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name) else name)
 
 
 def show(table: pd.DataFrame):
