@@ -214,7 +214,7 @@ def test_the_row_says_what_a_control_does(evidence, random, says):
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_row_reports_no_control_of_models_that_it_did_not_consult(ledger, name):
     """Names of models after a control are those whose answers to the claim stand in the row."""
-    answered = set(re.findall(r"([\w.-]+): (?:yes|no|cannot tell),", ledger[name].protocol))
+    answered = set(re.findall(r"([\w.-]+): (?:yes|no|cannot tell)(?:[,;]|$)", ledger[name].protocol))
     named = set(
         re.findall(r"[(,] ?([\w.-]+) (?:does as much|does more|no|cannot tell)(?=[,)])", ledger[name].because)
     )

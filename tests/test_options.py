@@ -311,6 +311,10 @@ def test_streams_that_are_closed(tmp_path):
     assert subprocess.run(f"{command} <&- >&- 2>&-", shell=True).returncode == 2
     found = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True)
     assert found.returncode == 2 and found.stderr.endswith("1 problem in 1 file\n")
+    # Without the opening, the file would get a closed stream's number, and what is printed.
+    code = "import widthprune.__main__ as m; m._open_closed_streams(); f = open('b', 'w'); print(1); assert f.fileno() > 2"
+    words = f'cd {tmp_path} && exec {sys.executable} -c "{code}" <&- >&- 2>&-'
+    assert subprocess.run(words, shell=True).returncode == 0 and (tmp_path / "b").read_text() == ""
 
 
 def test_a_system_error_is_one_line(places, capsys, monkeypatch):

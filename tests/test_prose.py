@@ -150,7 +150,7 @@ def test_the_front_page_on_each_draw_of_random_neurons(task, evidence):
 
 def test_the_front_page_on_damage_and_on_the_width_at_which_the_criterion_wins(evidence):
     e, small, gemma = evidence, "smollm2-135m-instruct", "gemma3-270m"
-    assert e.widths(small) == [] and e.broken(small) == list(PAPER_PCTS[1:])
+    assert e.widths(small) == [1.0, 2.0, 3.0] and e.broken(small) == [5.0, 7.0, *PAPER_PCTS[1:]]
     assert e.compared(gemma, "pocket_prose", "PPM", "RANDOM", 20).z > 2
     with pytest.raises(NoEvidence, match="not shown to be better than word frequencies at 20%"):
         e.better(gemma, "pocket_prose", "PPM", "RANDOM", 20)

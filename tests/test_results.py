@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from widthprune import WidthPruneError, load_results
 from widthprune.__main__ import main
 from widthprune.report.results import (
     COLUMNS,
+    files_under,
     find_run,
     one_sweep,
     partial_prefix,
@@ -380,3 +382,21 @@ def test_a_file_of_a_hundred_thousand_fields_is_refused_at_once(tmp_path):
     (tmp_path / "many.json").write_text(f'{{{fields},"7":1}}')
     with pytest.raises(WidthPruneError, match="there twice"):
         read_run(tmp_path / "many.json")
+
+
+def test_a_folder_that_vanishes_is_passed_over_and_one_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    for name in ("gone", "closed"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+
+    def scan(folder):
+        if Path(folder).name == fails:
+            raise error
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    fails, error = "gone", FileNotFoundError()
+    assert files_under(tmp_path) == []
+    fails, error = "closed", PermissionError()
+    with pytest.raises(WidthPruneError, match="closed cannot be read"):
+        files_under(tmp_path)

@@ -198,9 +198,9 @@ def apply_formula(record: Criterion, d_ff: int, *inputs, **named) -> Tensor:
     try:
         signature(function).bind(*inputs, **named)
     except TypeError:
-        matrices = sum(isinstance(given, Tensor) for given in inputs)
+        taken = "by its activations" if record.needs_text else f"of {len(inputs)} input matrices"
         raise WidthPruneError(
-            f"{record.name} cannot score an MLP of {matrices} input matrices: choose another criterion"
+            f"{record.name} cannot score an MLP {taken}: choose another criterion"
         ) from None
     except ValueError:
         pass  # a function written in C need not say what it takes
@@ -209,6 +209,8 @@ def apply_formula(record: Criterion, d_ff: int, *inputs, **named) -> Tensor:
     except (MemoryError, torch.OutOfMemoryError):
         raise  # no fault of the function's
     except Exception as error:
+        if "can't allocate memory" in str(error):  # which torch calls a RuntimeError on a processor
+            raise
         raise WidthPruneError(
             f"{record.name} fails on these weights ({type(error).__name__}: {first_line(error):.200}): "
             f"mend its function, {record.score}"

