@@ -66,8 +66,8 @@ def build(notebooks: list[Path], output: Path, measure: bool) -> int:
     stage_sources(stage, measure)
     # Chapters in their order, since later ones read what earlier ones measure; then all are shown on all of it.
     failed = execute_all(notebooks, read_parameters(notebooks, chosen, measure), stage, 1) if measure else []
-    # The last first: they draw on all that was measured, and take longest.
-    failed = failed or execute_all(notebooks[::-1], parameters, stage, side_by_side())
+    # The first draw most and take longest: short ones at the end leave no processor idle for long.
+    failed = failed or execute_all(notebooks, parameters, stage, side_by_side())
     if failed:
         print(f"book: no book was built, because of {', '.join(failed)}", file=sys.stderr)
         return 1

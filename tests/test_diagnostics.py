@@ -17,7 +17,7 @@ from widthprune.audit.diagnostics import (
     text_diagnostics,
 )
 from widthprune.evaluation.evaluate import evaluate
-from widthprune.evaluation.samples import load_samples
+from widthprune.evaluation.samples import SUFFIX, load_samples
 from widthprune.reruns.contributions import find_problems
 
 
@@ -103,3 +103,8 @@ def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
     assert table["pocket_instructions", 50, "words"] > 0
     # Whatever is measured here can be contributed.
     assert find_problems(tmp_path)[0] == []
+    # What other programs leave beside results is none.
+    left = tmp_path / "__MACOSX" / f"._left{SUFFIX}"
+    left.parent.mkdir()
+    left.write_bytes(b"no results")
+    assert diagnose(tmp_path) == []

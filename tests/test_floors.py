@@ -15,8 +15,8 @@ from widthprune.audit.floors import (
     KINDS,
     NULL_RESPONDERS,
     compute_floors,
-    floor_errors,
     floor_lines,
+    floors_and_errors,
     headline_floors,
     load_floors,
     score_texts,
@@ -136,7 +136,8 @@ def test_headline_floors_take_the_best_responder_of_a_kind(pocket):
     assert floor["pocket_instructions"] == other < strict["reading"] == read["pocket_instructions"]
     assert headline_floors(pocket, held_out=False)["pocket_instructions"] == strict["blind"]
     # One word repeated has as much, on all prompts: what it scores is known.
-    assert floor_errors(pocket)["pocket_instructions"] == 0 == floor_errors(pocket)["pocket_facts"]
+    errors = {task: error for task, (_, error) in floors_and_errors(pocket).items()}
+    assert errors["pocket_instructions"] == 0 == errors["pocket_facts"]
     assert set(read.index) == {"pocket_instructions", "pocket_arithmetic"}
     # Neither floor is a control, though one answer fitted to the checks beats both.
     assert strict["control"] > strict["reading"]
@@ -146,7 +147,7 @@ def test_a_chosen_text_counts_by_the_prompts_that_did_not_choose_it_and_has_thei
     ifeval = load_floors().query("task == 'ifeval'")
     other = of(ifeval, "ifeval", "one text repeated, chosen", "prompt_level_strict_acc_other_half")
     assert headline_floors(ifeval)["ifeval"] == other < headline_floors(ifeval, held_out=False)["ifeval"]
-    assert floor_errors(ifeval)["ifeval"] == pytest.approx((other * (1 - other) / 271) ** 0.5)
+    assert floors_and_errors(ifeval)["ifeval"][1] == pytest.approx((other * (1 - other) / 271) ** 0.5)
 
 
 def test_lines_of_figures_name_both_floors(pocket):

@@ -57,3 +57,12 @@ def test_panels_are_as_many_in_a_row_as_asked():
     assert len(axes) == len(axes[0].figure.axes) == 5 and axes[0].get_gridspec().ncols == 3
     assert axes[0].figure.get_supylabel() == "what all show"
     plt.close(axes[0].figure)
+
+
+def test_axes_that_are_given_are_drawn_on_and_the_first_says_what_all_show():
+    figure, grid = plt.subplots(2, 2)
+    assert panel_axes(4, grid, ylabel="what all show").tolist() == grid.ravel().tolist()
+    assert panel_axes(1, grid[0, 1]).tolist() == [grid[0, 1]]
+    assert [ax.get_ylabel() for ax in grid.flat] == ["what all show", "", "", ""]
+    assert not figure.get_supylabel() and figure.axes == grid.ravel().tolist()
+    plt.close(figure)

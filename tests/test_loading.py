@@ -21,6 +21,7 @@ from widthprune.mlps import check_layout
 from widthprune.models import loading as models
 from widthprune.models.files import INDEX, WEIGHTS
 from widthprune.models.packaged import PackagedModel
+from widthprune.models.remedies import remedy
 
 
 @pytest.fixture
@@ -372,4 +373,4 @@ def test_every_test_family_loads(tmp_path):
 )
 def test_what_the_machine_lacks_is_no_fault_of_the_model(error, advice, tmp_path):
     (tmp_path / "model.safetensors").touch()
-    assert advice in models.remedy("it", error, tmp_path)
+    assert advice in remedy("it", error, tmp_path)

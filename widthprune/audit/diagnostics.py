@@ -18,7 +18,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from ..evaluation.samples import SUFFIX, load_samples
 from ..evaluation.stored import command_line, find_stored, refuse
 from ..report.provenance import record
-from ..report.results import SAME_KIND, find_run, load_results, read_run, tidy, write_run
+from ..report.results import SAME_KIND, find_run, load_results, read_run, result_files, tidy, write_run
 from ..report.schema import METRIC_FIELDS
 from ..report.tasks import TASKS
 
@@ -170,7 +170,7 @@ def diagnose(results_dir: str | Path = "results") -> list[Path]:
         The files written: a run's settings with ``diagnostics`` (the version of the definitions).
     """
     written = []
-    for path in sorted(Path(results_dir).rglob(f"*{SUFFIX}")):
+    for path in result_files(results_dir, SUFFIX):
         settings = read_run(path.with_name(path.name.removesuffix(SUFFIX) + ".json"))["settings"]
         own = settings | {"diagnostics": VERSION}
         if find_run(results_dir, own):

@@ -12,7 +12,7 @@ import pandas as pd
 from ..report.stats import difference, relative_difference
 from ..report.tasks import TASKS, headline
 from .effects import AS_MUCH, MORE, NO, UNSURE, Effect, answer_of, control
-from .floors import floor_errors, headline_floors
+from .floors import floors_and_errors
 from .lookup import LLAMA, NoEvidence, once, only, where
 from .proportions import against_unpruned
 
@@ -174,14 +174,8 @@ class PublishedEvidence:
     @cached_property
     def _floors(self) -> dict[str, dict[str, tuple[float, float]]]:
         """By kind and task: the floor and its standard error."""
-        of_kind = {kind: headline_floors(self.floor_table, kind) for kind in ("blind", "reading")}
-        errors = {kind: floor_errors(self.floor_table, kind) for kind in of_kind}
-        found = {
-            kind: {task: (value, float(errors[kind][task])) for task, value in floors.items()}
-            for kind, floors in of_kind.items()
-        }
-        pooled = headline_floors(self.floor_table, held_out=False)
-        return found | {"on all prompts": {task: (value, 0.0) for task, value in pooled.items()}}
+        found = {kind: floors_and_errors(self.floor_table, kind) for kind in ("blind", "reading")}
+        return found | {"on all prompts": floors_and_errors(self.floor_table, held_out=False)}
 
     @cached_property
     def _tested(self) -> dict:

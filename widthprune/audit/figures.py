@@ -67,7 +67,7 @@ def plot_above_floor(table: pd.DataFrame, floors: Floors, *, axes=None) -> np.nd
     if rows["model"].nunique() != 1:
         raise WidthPruneError(f"the figure is of one model, got {', '.join(sorted(set(rows['model'])))}")
     shown = panels(rows)
-    axes = panel_axes(len(shown), height=2.15, sharey=True) if axes is None else axes
+    axes = panel_axes(len(shown), axes, height=2.15, sharey=True)
     for ax, (title, names) in zip(axes, shown, strict=True):
         for i, name in enumerate(names):
             line = rows[rows["task"] == name].sort_values("pruning_pct")

@@ -12,6 +12,7 @@ or the kinds of checks that the benchmark makes. They stand beside a score to as
 import contextlib
 import io
 import logging
+import math
 import re
 import tempfile
 from collections import Counter
@@ -40,6 +41,9 @@ _KINDS = {
     "shortest": "control",
     "one answer fitted to the checks": "control",
 }
+Scores = dict[
+    str, dict[str, tuple[float, int]]
+]  # of one task: metric -> responder -> value, and of how many items
 # How figures and tables name the two floors.
 FLOOR_NAMES = {"blind": "blind floor", "reading": "prompt-reading floor"}
 # Texts that no prompt has to be read for; the last two need the prompt and nothing else.
@@ -142,18 +146,21 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool
     WidthPruneError
         If ``kind`` is neither: a control is no floor.
     """
+    found = floors_and_errors(floors, kind, held_out=held_out)
+    return pd.Series({task: value for task, (value, _) in found.items()}, dtype=float)
+
+
+def floors_and_errors(
+    floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True
+) -> dict[str, tuple[float, float]]:
+    """Each of `headline_floors` with its standard error: 0 but for a text that is scored on half of the prompts."""
     if kind not in FLOOR_NAMES:
         raise WidthPruneError(f"kind must be one of {', '.join(FLOOR_NAMES)}, got {kind!r}")
-    of_kind = floors[floors["kind"] == kind]
-    return pd.Series(
-        {task: _floor(task, rows, held_out)[0] for task, rows in of_kind.groupby("task")}, dtype=float
-    )
-
-
-def floor_errors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
-    """The standard error of each of `headline_floors`: 0 but for a text that is scored on half of the prompts."""
-    of_kind = floors[floors["kind"] == kind]
-    return pd.Series({task: _floor(task, rows)[1] for task, rows in of_kind.groupby("task")}, dtype=float)
+    of_kind = floors.loc[floors["kind"] == kind, ["task", "metric", "responder", "value", "n"]]
+    scores: dict[str, Scores] = {}
+    for task, metric, responder, *score in of_kind.itertuples(index=False, name=None):
+        scores.setdefault(task, {}).setdefault(metric, {})[responder] = score
+    return {task: _floor(task, scores[task], held_out) for task in sorted(scores)}
 
 
 def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -165,21 +172,18 @@ def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def _floor(task: str, rows: pd.DataFrame, held_out: bool = True) -> tuple[float, float]:
+def _floor(task: str, scores: Scores, held_out: bool) -> tuple[float, float]:
     """The best responder's score and its standard error."""
-    other = rows[rows["metric"] == f"{TASKS[task].metric}_other_half"].set_index("responder")
-    rows = rows[rows["metric"] == TASKS[task].metric]
-    value, n = rows.set_index("responder")["value"].copy(), rows["n"].iloc[0]
+    whole = scores[TASKS[task].metric]
     if not TASKS[task].higher_is_better:
-        return value.min(), 0.0
-    if "uniform" not in value:
-        if held_out:
-            value.update(other["value"])
-        best, score = value.idxmax(), value.max()
-        sampled = held_out and best in other.index
-        return score, float(np.sqrt(score * (1 - score) / other["n"][best])) if sampled else 0.0
-    die, constant = value["uniform"], value[value.index.str.startswith("always ")].max()
-    beats = constant - die > 3 * np.sqrt(die * (1 - die) / n)
+        return min(value for value, _ in whole.values()), 0.0
+    if "uniform" not in whole:
+        other = scores.get(f"{TASKS[task].metric}_other_half", {}) if held_out else {}
+        best, (score, n) = max((whole | other).items(), key=lambda one: one[1][0])
+        return score, math.sqrt(score * (1 - score) / n) if best in other else 0.0
+    die, n = whole["uniform"]
+    constant = max((value for name, (value, _) in whole.items() if name.startswith("always ")), default=die)
+    beats = constant - die > 3 * math.sqrt(die * (1 - die) / n)
     return (constant if beats and constant < 1 else die), 0.0
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE, single_value
 from ..report.line_labels import label_lines
-from ..report.panels import given_axes, panel_axes
+from ..report.panels import panel_axes
 from .analysis import change_pct
 
 
@@ -22,11 +22,7 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
     names = sorted(rows["workload_name"].unique())
     panels = [(batch, name) for batch in (1, 8) for name in names]
     label, shape = "change from the unpruned model, %", dict(height=1.8, sharex=True, sharey=True)
-    axes = (
-        panel_axes(len(panels), columns=len(names), ylabel=label, **shape)
-        if axes is None
-        else given_axes(axes, label)
-    )
+    axes = panel_axes(len(panels), axes, columns=len(names), ylabel=label, **shape)
     drawn = {
         "j_per_token_printed": "energy a token",
         "ttlt_ms": "time to\nlast token",
@@ -119,11 +115,7 @@ def plot_bandwidth_limit(profiles: pd.DataFrame, *, axes=None) -> np.ndarray:
     single = profiles[profiles["batch_size"] == 1]
     table = single.pivot_table(index=by, columns="metric", values="value")
     models, label = table.groupby("model"), "time per token, ms"
-    axes = (
-        panel_axes(len(models), columns=len(models), height=2.8, ylabel=label)
-        if axes is None
-        else given_axes(axes, label)
-    )
+    axes = panel_axes(len(models), axes, columns=len(models), height=2.8, ylabel=label)
     for i, (ax, (model, rows)) in enumerate(zip(axes, models, strict=True)):
         keep_rows(ax, rows[["ms_per_token_p50", "limit_ms_per_token"]])
         pcts = rows.index.get_level_values("pruning_pct")

@@ -22,8 +22,9 @@ from ..commands.options import (
 )
 from ..errors import WidthPruneError, pickle_remedy
 from ..models.files import WEIGHTS, weight_files
-from ..models.loading import check_placement, load_tokenizer, local_directory, remedy
+from ..models.loading import check_placement, load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
+from ..models.remedies import remedy
 from ..report.results import partial_prefix
 from .suites import Benchmark
 

@@ -3,42 +3,26 @@
 import contextlib
 import glob
 import hashlib
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 import transformers
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RevisionNotFoundError,
-)
-from safetensors import SafetensorError
+from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..architectures import meta_model
-from ..errors import COPY_AGAIN, WidthPruneError, first_line, is_panic, pickle_remedy, remote_code_remedy
+from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
+from .conversion import check_whole, converted, sha256
 from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, names_beside, weight_files
 from .packaged import PACKAGED, weights_format
+from .remedies import remedy
 
-# What the machine or the environment lacks is no fault of the model's files.
-ADVICE = {
-    MemoryError: "free memory, or name a smaller model",
-    torch.OutOfMemoryError: "free the device's memory, or name a smaller model or another device",
-    ImportError: "install the package that it names",
-    PermissionError: "let this user read it",
-}
 PROBE = "A tokenizer's file is a program, too: it may fail on any text, in 1 of 100 or in all. " * 4
-_PACKS_GGUF = hasattr(transformers, "GgufConfig")
 
 
 def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | torch.device = "cpu"):
@@ -86,18 +70,12 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
             trust_remote_code=False,
             output_loading_info=True,
         )
-        _check_whole(loading, "config.json asks for")
+        check_whole(loading, "config.json asks for")
     except WidthPruneError as error:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(remedy(name, error, source)) from error
     return model.to(device).eval(), load_tokenizer(source)
-
-
-def _check_whole(loading: Mapping, asks: str) -> None:
-    """Refuse a model some of whose weights were not there: transformers warns, and draws them by lot."""
-    if missing := sorted(loading["missing_keys"]):
-        raise WidthPruneError(f"the weights lack {missing[0]}, which {asks}: copy the whole model again")
 
 
 def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
@@ -158,13 +136,13 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     """
     path = Path(name)
     if name in PACKAGED:
-        return _converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
+        return converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
     if path.is_dir():
         check_config(path)
         return path
     if path.is_file() and path.suffix == ".gguf":
         try:
-            return _converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
+            return converted(f"{path.stem}-{sha256(path)[:16]}", lambda target: path.resolve())
         except Exception as error:
             raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():
@@ -191,7 +169,7 @@ def model_revision(name: str) -> str:
     if name in PACKAGED:
         return PACKAGED[name].revision
     if Path(name).is_file():
-        return f"sha256:{_sha256(Path(name))[:16]}"
+        return f"sha256:{sha256(Path(name))[:16]}"
     directory = local_directory(name, weights=False)
     if not Path(name).is_dir():
         return directory.name  # the hub's cache names a snapshot's folder for its commit
@@ -199,7 +177,7 @@ def model_revision(name: str) -> str:
     names = {path.name for path in directory.iterdir()} | set(weight_files(directory))
     digest = hashlib.sha256()
     for name in sorted(name for name in names if (directory / name).is_file()):
-        digest.update(f"{name} {_sha256(directory / name)}\n".encode())
+        digest.update(f"{name} {sha256(directory / name)}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
@@ -211,11 +189,6 @@ def stored_format(name: str) -> str:
         return "GGUF, dequantized to bfloat16"
     config = AutoConfig.from_pretrained(local_directory(name, weights=False), trust_remote_code=False)
     return str(config.get_text_config().dtype or "float32").removeprefix("torch.")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
@@ -244,114 +217,3 @@ def load_tokenizer(source: Path):
         raise WidthPruneError(
             f"the tokenizer of {source} cannot be read ({first_line(error):.200}): copy its files again"
         ) from error
-
-
-def cache_dir() -> Path:
-    """Where converted models are kept: ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``."""
-    if named := os.environ.get("WIDTHPRUNE_CACHE"):
-        return Path(named)
-    try:
-        return Path.home() / ".cache" / "widthprune"
-    except RuntimeError:  # a user without a home, such as a container's
-        raise WidthPruneError("there is no home directory to keep models in: set WIDTHPRUNE_CACHE") from None
-
-
-def _converted(name: str, gguf: Callable[[Path], Path]) -> Path:
-    """Directory with a GGUF file's model as bfloat16 safetensors; written on first use (a minute or two).
-
-    ``gguf`` gives the file, and may write it to the path it is handed.
-    """
-    # An older transformers cannot read the tokenizer that a newer one wrote.
-    target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
-    try:
-        file = gguf(scratch / "model.gguf")
-        # Without the last, a config that happens to lie beside the file would be asked for its code.
-        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
-        read = _read_gguf(file, where)
-        # The reader marks its model as quantized, which forbids saving it: hand the weights to a plain one.
-        if hasattr(read.config, "quantization_config"):
-            del read.config.quantization_config
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
-        model.load_state_dict(read.state_dict(), assign=True)
-        model.tie_weights()
-        model.save_pretrained(scratch / "model")
-        AutoTokenizer.from_pretrained(**where).save_pretrained(scratch / "model")
-        try:
-            os.replace(scratch / "model", target)
-        except OSError:
-            # Another process finished the same conversion first; its copy is as good.
-            if not target.exists():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return target
-
-
-def _read_gguf(file: Path, where: Mapping):
-    """The model in a GGUF file as bfloat16, every weight of it from the file."""
-    config = AutoConfig.from_pretrained(**where)
-    # Else transformers would build them all before it is found that they are too many.
-    if (layers := config.get_text_config().num_hidden_layers) > (tensors := _number_of_tensors(file)):
-        raise WidthPruneError(
-            f"it says that it has {layers} layers, and holds {tensors} tensors: copy it again"
-        )
-    # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
-    unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
-    read, loading = AutoModelForCausalLM.from_pretrained(
-        **where, **unpack, config=config, dtype=torch.bfloat16, output_loading_info=True
-    )
-    _check_whole(loading, "its header asks for")
-    return read
-
-
-def _number_of_tensors(file: Path) -> int:
-    with file.open("rb") as stream:
-        return int.from_bytes(stream.read(16)[8:], "little")  # behind four letters and the format's version
-
-
-def _cached_commits(name: str) -> list[str]:
-    """The commits of a hub id that lie in the hub's cache."""
-    folder = Path(constants.HF_HUB_CACHE, f"models--{name.partition('@')[0].replace('/', '--')}", "snapshots")
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def remedy(name: str, error: Exception, source: Path | None = None) -> str:
-    """One line for what went wrong while loading ``name``, with what to do about it."""
-    causes = [error]
-    while causes[-1].__cause__ or causes[-1].__context__:
-        causes.append(causes[-1].__cause__ or causes[-1].__context__)
-    text = " ".join(str(cause) for cause in causes)
-    if any(isinstance(cause, GatedRepoError) for cause in causes):
-        return (
-            f"{name} is gated: accept its licence on its hub page, then run `hf auth login` or set HF_TOKEN"
-        )
-    if "trust_remote_code" in text:
-        return remote_code_remedy(name)
-    if any(isinstance(cause, SafetensorError) for cause in causes):
-        return f"{name} has a damaged safetensors file ({first_line(error)}): download or copy it again"
-    if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
-        return f"{name}: its repository has no such branch, tag or commit: check what follows the @"
-    if source is not None and not list(source.glob("*.safetensors")):
-        if any(source.glob("*.bin")):
-            return pickle_remedy(name)
-        if not Path(name).is_dir() and (source / "config.json").exists():
-            return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
-    if source is None and isinstance(error, LocalEntryNotFoundError) and (commits := _cached_commits(name)):
-        return (
-            f"{name}: the hub cannot be reached, and its cache knows no such branch, tag or commit: "
-            f"name what it holds, {name.partition('@')[0]}@{commits[0]}"
-        )
-    of_the_system = isinstance(error, OSError) and error.errno is not None  # a full disk, no permission
-    if source is None and isinstance(error, OSError | HFValidationError) and not of_the_system:
-        return (
-            f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
-            "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
-        )
-    usual = COPY_AGAIN if source else "check the network, and give the command again"
-    advice = next((what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), usual)
-    return f"{name} cannot be loaded ({first_line(error):.200}): {advice}"

@@ -47,7 +47,7 @@ def plot_dichotomy(table: pd.DataFrame, *, floors: Floors | None = None, axes=No
     rows = relative_change(headline(table))
     single_value(rows, "model")
     shown = panels(rows)
-    axes = panel_axes(len(shown)) if axes is None else axes
+    axes = panel_axes(len(shown), axes)
     for ax, (title, names) in zip(axes, shown, strict=True):
         for i, name in enumerate(names):
             task, line = TASKS[name], rows[rows["task"] == name].sort_values("pruning_pct")
@@ -175,7 +175,7 @@ def plot_models(
     Returns the axes that were drawn on.
     """
     tasks = [task for task in tasks if task in set(table["task"])]
-    axes = panel_axes(len(tasks), height=3) if axes is None else np.atleast_1d(axes).ravel()[: len(tasks)]
+    axes = panel_axes(len(tasks), axes, height=3)[: len(tasks)]
     # A model has one colour in all panels, also in those where another is missing.
     styles = {model: i for i, model in enumerate(sorted(set(table["model"])))}
     for ax, task in zip(axes, tasks, strict=True):

@@ -30,12 +30,18 @@ def split_names(names: Sequence[str]) -> list[list[str]]:
 
 
 def panel_axes(
-    count: int, *, columns: int = 2, height: float = 3.6, ylabel: str = "", **options
+    count: int, axes=None, *, columns: int = 2, height: float = 3.6, ylabel: str = "", **options
 ) -> np.ndarray:
-    """Axes for so many panels, two in a row or as many as ``columns``, as wide as the text of the book.
+    """Axes for so many panels, two in a row or as many as ``columns``, as wide as the text of the book; or those given.
 
-    ``ylabel`` is what all of them show, said once for the whole figure: for panels too low to say it each.
+    ``ylabel`` is what all of them show, said once for the whole figure: for panels too low to say it each. Of axes
+    that the caller gave the label stands beside the first, since their figure may hold more.
     """
+    if axes is not None:
+        axes = np.atleast_1d(axes).ravel()
+        if ylabel:
+            axes[0].set_ylabel(ylabel)
+        return axes
     rows = -(-count // columns)
     shape = dict(figsize=(9, height * rows), squeeze=False, layout="constrained")
     figure, grid = plt.subplots(rows, columns, **shape, **options)
@@ -44,13 +50,6 @@ def panel_axes(
     if ylabel:
         figure.supylabel(ylabel, fontsize="medium")
     return grid.flat[:count]
-
-
-def given_axes(axes, ylabel: str) -> np.ndarray:
-    """Axes that the caller gave: the label stands beside the first of them, since their figure may hold more."""
-    axes = np.atleast_1d(axes).ravel()
-    axes[0].set_ylabel(ylabel)
-    return axes
 
 
 def ratio_ticks(ax: Axes, rows: pd.DataFrame) -> None:

@@ -391,13 +391,20 @@ def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["model", "task"]
     # A run is told by its settings; n may be empty where it was not published.
-    kind = [*keys, *SAME_KIND]
-    points = table.drop_duplicates([*kind, "criterion", "neuron_seed", "pruning_pct"])
-    kinds = points.groupby(kind, dropna=False)["n"].agg(["size", "max"]).reset_index()
-    kinds = kinds.sort_values(
-        ["chat_template", "size", "max"], ascending=[True, False, False], na_position="first", kind="stable"
-    ).drop_duplicates(keys)
-    return tidy(table.merge(kinds[kind], on=kind))
+    kind = table.groupby([*keys, *SAME_KIND], dropna=False, sort=False).ngroup()
+    points = table.assign(kind=kind).drop_duplicates(["kind", "criterion", "neuron_seed", "pruning_pct"])
+    kinds = points.groupby([*keys, "chat_template", "kind"], dropna=False)["n"].agg(["size", "max"])
+    best = (
+        kinds.reset_index()
+        .sort_values(
+            ["chat_template", "size", "max"],
+            ascending=[True, False, False],
+            na_position="first",
+            kind="stable",
+        )
+        .drop_duplicates(keys)
+    )
+    return table[kind.isin(best["kind"])].reset_index(drop=True)
 
 
 def stored_sweeps(

@@ -17,7 +17,7 @@ from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
 from ..evaluation.samples import SUFFIX
-from ..report.results import load_results, read_run, write_atomically
+from ..report.results import load_results, read_run, result_files, write_atomically
 from ..report.tasks import CHECKED_TASKS
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
@@ -117,7 +117,7 @@ def collect() -> None:
     table = load_results(results).sort_values(["criterion", "pruning_pct", "seed", "task", "metric"])
     write_atomically(HERE / "results.csv", table.to_csv(index=False))
     jobs = {name: json.loads((HERE / "jobs" / f"{name}.json").read_text("utf-8")) for name in plan["jobs"]}
-    record = make_record(plan, jobs, [read_run(path) for path in sorted(results.rglob("*.json"))])
+    record = make_record(plan, jobs, [read_run(path) for path in result_files(results)])
     write_atomically(HERE / "record.json", json.dumps(record, indent=1) + "\n")
 
 

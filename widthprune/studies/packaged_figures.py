@@ -11,7 +11,7 @@ from ..criteria import REGISTRY
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import label_lines
-from ..report.panels import given_axes, panel_axes, split_names
+from ..report.panels import panel_axes, split_names
 from ..report.tables import texts
 from ..report.tasks import TASKS, headline
 from .pairs import MYTHS, SETS
@@ -34,11 +34,8 @@ def plot_odds(table: pd.DataFrame, sets: Sequence[str] = tuple(SETS), *, axes=No
     axes : as many Axes as sets, optional
     """
     label = "change of the log-odds of\nmyth against truth, a token"
-    axes = (
-        panel_axes(len(sets), columns=min(3, len(sets)), height=1.75, ylabel=label, sharey=True)
-        if axes is None
-        else given_axes(axes, label)
-    )
+    shape = dict(columns=min(3, len(sets)), height=1.75, sharey=True)
+    axes = panel_axes(len(sets), axes, ylabel=label, **shape)
     rows = table[table["measure"] == "odds"]
     starts = rows.assign(pruning_pct=0.0, value=0.0, stderr=0.0).drop_duplicates(["set", "criterion"])
     rows = pd.concat([starts, rows])  # unpruned, nothing has changed

@@ -1,0 +1,96 @@
+"""A GGUF file's model as a directory of bfloat16 safetensors, made once and kept."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from ..errors import WidthPruneError
+
+_PACKS_GGUF = hasattr(transformers, "GgufConfig")
+
+
+def cache_dir() -> Path:
+    """Where converted models are kept: ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``."""
+    if named := os.environ.get("WIDTHPRUNE_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "widthprune"
+    except RuntimeError:  # a user without a home, such as a container's
+        raise WidthPruneError("there is no home directory to keep models in: set WIDTHPRUNE_CACHE") from None
+
+
+def converted(name: str, gguf: Callable[[Path], Path]) -> Path:
+    """Directory with a GGUF file's model as bfloat16 safetensors; written on first use (a minute or two).
+
+    ``gguf`` gives the file, and may write it to the path it is handed.
+    """
+    # An older transformers cannot read the tokenizer that a newer one wrote.
+    target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+    try:
+        file = gguf(scratch / "model.gguf")
+        # Without the last, a config that happens to lie beside the file would be asked for its code.
+        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
+        read = _read_gguf(file, where)
+        # The reader marks its model as quantized, which forbids saving it: hand the weights to a plain one.
+        if hasattr(read.config, "quantization_config"):
+            del read.config.quantization_config
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
+        model.load_state_dict(read.state_dict(), assign=True)
+        model.tie_weights()
+        model.save_pretrained(scratch / "model")
+        AutoTokenizer.from_pretrained(**where).save_pretrained(scratch / "model")
+        try:
+            os.replace(scratch / "model", target)
+        except OSError:
+            # Another process finished the same conversion first; its copy is as good.
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def _read_gguf(file: Path, where: Mapping):
+    """The model in a GGUF file as bfloat16, every weight of it from the file."""
+    config = AutoConfig.from_pretrained(**where)
+    # Else transformers would build them all before it is found that they are too many.
+    if (layers := config.get_text_config().num_hidden_layers) > (tensors := _number_of_tensors(file)):
+        raise WidthPruneError(
+            f"it says that it has {layers} layers, and holds {tensors} tensors: copy it again"
+        )
+    # Without this, transformers 5.2x keeps some 4-bit types packed; before, it always unpacked.
+    unpack = {"quantization_config": transformers.GgufConfig(dequantize=True)} if _PACKS_GGUF else {}
+    read, loading = AutoModelForCausalLM.from_pretrained(
+        **where, **unpack, config=config, dtype=torch.bfloat16, output_loading_info=True
+    )
+    check_whole(loading, "its header asks for")
+    return read
+
+
+def _number_of_tensors(file: Path) -> int:
+    with file.open("rb") as stream:
+        return int.from_bytes(stream.read(16)[8:], "little")  # behind four letters and the format's version
+
+
+def check_whole(loading: Mapping, asks: str) -> None:
+    """Refuse a model some of whose weights were not there: transformers warns, and draws them by lot."""
+    if missing := sorted(loading["missing_keys"]):
+        raise WidthPruneError(f"the weights lack {missing[0]}, which {asks}: copy the whole model again")
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
