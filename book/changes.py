@@ -13,8 +13,8 @@ from pathlib import Path
 
 from widthprune.audit.claims import counted
 from widthprune.audit.ledger import judge_all
+from widthprune.report.atomic import write_atomically
 from widthprune.report.escaping import as_myst
-from widthprune.report.results import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "book" / "verdicts"

@@ -12,7 +12,8 @@ import pandas as pd
 from widthprune.efficiency.analysis import split_measured
 from widthprune.errors import WidthPruneError
 from widthprune.report.escaping import as_myst
-from widthprune.report.results import PROFILE_COLUMNS, is_profile, one_sweep, result_files, run_rows, tidy
+from widthprune.report.results import PROFILE_COLUMNS, one_sweep, tidy
+from widthprune.report.runs import is_profile, result_files, run_rows
 from widthprune.report.tables import by_ratio, criterion_labels, origin
 from widthprune.reruns.contributions import Problem, find_problems
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from widthprune.audit.floors import load_floors
+from widthprune.report.atomic import write_atomically
 from widthprune.report.published import published
-from widthprune.report.results import write_atomically
 
 ARCHIVE = "widthprune-data.zip"
 # Beside the pages, and in the archive, which holds whatever the book shows.

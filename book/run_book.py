@@ -22,7 +22,8 @@ from figures import write_figures
 from numbers_in_pages import compute_numbers, fill_pages
 
 from widthprune.report.escaping import as_line, as_myst
-from widthprune.report.results import load_results, public_name
+from widthprune.report.results import load_results
+from widthprune.report.runs import public_name
 from widthprune.report.tables import criterion_labels, with_error
 from widthprune.report.tasks import CHECKED_TASKS, TASKS, headline
 from widthprune.report.verdicts import collect

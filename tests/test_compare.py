@@ -12,7 +12,7 @@ from matplotlib import pyplot as plt
 from widthprune import WidthPruneError, load_results
 from widthprune.__main__ import main
 from widthprune.report.figures import plot_comparison
-from widthprune.report.results import write_run
+from widthprune.report.runs import write_run
 from widthprune.reruns.compare import compare_runs, parameters_that_differ
 
 SETTINGS = {

@@ -11,15 +11,8 @@ import pytest
 from widthprune import load_results
 from widthprune.__main__ import main
 from widthprune.report.escaping import as_myst
-from widthprune.report.results import (
-    load_profiles,
-    one_sweep,
-    read_run,
-    run_key,
-    run_text,
-    stored_path,
-    write_run,
-)
+from widthprune.report.results import load_profiles, one_sweep
+from widthprune.report.runs import read_run, run_key, run_text, stored_path, write_run
 from widthprune.reruns.contributions import find_problems
 
 ROOT = Path(__file__).parent.parent

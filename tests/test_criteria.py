@@ -26,7 +26,7 @@ from widthprune.calibration import Activations
 from widthprune.criteria import GLOBAL, REGISTRY, Criterion, criterion_of, find_criterion
 from widthprune.evaluation.grid import grid
 from widthprune.report.figures import plot_criteria
-from widthprune.report.results import run_rows
+from widthprune.report.runs import run_rows
 from widthprune.reruns.experiments import needed_runs, notebook_parameters
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02_criteria.ipynb"

@@ -18,7 +18,7 @@ from widthprune import WidthPruneError, load_model
 from widthprune.evaluation.readiness import check_ready
 from widthprune.models.files import INDEX, WEIGHTS, weight_files
 from widthprune.models.loading import local_directory, model_revision, model_shape
-from widthprune.report.results import read_run, result_files
+from widthprune.report.runs import read_run, result_files
 from widthprune.reruns import steps
 from widthprune.reruns.rerun import WORKFLOW
 from widthprune.studies.stored import provenance

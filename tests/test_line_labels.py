@@ -2,11 +2,12 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 
 from widthprune.report.line_labels import label_lines, spread
-from widthprune.report.panels import panel_axes
+from widthprune.report.panels import panel_axes, ratio_ticks
 
 
 @pytest.mark.parametrize("places", [[0.5, 0.5, 0.5], [0.1, 0.11, 0.9], [0.0, 0.3, 0.6], [0.2], []])
@@ -65,4 +66,23 @@ def test_axes_that_are_given_are_drawn_on_and_the_first_says_what_all_show():
     assert panel_axes(1, grid[0, 1]).tolist() == [grid[0, 1]]
     assert [ax.get_ylabel() for ax in grid.flat] == ["what all show", "", "", ""]
     assert not figure.get_supylabel() and figure.axes == grid.ravel().tolist()
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("width", [2, 3, 9])
+def test_ratios_below_ticks_never_lie_on_each_other(width):
+    figure, ax = plt.subplots(figsize=(width, 2.5), layout="constrained")
+    pcts = [0, 1, 2, 3, 5, 7, 10, 20, 30, 40, 50, 60]
+    rows = pd.DataFrame({"pruning_pct": pcts, "expansion_ratio": [4 * (1 - pct / 100) for pct in pcts]})
+    ax.plot(pcts, pcts)
+    ratio_ticks(ax, rows)
+    figure.draw_without_rendering()
+    labels = [label for label in ax.get_xticklabels() if "\n" in label.get_text()]
+    boxes = [label.get_window_extent() for label in labels]
+    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert [label.get_text().split("\n")[0] for label in ax.get_xticklabels()] == [f"{pct:g}" for pct in pcts]
+    assert len(labels) > (2 if width > 2 else 1) and labels[0].get_text() == "0\n4.00"
+    # Of two models that differ no one ratio stands below a tick.
+    ratio_ticks(ax, pd.concat([rows, rows.assign(expansion_ratio=rows["expansion_ratio"] * 2)]))
+    assert not any("\n" in label.get_text() for label in ax.get_xticklabels())
     plt.close(figure)

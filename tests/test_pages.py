@@ -32,7 +32,8 @@ from widthprune import WidthPruneError, load_results  # noqa: E402
 from widthprune.evaluation.samples import write_samples  # noqa: E402
 from widthprune.report.escaping import as_html, as_myst  # noqa: E402
 from widthprune.report.published import published  # noqa: E402
-from widthprune.report.results import load_profiles, read_run, write_run  # noqa: E402
+from widthprune.report.results import load_profiles  # noqa: E402
+from widthprune.report.runs import read_run, write_run  # noqa: E402
 
 HOSTILE = "</script><script>alert(1)</script>\x1b[31m\u202e```{{ x }}`"
 

@@ -13,21 +13,16 @@ import pytest
 
 from widthprune import WidthPruneError, load_results
 from widthprune.__main__ import main
-from widthprune.report.results import (
-    COLUMNS,
+from widthprune.report.atomic import partial_prefix, write_atomically
+from widthprune.report.results import COLUMNS, one_sweep, stored_sweeps, sweep, tidy
+from widthprune.report.runs import (
     files_under,
     find_run,
-    one_sweep,
-    partial_prefix,
     public_name,
     read_run,
     result_files,
     run_key,
     run_path,
-    stored_sweeps,
-    sweep,
-    tidy,
-    write_atomically,
     write_run,
 )
 
@@ -115,7 +110,7 @@ def test_a_kill_leaves_whole_files_only(tmp_path):
     script = textwrap.dedent("""
         import sys
         from pathlib import Path
-        from widthprune.report.results import write_atomically
+        from widthprune.report.atomic import write_atomically
         print("ready", flush=True)
         while True:
             for letter in "ab":

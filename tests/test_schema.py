@@ -12,7 +12,8 @@ from test_escaping import HOSTILE
 
 from widthprune import WidthPruneError, load_results
 from widthprune.report.escaping import as_line
-from widthprune.report.results import load_profiles, stored_path
+from widthprune.report.results import load_profiles
+from widthprune.report.runs import stored_path
 from widthprune.report.schema import Profile, Provenance, Run, wrong_contributor, wrong_fields
 from widthprune.reruns.contributions import find_problems
 

@@ -15,7 +15,7 @@ from widthprune import WidthPruneError
 from widthprune.audit.controls import never_trained, twin_name
 from widthprune.audit.diagnostics import described
 from widthprune.evaluation.stored import command_line, find_stored, stored_or_measured
-from widthprune.report.results import write_run
+from widthprune.report.runs import write_run
 
 ROOT = Path(__file__).parent.parent
 GRID = dict(pruning_pcts=[50], criteria=["PPM", "RANDOM"], limit=2, seed=0)

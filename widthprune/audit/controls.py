@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError
 from ..evaluation.stored import find_stored, refuse
-from ..report.results import public_name
+from ..report.runs import public_name
 from ..sizes import kept_size
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from ..evaluation.samples import SUFFIX, load_samples
 from ..evaluation.stored import command_line, find_stored, refuse
 from ..report.provenance import record
-from ..report.results import SAME_KIND, find_run, load_results, read_run, result_files, tidy, write_run
+from ..report.results import SAME_KIND, load_results, tidy
+from ..report.runs import find_run, read_run, result_files, write_run
 from ..report.schema import METRIC_FIELDS
 from ..report.tasks import TASKS
 

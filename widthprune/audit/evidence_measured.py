@@ -163,7 +163,7 @@ class MeasuredEvidence:
         return found
 
     def _states(self, model, criterion) -> tuple[list[float], list[float]]:
-        key = (model, criterion, self.rule.sigmas)
+        key = (model, criterion, self.rule.sigmas, self.floor_kinds)
         if key not in self._working:
             # The first text that was measured at a width decides.
             decides = {pct: text for text in TEXTS[::-1] for pct in self._seen_at(model, text, criterion)}

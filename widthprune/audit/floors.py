@@ -26,8 +26,8 @@ import pandas as pd
 from ..errors import WidthPruneError
 from ..evaluation.repeatable import repeatable
 from ..evaluation.suites import find_benchmarks
+from ..report.atomic import write_atomically
 from ..report.provenance import git_commit
-from ..report.results import write_atomically
 from ..report.tasks import TASKS
 from .fixed_answers import fitted_answer, ifeval_items, repeated_answer, score_halves
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from ..errors import WidthPruneError
 from ..report.escaping import as_myst
-from ..report.results import load_results, public_name, stored_results
+from ..report.results import load_results, stored_results
+from ..report.runs import public_name
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
 from ..studies.stored import StoredStudies

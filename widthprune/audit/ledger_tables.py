@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..report.results import write_atomically
+from ..report.atomic import write_atomically
 from ..report.verdicts import OUTCOMES
 from .claims import counted, printed
 from .effects import NO, UNSURE, YES

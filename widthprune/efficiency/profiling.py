@@ -22,7 +22,8 @@ from ..evaluation.pruned_models import PrunedModels
 from ..evaluation.readiness import check_arithmetic, check_numbers, check_results_dir
 from ..models.loading import local_directory, model_revision, model_shape
 from ..report.provenance import clock_mhz, device_name, record
-from ..report.results import PROFILE_COLUMNS, find_run, run_path, run_rows, tidy, write_run
+from ..report.results import PROFILE_COLUMNS, tidy
+from ..report.runs import find_run, run_path, run_rows, write_run
 from ..report.schema import METRIC_FIELDS
 from ..sizes import expansion_ratio, kept_size
 from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes

@@ -15,7 +15,8 @@ from ..errors import WidthPruneError
 from ..models.loading import model_shape
 from ..models.templates import check_chat_template
 from ..report.provenance import record
-from ..report.results import find_run, run_path, run_rows, tidy, write_run
+from ..report.results import tidy
+from ..report.runs import find_run, run_path, run_rows, write_run
 from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
 from .readers import Readers

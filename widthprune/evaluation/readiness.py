@@ -25,7 +25,7 @@ from ..models.files import WEIGHTS, weight_files
 from ..models.loading import check_placement, load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
 from ..models.remedies import remedy
-from ..report.results import partial_prefix
+from ..report.atomic import partial_prefix
 from .suites import Benchmark
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")

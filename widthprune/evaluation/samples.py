@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import WidthPruneError
-from ..report.results import public_name, read_run, result_files, run_path, write_atomically
+from ..report.atomic import write_atomically
+from ..report.runs import public_name, read_run, result_files, run_path
 from ..report.schema import SETTINGS
 
 SUFFIX = ".samples.json.gz"

@@ -13,7 +13,8 @@ import pandas as pd
 from ..commands.options import PERCENTAGE, RATIO, SEED, check_list
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..report.results import SAME_KIND, one_sweep, public_name, stored_results, tidy
+from ..report.results import SAME_KIND, one_sweep, stored_results, tidy
+from ..report.runs import public_name
 from ..report.tasks import TASKS
 from .grid import PAPER_PCTS, Point, grid
 from .suites import resolve

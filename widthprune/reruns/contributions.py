@@ -16,16 +16,9 @@ from ..criteria import REGISTRY, criterion_of
 from ..errors import WidthPruneError
 from ..evaluation.samples import SUFFIX
 from ..models.files import twins
+from ..report.atomic import write_atomically
 from ..report.escaping import as_line
-from ..report.results import (
-    files_under,
-    is_profile,
-    read_run,
-    result_files,
-    run_text,
-    stored_path,
-    write_atomically,
-)
+from ..report.runs import files_under, is_profile, read_run, result_files, run_text, stored_path
 from ..report.schema import kind_of, metric_range, wrong_contributor
 from ..report.tasks import TASKS
 from .directory_checks import Problem, wrong_together

@@ -19,7 +19,7 @@ from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, 
 from ..evaluation.suites import find_benchmarks, resolve
 from ..models.loading import model_revision, model_shape
 from ..models.templates import check_chat_template
-from ..report.results import run_path
+from ..report.runs import run_path
 from ..report.tasks import SUITES, TASKS
 from .experiments import EXPERIMENTS, Run, check_experiments, needed_runs, notebook_parameters
 from .fingerprint import all_code, scoring_code

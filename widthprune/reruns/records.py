@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import WidthPruneError
+from ..report.atomic import write_atomically
 from ..report.provenance import versions
-from ..report.results import public_name, write_atomically
+from ..report.runs import public_name
 from .energy import total_energy
 
 PACKAGES = ("widthprune", "torch", "transformers", "lm_eval", "numpy", "snakemake", "papermill", "codecarbon")
@@ -72,7 +73,7 @@ def make_record(plan: Mapping, jobs: Mapping[str, Mapping], runs: Iterable[Mappi
     jobs : mapping
         Name of each job to what it left: start, results measured and found, energy.
     runs : iterable
-        Every results file of the run, as `widthprune.report.results.read_run` gives it.
+        Every results file of the run, as `widthprune.report.runs.read_run` gives it.
 
     Returns
     -------

@@ -29,7 +29,7 @@ from ..commands.options import (
 from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from ..models.packaged import PACKAGED
-from ..report.results import public_name
+from ..report.runs import public_name
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan
 from .records import write_plan

@@ -17,7 +17,9 @@ from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
 from ..errors import WidthPruneError, one_line
 from ..evaluation.samples import SUFFIX
-from ..report.results import load_results, read_run, result_files, write_atomically
+from ..report.atomic import write_atomically
+from ..report.results import load_results
+from ..report.runs import read_run, result_files
 from ..report.tasks import CHECKED_TASKS
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook

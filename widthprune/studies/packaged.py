@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import WidthPruneError
-from ..report.results import public_name
+from ..report.runs import public_name
 from .pairs import MYTHS, SETS, load_pairs
 from .stored import study
 

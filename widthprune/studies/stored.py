@@ -12,8 +12,8 @@ import pandas as pd
 
 from ..errors import WidthPruneError, first_line
 from ..models.packaged import weights_format
+from ..report.atomic import write_atomically
 from ..report.provenance import record, short_commit
-from ..report.results import write_atomically
 
 FOLDER = "studies"
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
