@@ -120,5 +120,8 @@ def _summary(values: pd.Series) -> tuple[float, float, float, int]:
 def unpruned(table: pd.DataFrame) -> pd.DataFrame:
     """What models know before anything is removed: the mean over seeds ± their standard deviation, a column a kind."""
     rows = table[table["criterion"] == "none"].groupby(["measure", "kind"])["value"].agg(["mean", "std"])
-    means, spreads = rows["mean"].map("{:.3f}".format), rows["std"].map(" ± {:.3f}".format, na_action="ignore")
+    means, spreads = (
+        rows["mean"].map("{:.3f}".format),
+        rows["std"].map(" ± {:.3f}".format, na_action="ignore"),
+    )
     return (means + spreads.fillna("")).unstack("kind")
