@@ -104,7 +104,7 @@ def _draw(cell: Cell) -> tuple[str, int | None]:
 
 
 def measure(part: Sequence[Cell], results_dir: str, device: str) -> None:
-    """The cells of one part and no other: the unpruned model is a part of its own."""
+    """The cells of one part and no other: the unpruned model only where it is one of them."""
     cell = part[0]
     settings = Settings(limit=cell.limit, chat_template=cell.chat_template, device=device)
     shape, points = model_shape(cell.model), []
@@ -159,7 +159,8 @@ def run(todo: Sequence[Cell], jobs: int, results_dir: str, device: str) -> None:
         done = [pool.submit(measure, part, results_dir, device) for part in some]
     failed = [(part, each.exception()) for part, each in zip(some, done, strict=True) if each.exception()]
     for part, error in failed:
-        print(f"{part[0]}: {error}", file=sys.stderr)
+        which = f"{part[0]}" + (f", or one of the {len(part) - 1} after it" if len(part) > 1 else "")
+        print(f"{which}: {error}", file=sys.stderr)
     if failed:
         sys.exit(1)
 

@@ -108,15 +108,18 @@ def too_wide(tab, width, media="screen"):
     """How the tables begin that have to be scrolled sideways, or are cut, also of what is folded; A4 leaves 680 pixels."""
     tab.set_viewport_size({"width": width, "height": 900})
     tab.emulate_media(media=media)
-    unfold = "open => document.querySelectorAll('details').forEach(it => it.open = open)"
-    tab.evaluate(unfold, True)
     found = tab.evaluate(
-        """[...document.querySelectorAll("article table")].filter(table => {
-            const box = table.parentElement
-            return table.scrollWidth > table.clientWidth + 1 || box.scrollWidth > box.clientWidth + 1
-        }).map(table => table.innerText.slice(0, 60))"""
+        """() => {
+            const folded = [...document.querySelectorAll("details:not([open])")]
+            folded.forEach(it => it.open = true)
+            const wide = [...document.querySelectorAll("article table")].filter(table => {
+                const box = table.parentElement
+                return table.scrollWidth > table.clientWidth + 1 || box.scrollWidth > box.clientWidth + 1
+            }).map(table => table.innerText.slice(0, 60))
+            folded.forEach(it => it.open = false)
+            return wide
+        }"""
     )
-    tab.evaluate(unfold, False)
     tab.emulate_media(media="screen")
     return found
 
@@ -145,6 +148,16 @@ def test_something_is_seen_at_once(browser):
         took[page.stem] = statistics.median(times)
         tab.context.close()
     assert not {name: ms for name, ms in took.items() if ms > MOST_MS}
+
+
+@pytest.mark.parametrize(("width", "media"), [(1280, "screen"), (680, "print")])
+def test_a_table_too_wide_is_found(browser, width, media):
+    tab = browser.new_page()
+    table = "<details><div style='overflow: auto'><table><tr><td style='min-width: {}px'>{}</table></div></details>"
+    tab.set_content("<article>" + table.format(1500, "wide") + table.format(90, "narrow") + "</article>")
+    assert too_wide(tab, width, media) == ["wide"]
+    assert tab.locator("details[open]").count() == 0
+    tab.close()
 
 
 def test_a_barrier_is_found(browser):

@@ -79,11 +79,17 @@ def test_bad_input_is_one_line(ask, says):
 
 def test_what_models_know_unpruned_is_a_column_a_kind():
     rows = [
-        ("gated", 0, "none", 0.5),
-        ("gated", 1, "none", 0.7),
-        ("plain", 0, "none", 0.25),
-        ("gated", 0, "PPM", 0.1),
+        ("known", "gated", 0, "none", 0.5),
+        ("known", "gated", 1, "none", 0.7),
+        ("known", "plain", 0, "none", 0.25),
+        ("held", "plain", 0, "none", 1.0),
+        ("known", "gated", 0, "PPM", 0.1),
     ]
-    table = pd.DataFrame(rows, columns=["kind", "seed", "criterion", "value"]).assign(measure="known")
+    table = pd.DataFrame(rows, columns=["measure", "kind", "seed", "criterion", "value"]).assign(stage="base")
     # One seed has no deviation.
-    assert unpruned(table).to_dict() == {"gated": {"known": "0.600 ± 0.141"}, "plain": {"known": "0.250"}}
+    assert unpruned(table).to_dict() == {
+        "gated": {"held": "", "known": "0.600 ± 0.141"},
+        "plain": {"held": "1.000", "known": "0.250"},
+    }
+    with pytest.raises(WidthPruneError, match="stage"):
+        unpruned(pd.concat([table, table.assign(stage="tuned")]))

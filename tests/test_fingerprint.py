@@ -38,7 +38,7 @@ CHANGES = {
     "the scoring": ("evaluation/engine/prefix_lm.py", "\nEXTRA = 1\n", {"unpruned", "pruned", "notebooks"}),
     "a task's prompt": ("pocket/pocket_facts.yaml", "\nextra: 1\n", {"unpruned", "pruned"}),
     "the figures": ("report/figures.py", "\nEXTRA = 1\n", {"notebooks"}),
-    "how results are stored": ("report/results.py", "\nEXTRA = 1\n", {"notebooks"}),
+    "how results are stored": ("report/runs.py", "\nEXTRA = 1\n", {"notebooks"}),
 }
 
 

@@ -41,9 +41,8 @@ _KINDS = {
     "shortest": "control",
     "one answer fitted to the checks": "control",
 }
-Scores = dict[
-    str, dict[str, tuple[float, int]]
-]  # of one task: metric -> responder -> value, and of how many items
+# Of one task: metric -> responder -> its value, and over how many items.
+TaskScores = dict[str, dict[str, tuple[float, int]]]
 # How figures and tables name the two floors.
 FLOOR_NAMES = {"blind": "blind floor", "reading": "prompt-reading floor"}
 # Texts that no prompt has to be read for; the last two need the prompt and nothing else.
@@ -122,6 +121,8 @@ def load_floors(path: str | Path | None = None) -> pd.DataFrame:
         raise WidthPruneError(
             f"{path} has no column {', '.join(missing)}: make it again with `widthprune floors`"
         )
+    if table[["task", "responder", "kind", "metric", "value", "n"]].isna().any(axis=None):
+        raise WidthPruneError(f"{path} lacks a value in a row: make it again with `widthprune floors`")
     return table
 
 
@@ -153,13 +154,24 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool
 def floors_and_errors(
     floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True
 ) -> dict[str, tuple[float, float]]:
-    """Each of `headline_floors` with its standard error: 0 but for a text that is scored on half of the prompts."""
+    """Each of `headline_floors` with its standard error, which is 0 but for a text that is scored on half of the prompts.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        Task -> value and error, in the metric's own units.
+
+    Raises
+    ------
+    WidthPruneError
+        If ``kind`` is neither "blind" nor "reading".
+    """
     if kind not in FLOOR_NAMES:
         raise WidthPruneError(f"kind must be one of {', '.join(FLOOR_NAMES)}, got {kind!r}")
     of_kind = floors.loc[floors["kind"] == kind, ["task", "metric", "responder", "value", "n"]]
-    scores: dict[str, Scores] = {}
-    for task, metric, responder, *score in of_kind.itertuples(index=False, name=None):
-        scores.setdefault(task, {}).setdefault(metric, {})[responder] = score
+    scores: dict[str, TaskScores] = {}
+    for task, metric, responder, value, n in of_kind.itertuples(index=False, name=None):
+        scores.setdefault(task, {}).setdefault(metric, {})[responder] = value, n
     return {task: _floor(task, scores[task], held_out) for task in sorted(scores)}
 
 
@@ -172,14 +184,15 @@ def floor_lines(floors: pd.DataFrame) -> dict[str, dict[str, float]]:
     }
 
 
-def _floor(task: str, scores: Scores, held_out: bool) -> tuple[float, float]:
+def _floor(task: str, scores: TaskScores, held_out: bool) -> tuple[float, float]:
     """The best responder's score and its standard error."""
     whole = scores[TASKS[task].metric]
     if not TASKS[task].higher_is_better:
         return min(value for value, _ in whole.values()), 0.0
     if "uniform" not in whole:
         other = scores.get(f"{TASKS[task].metric}_other_half", {}) if held_out else {}
-        best, (score, n) = max((whole | other).items(), key=lambda one: one[1][0])
+        counted = {responder: other.get(responder, score) for responder, score in whole.items()}
+        best, (score, n) = max(counted.items(), key=lambda one: one[1][0])
         return score, math.sqrt(score * (1 - score) / n) if best in other else 0.0
     die, n = whole["uniform"]
     constant = max((value for name, (value, _) in whole.items() if name.startswith("always ")), default=die)

@@ -1,6 +1,5 @@
 """A GGUF file's model as a directory of bfloat16 safetensors, made once and kept."""
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -88,9 +87,3 @@ def check_whole(loading: Mapping, asks: str) -> None:
     """Refuse a model some of whose weights were not there: transformers warns, and draws them by lot."""
     if missing := sorted(loading["missing_keys"]):
         raise WidthPruneError(f"the weights lack {missing[0]}, which {asks}: copy the whole model again")
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's bytes, in hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

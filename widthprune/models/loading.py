@@ -17,7 +17,7 @@ from ..architectures import meta_model
 from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
-from .conversion import check_whole, converted, sha256
+from .conversion import check_whole, converted
 from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, names_beside, weight_files
 from .packaged import PACKAGED, weights_format
 from .remedies import remedy
@@ -142,7 +142,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         return path
     if path.is_file() and path.suffix == ".gguf":
         try:
-            return converted(f"{path.stem}-{sha256(path)[:16]}", lambda target: path.resolve())
+            return converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
         except Exception as error:
             raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():
@@ -169,7 +169,7 @@ def model_revision(name: str) -> str:
     if name in PACKAGED:
         return PACKAGED[name].revision
     if Path(name).is_file():
-        return f"sha256:{sha256(Path(name))[:16]}"
+        return f"sha256:{_sha256(Path(name))[:16]}"
     directory = local_directory(name, weights=False)
     if not Path(name).is_dir():
         return directory.name  # the hub's cache names a snapshot's folder for its commit
@@ -177,7 +177,7 @@ def model_revision(name: str) -> str:
     names = {path.name for path in directory.iterdir()} | set(weight_files(directory))
     digest = hashlib.sha256()
     for name in sorted(name for name in names if (directory / name).is_file()):
-        digest.update(f"{name} {sha256(directory / name)}\n".encode())
+        digest.update(f"{name} {_sha256(directory / name)}\n".encode())
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
@@ -189,6 +189,11 @@ def stored_format(name: str) -> str:
         return "GGUF, dequantized to bfloat16"
     config = AutoConfig.from_pretrained(local_directory(name, weights=False), trust_remote_code=False)
     return str(config.get_text_config().dtype or "float32").removeprefix("torch.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from .line_labels import MOST
 from .tasks import TASKS
 
-# Points that a percentage at a tick takes, and an expansion ratio below it, with some room beside it.
-PCT_WIDTH, RATIO_WIDTH = 13, 21
+# Points that a character of a tick's name takes, and the room beside the name.
+CHARACTER, BESIDE = 4.9, 2
 SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
@@ -63,10 +63,11 @@ def ratio_ticks(ax: Axes, rows: pd.DataFrame) -> None:
     one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
     panel = _panel_width(ax)
     places = {pct: panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1) for pct in pcts}
-    named = _with_room(places, PCT_WIDTH)
-    with_ratio = _with_room({pct: places[pct] for pct in named}, RATIO_WIDTH) if one else set()
+    named = _with_room(places, {pct: f"{pct:g}" for pct in pcts})
+    below = {pct: f"{ratios['min'][pct]:.2f}" for pct in named} if one else {}
+    with_ratio = _with_room(places, below)
     labels = [
-        "" if pct not in named else f"{pct:g}" + (f"\n{ratios['min'][pct]:.2f}" if pct in with_ratio else "")
+        "" if pct not in named else f"{pct:g}" + (f"\n{below[pct]}" if pct in with_ratio else "")
         for pct in pcts
     ]
     ax.set_xticks(pcts, labels, fontsize="small")
@@ -74,11 +75,12 @@ def ratio_ticks(ax: Axes, rows: pd.DataFrame) -> None:
     ax.set_xlabel("neurons pruned, %" + (more if one else ""))
 
 
-def _with_room(places: dict[float, float], room: float) -> set[float]:
-    """The percentages that stand so far apart: the first one, then whole tens, then what fits between them."""
+def _with_room(places: dict[float, float], names: dict[float, str]) -> set[float]:
+    """The percentages whose names do not touch: the first one, then whole tens, then what fits between them."""
+    half = {pct: (CHARACTER * len(name) + BESIDE) / 2 for pct, name in names.items()}
     chosen: set[float] = set()
-    for pct in sorted(places, key=lambda pct: (pct != min(places), pct % 10 != 0, pct)):
-        if all(abs(places[pct] - places[other]) >= room for other in chosen):
+    for pct in sorted(names, key=lambda pct: (pct != min(names), pct % 10 != 0, pct)):
+        if all(abs(places[pct] - places[other]) >= half[pct] + half[other] for other in chosen):
             chosen.add(pct)
     return chosen
 

@@ -148,7 +148,7 @@ def one_sweep(table: pd.DataFrame) -> pd.DataFrame:
     """
     keys = ["model", "task"]
     # A run is told by its settings; n may be empty where it was not published.
-    kind = table.groupby([*keys, *SAME_KIND], dropna=False, sort=False).ngroup()
+    kind = table.groupby([*keys, *SAME_KIND], dropna=False).ngroup()
     points = table.assign(kind=kind).drop_duplicates(["kind", "criterion", "neuron_seed", "pruning_pct"])
     kinds = points.groupby([*keys, "chat_template", "kind"], dropna=False)["n"].agg(["size", "max"])
     best = (

@@ -118,10 +118,26 @@ def _summary(values: pd.Series) -> tuple[float, float, float, int]:
 
 
 def unpruned(table: pd.DataFrame) -> pd.DataFrame:
-    """What models know before anything is removed: the mean over seeds ± their standard deviation, a column a kind."""
-    rows = table[table["criterion"] == "none"].groupby(["measure", "kind"])["value"].agg(["mean", "std"])
-    means, spreads = (
-        rows["mean"].map("{:.3f}".format),
-        rows["std"].map(" ± {:.3f}".format, na_action="ignore"),
-    )
-    return (means + spreads.fillna("")).unstack("kind")
+    """What models know before anything is removed: the mean over seeds ± their standard deviation, as texts.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A study's rows, of models of one stage.
+
+    Returns
+    -------
+    DataFrame
+        A row a measure, a column a kind; of one seed no deviation, and of what a kind lacks an empty text.
+
+    Raises
+    ------
+    WidthPruneError
+        If there are models of several stages.
+    """
+    rows = table[table["criterion"] == "none"]
+    if len(stages := sorted(set(rows["stage"]))) > 1:
+        raise WidthPruneError(f"what models know is told of one stage, got {', '.join(stages)}")
+    found = rows.groupby(["measure", "kind"])["value"].agg(["mean", "std"])
+    spreads = found["std"].map(" ± {:.3f}".format, na_action="ignore").fillna("")
+    return (found["mean"].map("{:.3f}".format) + spreads).unstack("kind", fill_value="")
