@@ -91,12 +91,34 @@ def look(tab, theme):
     inside = [Path(unquote(urlsplit(url).path)) for url in files - set(outside)]
     weight = sum(path.stat().st_size for path in inside if path.name != "vega.js")
     found = {"asked for": outside, "bytes too many": max(0, weight - MOST_BYTES)}
+    if theme == "light":
+        found |= {
+            "tables too wide": too_wide(tab, 1280),
+            "tables too wide on paper": too_wide(tab, 680, "print"),
+        }
     for width, rules in RULES[theme].items():
         tab.set_viewport_size({"width": width, "height": 900})
         over = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         found |= {f"pixels wider than {width}": max(0, over), f"barriers at {width}": barriers(tab, rules)}
     tab.context.close()
     return found | {"complaints": tab.complaints}
+
+
+def too_wide(tab, width, media="screen"):
+    """How the tables begin that have to be scrolled sideways, or are cut, also of what is folded; A4 leaves 680 pixels."""
+    tab.set_viewport_size({"width": width, "height": 900})
+    tab.emulate_media(media=media)
+    unfold = "open => document.querySelectorAll('details').forEach(it => it.open = open)"
+    tab.evaluate(unfold, True)
+    found = tab.evaluate(
+        """[...document.querySelectorAll("article table")].filter(table => {
+            const box = table.parentElement
+            return table.scrollWidth > table.clientWidth + 1 || box.scrollWidth > box.clientWidth + 1
+        }).map(table => table.innerText.slice(0, 60))"""
+    )
+    tab.evaluate(unfold, False)
+    tab.emulate_media(media="screen")
+    return found
 
 
 def barriers(tab, rules):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from widthprune import WidthPruneError
-from widthprune.studies.comparing import advantage, at_equal_damage, contrasts, over_seeds
+from widthprune.studies.comparing import advantage, at_equal_damage, contrasts, over_seeds, unpruned
 
 
 def made(slopes=(("PPM", 2.0), ("RANDOM", 1.0)), seeds=(0, 1), wiggle=0.0):
@@ -75,3 +75,15 @@ def test_bad_input_is_one_line(ask, says):
     with pytest.raises(WidthPruneError, match=says) as error:
         ask()
     assert "\n" not in str(error.value)
+
+
+def test_what_models_know_unpruned_is_a_column_a_kind():
+    rows = [
+        ("gated", 0, "none", 0.5),
+        ("gated", 1, "none", 0.7),
+        ("plain", 0, "none", 0.25),
+        ("gated", 0, "PPM", 0.1),
+    ]
+    table = pd.DataFrame(rows, columns=["kind", "seed", "criterion", "value"]).assign(measure="known")
+    # One seed has no deviation.
+    assert unpruned(table).to_dict() == {"gated": {"known": "0.600 ± 0.141"}, "plain": {"known": "0.250"}}

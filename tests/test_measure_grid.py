@@ -10,7 +10,7 @@ import yaml
 
 from widthprune import WidthPruneError, load_results
 from widthprune.models.packaged import PACKAGED
-from widthprune.report.tasks import SUITES
+from widthprune.report.tasks import SUITES, TASKS
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -40,10 +40,13 @@ def test_parts_hold_every_cell_once_and_what_is_generated_by_widths(split):
     cells = list(measure_grid.cells(ENTRY))
     parts = list(measure_grid.parts(cells, split))
     assert [cell for part in parts for cell in part] == cells
+    if not split:  # a model is loaded once a benchmark
+        assert [{cell.task for cell in part} for part in parts] == [{"mmlu"}, {"ifeval"}]
+        return
     for part in parts:
         assert len({(cell.task, cell.criterion, cell.neuron_seed) for cell in part}) == 1
-        alone = split and part[0].task == "ifeval"
-        assert len(part) == (1 if alone or part[0].criterion == "none" else 2)
+        alone = part[0].task == "ifeval" or part[0].criterion == "none"
+        assert len(part) == (1 if alone else 2)
 
 
 def test_a_cell_is_there_with_its_items_its_draw_and_its_way_of_asking():
@@ -65,12 +68,16 @@ def test_the_grid_asks_for_what_can_be_measured():
     for entry in yaml.safe_load(measure_grid.GRID.read_text(encoding="utf-8")):
         assert set(entry["models"]) <= set(PACKAGED)
         assert set(entry["tasks"]) <= set().union(*SUITES.values())
+        for task in entry["tasks"]:
+            generated = TASKS[task].metric.startswith(("exact_match", "prompt_level"))
+            assert (task in measure_grid.GENERATED) == generated
 
 
-def test_a_part_measures_its_cells_alone(language_model, tmp_path):
+@pytest.mark.parametrize("split", [False, True])
+def test_a_part_measures_its_cells_alone(split, language_model, tmp_path):
     entry = dict(ENTRY, models=[language_model], tasks={"pocket_facts": 2}, expansion_ratios=[1.25])
     cells = list(measure_grid.cells(entry))
-    for part in measure_grid.parts(cells, split=True):
+    for part in measure_grid.parts(cells, split):
         assert all(not measure_grid.is_there(cell, load_results(tmp_path)) for cell in part)
         measure_grid.measure(part, str(tmp_path), "cpu")
     results = load_results(tmp_path)

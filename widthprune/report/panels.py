@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from .line_labels import MOST
 from .tasks import TASKS
 
-RATIO_WIDTH = 21  # points that an expansion ratio below a tick takes, with some room beside it
+# Points that a percentage at a tick takes, and an expansion ratio below it, with some room beside it.
+PCT_WIDTH, RATIO_WIDTH = 13, 21
 SIDES = {"fragile": "Fragile: knowledge", "robust": "Robust: behaviour"}
 
 
@@ -53,22 +54,33 @@ def panel_axes(
 
 
 def ratio_ticks(ax: Axes, rows: pd.DataFrame) -> None:
-    """Ticks at the pruned percentages; where one model is drawn, its expansion ratios stand below, as far as there is room."""
+    """Ticks at the pruned percentages, which are named as far as there is room.
+
+    Where one model is drawn, its expansion ratios stand below.
+    """
     pcts = sorted(rows["pruning_pct"].unique())
     ratios = rows.groupby("pruning_pct")["expansion_ratio"].agg(["min", "max"])
     one = (ratios["max"] - ratios["min"] < 0.005).all() and ratios["min"].notna().all()
     panel = _panel_width(ax)
-    labels, last = [], -np.inf
-    for pct in pcts:
-        place = panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1)
-        if one and place - last >= RATIO_WIDTH:
-            labels.append(f"{pct:g}\n{ratios['min'][pct]:.2f}")
-            last = place
-        else:
-            labels.append(f"{pct:g}")
+    places = {pct: panel * (pct - pcts[0]) / max(pcts[-1] - pcts[0], 1) for pct in pcts}
+    named = _with_room(places, PCT_WIDTH)
+    with_ratio = _with_room({pct: places[pct] for pct in named}, RATIO_WIDTH) if one else set()
+    labels = [
+        "" if pct not in named else f"{pct:g}" + (f"\n{ratios['min'][pct]:.2f}" if pct in with_ratio else "")
+        for pct in pcts
+    ]
     ax.set_xticks(pcts, labels, fontsize="small")
     more = ";\nexpansion ratio below" if panel < 110 else "; expansion ratio below"
     ax.set_xlabel("neurons pruned, %" + (more if one else ""))
+
+
+def _with_room(places: dict[float, float], room: float) -> set[float]:
+    """The percentages that stand so far apart: the first one, then whole tens, then what fits between them."""
+    chosen: set[float] = set()
+    for pct in sorted(places, key=lambda pct: (pct != min(places), pct % 10 != 0, pct)):
+        if all(abs(places[pct] - places[other]) >= room for other in chosen):
+            chosen.add(pct)
+    return chosen
 
 
 def _panel_width(ax: Axes) -> float:

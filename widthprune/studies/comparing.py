@@ -118,8 +118,10 @@ def _summary(values: pd.Series) -> tuple[float, float, float, int]:
 
 
 def unpruned(table: pd.DataFrame) -> pd.DataFrame:
-    """What models know before anything is removed: a row for each, a column for each measure."""
-    rows = table[table["criterion"] == "none"]
-    return rows.pivot(index=["kind", "seed", "stage"], columns="measure", values="value").rename_axis(
-        columns=None
+    """What models know before anything is removed: the mean over seeds ± their standard deviation, a column a kind."""
+    rows = table[table["criterion"] == "none"].groupby(["measure", "kind"])["value"].agg(["mean", "std"])
+    means, spreads = (
+        rows["mean"].map("{:.3f}".format),
+        rows["std"].map(" ± {:.3f}".format, na_action="ignore"),
     )
+    return (means + spreads.fillna("")).unstack("kind")
