@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import sys
 
 import pandas as pd
@@ -186,3 +187,22 @@ def test_what_a_terminal_cannot_write_is_written_out(encoding, tmp_path, monkeyp
     monkeypatch.setattr(sys, "stdout", shown)
     assert main(["compare", str(tmp_path / "Zoë→a"), str(tmp_path / "b")]) == 0
     assert "0.200 ± 0.030".encode(encoding, "backslashreplace") in shown.buffer.getvalue()
+
+
+def test_a_record_that_is_a_pipe_is_not_waited_for(runs):
+    for folder in runs:
+        (folder / "results").mkdir()
+        os.mkfifo(folder / "record.json")
+    with pytest.raises(WidthPruneError, match="holds no whole record.json"):
+        parameters_that_differ(*runs)
+
+
+def test_a_figure_is_written_whole_or_not_at_all(runs, tmp_path, capsys, monkeypatch):
+    for kind in ("svg", "pdf", "png"):
+        figure = tmp_path / "new" / kind / f"x.{kind}"
+        assert main(["compare", *map(str, runs), "--figure", str(figure)]) == 0 and figure.stat().st_size
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    assert main(["compare", *map(str, runs), "--figure", str(tmp_path / "y.svg")]) == 2
+    error = capsys.readouterr().err
+    assert "the figure cannot be drawn (ValueError" in error and error.count("\n") == 1
+    assert not (tmp_path / "y.svg").exists()

@@ -1,6 +1,7 @@
 """Contributed results: every kind of damage is named, and nothing bad is copied."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -344,3 +345,23 @@ def test_several_draws_make_several_tables(theirs, tmp_path):
 def test_no_results(tmp_path, capsys):
     assert main(["check", str(tmp_path)]) == 2
     assert "is no directory with results files" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unseen", ["\u3164", "\u115f", "\uffa0", "\ufe0f", "\u034f", "\U000e0100"])
+def test_names_that_look_alike_by_what_nobody_sees(unseen, theirs, tmp_path, capsys):
+    for name in (unseen, f"A{unseen}. Name"):
+        assert main(["contribute", str(theirs), "--name", name, "--results-dir", str(tmp_path / "to")]) == 2
+        assert capsys.readouterr().err.startswith("widthprune: error: name must")
+    rewrite(theirs, provenance(contributor=f"A{unseen}. Name"))
+    assert main(["check", str(theirs)]) == 2
+    assert "provenance.contributor: must" in capsys.readouterr().out
+
+
+def test_folders_deeper_than_the_system_can_name(theirs, capsys, monkeypatch):
+    monkeypatch.chdir(theirs)
+    for _ in range(30):
+        os.mkdir("x" * 200)
+        monkeypatch.chdir("x" * 200)
+    assert main(["check", str(theirs)]) == 2
+    error = capsys.readouterr().err
+    assert "holds a folder that cannot be read" in error and error.count("\n") == 1 and len(error) < 500

@@ -1,10 +1,13 @@
 """Diagnostics: hand cases, a trusted reference, and a run on a tiny model that is computed once."""
 
+import gzip
+import json
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from widthprune import load_results
+from widthprune import WidthPruneError, load_results
 from widthprune.audit.diagnostics import (
     answer_masses,
     calibration,
@@ -108,3 +111,39 @@ def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
     left.parent.mkdir()
     left.write_bytes(b"no results")
     assert diagnose(tmp_path) == []
+
+
+def test_a_perplexity_beside_the_other_tasks(language_model, tmp_path):
+    """Its items are pairs of numbers, of which no difference and no cluster is an item's."""
+    tasks = ["pocket_prose", "pocket_facts"]
+    evaluate(language_model, tasks, pruning_pcts=[20], limit=2, save_samples=True, results_dir=str(tmp_path))
+    assert {path.name.split("-")[2] for path in diagnose(tmp_path)} == {"pocket_facts"}
+
+
+WRONG = [
+    [],
+    [{}],
+    {"leaf": 1},
+    {"doc_id": [1]},
+    {"filter": None},
+    {"loglikelihoods": [1, "a"]},
+    {"loglikelihoods": 5},
+]
+WRONG += [{"labels": "x"}, {"labels": [1]}, {"generated": 5}, {"instructions": ["a"]}, {"target": [1]}]
+
+
+def test_records_that_are_damaged_are_one_line(language_model, tmp_path):
+    few = dict(pruning_pcts=[20], limit=2, save_samples=True, results_dir=str(tmp_path))
+    evaluate(language_model, "pocket_facts", **few)
+    files = {path: json.loads(gzip.decompress(path.read_bytes())) for path in tmp_path.rglob(f"*{SUFFIX}")}
+    for wrong in WRONG:
+        for path, records in files.items():
+            found = [record | wrong for record in records] if isinstance(wrong, dict) else wrong
+            path.write_bytes(gzip.compress(json.dumps(found).encode()))
+        with pytest.raises(
+            WidthPruneError, match=r"samples.json.gz is damaged.*: delete it and run"
+        ) as error:
+            diagnose(tmp_path)
+        assert "\n" not in str(error.value), wrong
+        for path in tmp_path.rglob("*.json"):
+            assert "diagnostics" not in path.read_text(), wrong

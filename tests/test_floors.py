@@ -200,3 +200,21 @@ def test_bad_files(tmp_path):
 def test_a_control_is_no_floor(pocket):
     with pytest.raises(WidthPruneError, match="kind must be one of blind, reading, got 'control'"):
         headline_floors(pocket, "control")
+
+
+def test_a_task_of_two_suites_has_its_floors_once(tmp_path):
+    assert main(["floors", "--suite", "pocket", "pocket_facts", "--out", str(tmp_path / "f.csv")]) == 0
+    assert not load_floors(tmp_path / "f.csv").duplicated(["task", "responder", "metric"]).any()
+
+
+def test_data_that_is_damaged_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WIDTHPRUNE_DATA", str(tmp_path))
+    (tmp_path / "piqa").mkdir()
+    (tmp_path / "piqa" / "validation.jsonl").write_text("no JSON")
+    table = compute_floors("piqa")
+    assert table.empty and "its data cannot be read" in table.attrs["missing"]["piqa"]
+    # Nothing is no file of floors.
+    assert main(["floors", "--suite", "piqa", "--out", str(tmp_path / "f.csv")]) == 2
+    said = capsys.readouterr().err
+    assert "no floors to write: piqa: its data cannot be read" in said and said.count("\n") == 1
+    assert not (tmp_path / "f.csv").exists()

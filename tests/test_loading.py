@@ -374,3 +374,15 @@ def test_every_test_family_loads(tmp_path):
 def test_what_the_machine_lacks_is_no_fault_of_the_model(error, advice, tmp_path):
     (tmp_path / "model.safetensors").touch()
     assert advice in remedy("it", error, tmp_path)
+
+
+def test_where_converted_models_are_kept(gguf_file, tmp_path, monkeypatch):
+    """A name as long as the disk takes, a home's folder within quotes, and one that cannot be made."""
+    named = shutil.copy(gguf_file, tmp_path / f"{'é' * 125}.gguf")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", "~/models")
+    assert load_model(str(named))[1] and len(list((tmp_path / "home" / "models").iterdir())) == 1
+    assert not (tmp_path / "~").exists()
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", "/dev/null/models")
+    refused(named, r"/dev/null/models cannot hold .* \(Not a directory\): set WIDTHPRUNE_CACHE")

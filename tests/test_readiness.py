@@ -19,6 +19,7 @@ from widthprune import WidthPruneError, load_model
 from widthprune.__main__ import main
 from widthprune.evaluation.readiness import check_results_dir
 from widthprune.models.loading import model_shape
+from widthprune.report.runs import public_name
 
 TEXT = SMALL | {"num_hidden_layers": 1}
 
@@ -254,3 +255,20 @@ def test_measuring_outside_a_clone_prints_nothing_of_git(language_model, tmp_pat
     assert "git" not in capfd.readouterr().err
     (file,) = tmp_path.rglob("*.json")
     assert json.loads(file.read_text())["settings"]["limit"] == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "profile"])
+def test_a_models_folder_that_cannot_be_made_is_found_before_the_work(
+    command, language_model, tmp_path, capsys
+):
+    words = [language_model if word == "MODEL" else word for word in COMMANDS[command]]
+    if command == "profile":
+        words += ["--workloads", "generated_latency_b1"]
+    folder = tmp_path / public_name(language_model)
+    for make in (folder.touch, lambda: folder.symlink_to("nowhere/else")):
+        make()
+        for dry in (["--dry-run"], []):
+            assert main([*words, *dry, "--results-dir", str(tmp_path)]) == 2
+            error = capsys.readouterr().err
+            assert "results_dir must be a folder that can be written" in error and error.count("\n") == 1
+        folder.unlink()

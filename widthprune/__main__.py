@@ -8,7 +8,7 @@ from importlib import import_module
 
 from .commands.interrupts import Interrupted, interruptible
 from .commands.options import Parser
-from .errors import WidthPruneError, is_panic, one_line
+from .errors import WidthPruneError, is_panic, lacks_memory, one_line
 
 # Command -> the module whose function add_<command> adds it.
 COMMANDS = {
@@ -80,6 +80,10 @@ def _main(arguments: list[str] | None) -> int:
         print(f"widthprune: error: {one_line(error)}", file=sys.stderr)
         return 2
     except BaseException as error:
+        if lacks_memory(error):
+            advice = "free memory, or name a smaller model, another device or a smaller batch"
+            print(f"widthprune: error: out of memory ({one_line(error):.300}): {advice}", file=sys.stderr)
+            return 2
         if not is_panic(error):
             raise
         # Such as a tokenizer's pattern that would take for ever on some text.

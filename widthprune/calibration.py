@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .criteria import CRITERIA
-from .errors import WidthPruneError
+from .errors import COPY_AGAIN, WidthPruneError, in_one_line
 from .mlps import check_no_experts, find_mlps, frozen
 
 # Written for this repository and apart from the prose that the pocket suite measures.
@@ -173,7 +173,8 @@ class Calibration:
         pieces = []
         for document in documents:
             # Longer than the model's own limit on purpose: the pieces are not.
-            ids = tokenizer(document, add_special_tokens=False, verbose=False).input_ids
+            with in_one_line("the tokenizer fails on the calibration text", "copy its files again"):
+                ids = tokenizer(document, add_special_tokens=False, verbose=False).input_ids
             pieces += [opening + ids[start : start + room] for start in range(0, len(ids), room)]
         # A single token predicts nothing.
         pieces = [piece for piece in pieces if len(piece) > 1]
@@ -237,11 +238,13 @@ def calibrate(
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
     check_length(model, max(map(len, sequences)))
     found = {mlp.name: Activations.zeros(mlp.size, gradients) for mlp in mlps}
+    fails = f"{type(model).__name__} fails on the calibration text"
+    advice = f"give a smaller calibration length, or {COPY_AGAIN}"
     with _listening(
         model, [(model.get_submodule(mlp.output.path), found[mlp.name]) for mlp in mlps], gradients
     ):
         for tokens in tqdm(sequences, desc="calibrating", unit="sequence", disable=not progress):
-            with torch.set_grad_enabled(gradients):
+            with in_one_line(fails, advice), torch.set_grad_enabled(gradients):
                 _run(model, tokens[None].to(model.get_input_embeddings().weight.device), gradients)
     for name, activations in found.items():
         sums = [activations.squares] + ([activations.saliency] if gradients else [])

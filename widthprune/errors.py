@@ -1,5 +1,8 @@
 """The one exception class for mistakes that a user can mend, and advice that several places give."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class WidthPruneError(ValueError):
     """Bad input. The message is one line: the argument, the value it had, and what to do about it."""
@@ -27,6 +30,30 @@ def remote_code_remedy(name: str) -> str:
 def is_panic(error: BaseException) -> bool:
     """Whether code written in Rust, such as tokenizers, broke: that is no `Exception`, and no package offers its class."""
     return type(error).__name__ == "PanicException"
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the machine has too little memory, a device's included: torch need not be imported to ask."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+@contextmanager
+def in_one_line(what: str, advice: str) -> Iterator[None]:
+    """Inside, whatever breaks ends in one line: ``what``, the reason, ``advice``.
+
+    For calls of what a model brings along, its formulas, its tokenizer, its chat template: a short text tried before
+    the work does not show what a long one breaks. What the machine lacks is no fault of theirs, and passes.
+    """
+    try:
+        yield
+    except (WidthPruneError, OSError, ImportError):
+        raise
+    except BaseException as error:
+        if lacks_memory(error) or not (isinstance(error, Exception) or is_panic(error)):
+            raise
+        raise WidthPruneError(
+            f"{what} ({type(error).__name__}: {first_line(error):.200}): {advice}"
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

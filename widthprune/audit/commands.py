@@ -2,6 +2,7 @@
 
 from ..commands.options import existing_folder, file_to_write
 from ..commands.shared import SEVERAL
+from ..errors import WidthPruneError
 from ..report.tasks import SUITES, TASKS
 
 
@@ -13,14 +14,15 @@ def add_floors(commands) -> None:
 
 
 def floors(options) -> None:
-    import pandas as pd
-
     from .floors import compute_floors, save_floors
 
-    tables = [compute_floors(suite) for suite in options.suite]
-    save_floors(pd.concat(tables, ignore_index=True), options.out)
+    table = compute_floors(options.suite)  # at once: a task of two of the suites has its floors once
+    if table.empty:
+        task, reason = next(iter(table.attrs["missing"].items()))
+        raise WidthPruneError(f"there are no floors to write: {task}: {reason}")
+    save_floors(table, options.out)
     print(options.out)
-    for task, reason in (pair for table in tables for pair in table.attrs["missing"].items()):
+    for task, reason in table.attrs["missing"].items():
         print(f"missing: {task}: {reason}")
 
 

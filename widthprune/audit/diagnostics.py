@@ -15,7 +15,8 @@ from scipy.special import log_softmax, logsumexp
 from scipy.stats import entropy
 from statsmodels.stats.contingency_tables import mcnemar
 
-from ..evaluation.samples import SUFFIX, load_samples
+from ..errors import WidthPruneError, in_one_line
+from ..evaluation.samples import AGAIN, SUFFIX, load_samples
 from ..evaluation.stored import command_line, find_stored, refuse
 from ..report.provenance import record
 from ..report.results import SAME_KIND, load_results, tidy
@@ -148,16 +149,18 @@ def run_diagnostics(items: pd.DataFrame, unpruned: pd.DataFrame | None = None) -
     if scored and "shortest" in items and items["shortest"].notna().any():
         alone = items.dropna(subset=["shortest"])  # of several that are the shortest, none is
         found["shortest_chosen"] = shortest_chosen(alone["loglikelihoods"], alone["shortest"])
-    if items["leaf"].nunique() > 1 and metric in items:
+    # A perplexity's are pairs, which become a number over all items together.
+    valued = metric in items and bool(items[metric].map(_is_number).all())
+    if items["leaf"].nunique() > 1 and valued:
         found["clustered_stderr"] = clustered_stderr(items[metric], items["leaf"])
     if unpruned is not None:
         both = items.merge(unpruned, on=["leaf", "doc_id", "filter"], suffixes=("", "_0"))
         if scored:
             found |= divergence(both["loglikelihoods"], both["loglikelihoods_0"])
         # A paired test is of items that are right or wrong, which MC2's are not: of those, the error of the change.
-        if metric in items and both[metric].isin([0, 1]).all() and both[f"{metric}_0"].isin([0, 1]).all():
+        if valued and both[metric].isin([0, 1]).all() and both[f"{metric}_0"].isin([0, 1]).all():
             found |= paired(both[metric], both[f"{metric}_0"])
-        elif metric in items and len(both) > 1:
+        elif valued and len(both) > 1:
             found["change_stderr"] = float((both[metric] - both[f"{metric}_0"]).sem())
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
@@ -178,14 +181,17 @@ def diagnose(results_dir: str | Path = "results") -> list[Path]:
             continue
         same = {name: settings.get(name) for name in ("model", "task", *SAME_KIND)}
         pruned = {name: settings.get(name) for name in ("criterion", "pruning_pct", "neuron_seed")}
-        with record() as provenance:
+        with record() as provenance, in_one_line(f"{path} is damaged", AGAIN):
             items = load_samples(path.parent, **same, **pruned)
             unpruned = load_samples(path.parent, **same, criterion="none") if pruned["pruning_pct"] else None
             metrics = run_diagnostics(items, unpruned if unpruned is not None and len(unpruned) else None)
         if metrics:
             n = items["doc_id"].groupby(items["leaf"]).nunique().sum()
             rows = [dict(zip(METRIC_FIELDS, (m, v, None, int(n)), strict=True)) for m, v in metrics.items()]
-            written.append(write_run(results_dir, own, rows, provenance))
+            try:
+                written.append(write_run(results_dir, own, rows, provenance))
+            except WidthPruneError as error:
+                raise WidthPruneError(f"{path} is damaged ({error}): {AGAIN}") from error
     return written
 
 
@@ -223,6 +229,10 @@ def described(
 
 def _has(items: pd.DataFrame, column: str) -> bool:
     return column in items and items[column].notna().all()
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -9,8 +9,6 @@ evidence that an item was understood; one between them is none of more than the 
 or the kinds of checks that the benchmark makes. They stand beside a score to ask what else would explain it.
 """
 
-import contextlib
-import io
 import logging
 import math
 import re
@@ -91,10 +89,13 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
     rows, code = [], (metadata.version("lm_eval"), git_commit())
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
+        missing = {b.task: b.missing for b in benchmarks if b.missing}
         for benchmark in (b for b in benchmarks if not b.missing):
-            # The data library draws a bar for every file it reads.
-            with contextlib.redirect_stderr(io.StringIO()):
-                leaves = benchmark.manager.load([benchmark.task])["tasks"]
+            try:
+                leaves = benchmark.loaded["tasks"]
+            except WidthPruneError as error:
+                missing[benchmark.task] = str(error)
+                continue
             n = sum(len(leaf.eval_docs) for leaf in leaves.values())
             where = (benchmark.data, benchmark.version, *code)
             halves = {"chosen_half": n // 2, "other_half": n - n // 2}  # as many as `halves` makes
@@ -103,7 +104,7 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
                 items = next((half for name, half in halves.items() if metric.endswith(name)), n)
                 rows.append((benchmark.task, responder, kind, metric, value, items, *where))
     table = pd.DataFrame(rows, columns=COLUMNS)
-    table.attrs["missing"] = {b.task: b.missing for b in benchmarks if b.missing}
+    table.attrs["missing"] = missing
     return table
 
 

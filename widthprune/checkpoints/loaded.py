@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..calibration import UNHEARD, Calibration, calibrate, check_length
 from ..criteria import Criterion, check_across_layers, find_criterion
-from ..errors import WidthPruneError
+from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..mlps import check_layout, check_no_experts, find_mlps, text_fields
 from ..models.files import copy_beside
 from ..models.loading import load_model, load_tokenizer, local_directory, meta_model_of
@@ -93,7 +93,10 @@ def prune_loaded(
             model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks
         )
         plan = _measured(plan, model, global_widths)
-        model.save_pretrained(partial)
+        with in_one_line(
+            f"{src} cannot be saved", COPY_AGAIN
+        ):  # a field may be wrong that only saving looks at
+            model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
     return plan

@@ -158,6 +158,8 @@ def check_writable(what: str, path: str | Path) -> None:
     try:
         # Asking for permissions is not enough: root has them even where nothing can be written.
         tempfile.TemporaryFile(dir=nearest(Path(path))).close()
+        if Path(path).is_symlink():
+            Path(path).stat()  # a link to nowhere: no folder can be made there
     except OSError as error:
         raise WidthPruneError(f"{what}: {path} ({error.strerror})") from None
 

@@ -16,7 +16,7 @@ from transformers import AutoConfig
 from ..architectures import SHAPES, paper_config, random_model
 from ..commands.options import COUNT, SECONDS, SEED, check_list, check_model_name
 from ..criteria import find_criterion
-from ..errors import WidthPruneError
+from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..evaluation.grid import PAPER_PCTS, Point, grid
 from ..evaluation.pruned_models import PrunedModels
 from ..evaluation.readiness import check_arithmetic, check_numbers, check_results_dir
@@ -32,6 +32,7 @@ from .meter import PARTS, Reading, measure_idle, measured
 from .workloads import WORKLOADS, check_run, find_workload, read_prompts
 
 SEEDS = (42, 123, 456)  # of the published runs
+TOO_LONG = f"give fewer max_new_tokens, or leave the workload out; or {COPY_AGAIN}"
 WARM_UP = 2  # batches generated before the clock and the meter start
 
 
@@ -184,14 +185,15 @@ def profile_prompts(
     ``idle_w`` is the idle power per part; None leaves energy out. Warm-up is not in any number, and
     the energy window holds the generation of the counted tokens alone.
     """
-    eos = _eos(model)
+    fails, eos = f"{type(model).__name__} fails on a prompt", _eos(model)
     batches = [prompts[i : i + batch_size] for i in range(0, len(prompts), batch_size)]
-    for batch in batches[:WARM_UP]:
-        time_batch(model, batch, max_new_tokens, protocol=protocol, eos=eos)
-    memory = _PeakMemory(model.device)
 
-    def generate():
-        return [time_batch(model, batch, max_new_tokens, protocol=protocol, eos=eos) for batch in batches]
+    def generate(some=batches):
+        with in_one_line(fails, TOO_LONG):
+            return [time_batch(model, batch, max_new_tokens, protocol=protocol, eos=eos) for batch in some]
+
+    generate(batches[:WARM_UP])
+    memory = _PeakMemory(model.device)
 
     if idle_w is None:
         timed, gross = generate(), None
@@ -277,7 +279,12 @@ def _eos(model) -> list[int]:
     config = getattr(model, "generation_config", None)
     eos = config.eos_token_id if config is not None else None
     eos = model.config.get_text_config().eos_token_id if eos is None else eos
-    return [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    ends = eos if isinstance(eos, list | tuple) else [eos]
+    if any(isinstance(end, bool) or not isinstance(end, int | None) for end in ends):
+        raise WidthPruneError(
+            f"the model's eos_token_id must be numbers of tokens, got {eos!r:.60}: {COPY_AGAIN}"
+        )
+    return [end for end in ends if end is not None]
 
 
 class _PeakMemory:

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, in_one_line
 from ..evaluation.readiness import check_data, check_ready
 from ..evaluation.suites import find_benchmarks
 from .meter import check_meter
@@ -90,7 +90,8 @@ def read_prompts(workload: Workload, count: int, seed: int, tokenizer, vocab_siz
         raise WidthPruneError(
             f"prompts must be at most {len(texts)}, the items of {workload.task}, got {count}"
         )
-    return [tokenizer(text)["input_ids"] for text in random.Random(seed).sample(texts, count)]
+    with in_one_line(f"the tokenizer fails on a question of {workload.task}", "copy its files again"):
+        return [tokenizer(text)["input_ids"] for text in random.Random(seed).sample(texts, count)]
 
 
 def generated_prompts(count: int, length: int, vocab_size: int, seed: int) -> list[list[int]]:

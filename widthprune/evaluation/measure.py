@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ..errors import WidthPruneError
+from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..report.schema import METRIC_FIELDS
 from .repeatable import repeatable
 from .samples import records
 from .suites import Benchmark
 
+TOO_LONG = f"give a smaller max_length, or leave the task out; or {COPY_AGAIN}"
 SEED = 1234  # lm-eval's own for examples, NumPy and torch
 
 
@@ -29,6 +30,7 @@ def measure(
     with (
         contextlib.redirect_stderr(io.StringIO()),
         contextlib.redirect_stdout(io.StringIO()),
+        in_one_line("the model cannot be measured on it", TOO_LONG),
         _told_what_does_not_fit(lm),
         _one_process(),
         repeatable(),

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import WidthPruneError
+from ..models.templates import limited
 from .grid import Point
 from .pruned_models import PrunedModels
 from .settings import Settings
@@ -46,7 +47,10 @@ class Readers:
             model, tokenizer = self._pruned.at(point)
             if tokenizer is None:
                 raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")
-            self._point, self._lm = point, self._wrap(model, tokenizer)
+            lm = self._wrap(model, tokenizer)
+            # The word that was tried before the work does not show what a long text sets going.
+            lm.apply_chat_template = limited(lm.apply_chat_template)
+            self._point, self._lm = point, lm
         return self._lm
 
     def provenance(self) -> dict:

@@ -144,7 +144,10 @@ def check_data(benchmarks: Sequence[Benchmark]) -> None:
 
 def check_results_dir(folder: str | Path, files: Iterable[Path]) -> None:
     """Refuse a results directory in which these files could not be written."""
-    check_writable("results_dir must be a folder that can be written", folder)
+    files = list(files)
+    # A model's own folder may be somebody's file, or another user's.
+    for place in dict.fromkeys([Path(folder), *(file.parent for file in files)]):
+        check_writable("results_dir must be a folder that can be written", place)
     for file in files:
         try:
             # The file is first written under a name that is this much longer.

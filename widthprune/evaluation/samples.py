@@ -18,6 +18,7 @@ from ..report.runs import public_name, read_run, result_files, run_path
 from ..report.schema import SETTINGS
 
 SUFFIX = ".samples.json.gz"
+AGAIN = "delete it and run that experiment again"  # what to do about damaged records
 
 
 def samples_path(root: str | Path, settings: Mapping) -> Path:
@@ -77,11 +78,16 @@ def load_samples(root: str | Path = "results", **chosen) -> pd.DataFrame:
 def _read_records(path: Path) -> list[dict]:
     try:
         found = json.loads(gzip.decompress(path.read_bytes()))
-        if not (isinstance(found, list) and all(isinstance(record, dict) for record in found)):
+        if not (isinstance(found, list) and all(map(_is_record, found))):
             raise ValueError("no list of records")
     except (OSError, EOFError, ValueError, RecursionError, zlib.error):
-        raise WidthPruneError(f"{path} is damaged: delete it and run that experiment again") from None
+        raise WidthPruneError(f"{path} is damaged: {AGAIN}") from None
     return found
+
+
+def _is_record(found) -> bool:
+    kinds = {"leaf": str, "doc_id": int, "filter": str}
+    return isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
 
 
 def records(samples: Mapping[str, Iterable[Mapping]]) -> list[dict]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 from ..commands.options import nearest
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, first_line
 from ..report.tasks import SUITES, TASKS
 
 POCKET = Path(__file__).parents[1] / "pocket"
@@ -41,16 +41,18 @@ class Benchmark:
         Raises
         ------
         WidthPruneError
-            If the data has to come from the hub and does not.
+            If the data has to come from the hub and does not, or the local files are damaged.
         """
         # datasets draws a bar for every file; the sweep's own is enough.
         with contextlib.redirect_stderr(io.StringIO()):
             try:
                 return self.manager.load([self.task])
             except Exception as error:
+                reason = first_line(error)
                 if self.data != "hub":
-                    raise
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                    raise WidthPruneError(
+                        f"its data cannot be read ({reason:.200}): copy its files under WIDTHPRUNE_DATA again"
+                    ) from error
                 raise WidthPruneError(
                     f"its data cannot be had from the hub ({reason}): check the network, or set WIDTHPRUNE_DATA"
                 ) from error

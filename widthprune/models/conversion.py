@@ -18,7 +18,8 @@ _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 def cache_dir() -> Path:
     """Where converted models are kept: ``WIDTHPRUNE_CACHE``, default ``~/.cache/widthprune``."""
     if named := os.environ.get("WIDTHPRUNE_CACHE"):
-        return Path(named)
+        # A shell leaves a ~ within quotes as it is, and the folder would be made in the current one.
+        return Path(os.path.expanduser(named))
     try:
         return Path.home() / ".cache" / "widthprune"
     except RuntimeError:  # a user without a home, such as a container's
@@ -34,8 +35,13 @@ def converted(name: str, gguf: Callable[[Path], Path]) -> Path:
     target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
     if target.exists():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+    except OSError as error:
+        raise WidthPruneError(
+            f"{target.parent} cannot hold converted models ({error.strerror}): set WIDTHPRUNE_CACHE to a folder that can"
+        ) from None
     try:
         file = gguf(scratch / "model.gguf")
         # Without the last, a config that happens to lie beside the file would be asked for its code.

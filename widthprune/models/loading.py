@@ -142,7 +142,8 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         return path
     if path.is_file() and path.suffix == ".gguf":
         try:
-            return converted(f"{path.stem}-{_sha256(path)[:16]}", lambda target: path.resolve())
+            # Of a long name the beginning, or there were no room for what follows.
+            return converted(f"{path.stem[:50]}-{_sha256(path)[:16]}", lambda target: path.resolve())
         except Exception as error:
             raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():

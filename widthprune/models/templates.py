@@ -2,7 +2,9 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import wraps
 
 from ..errors import WidthPruneError, first_line
 from .loading import load_tokenizer, local_directory
@@ -22,6 +24,22 @@ def check_chat_template(name: str) -> None:
         raise WidthPruneError(
             f"the chat template of {name} fails ({first_line(error):.200}): copy it again, or leave out --chat-template"
         ) from error
+
+
+def limited(template: Callable) -> Callable:
+    """A function that fills a chat template, which for each text may take no longer than for the first word."""
+
+    @wraps(template)
+    def fill(*args, **kwargs):
+        try:
+            with time_limit(SECONDS):
+                return template(*args, **kwargs)
+        except TimeoutError as error:
+            raise WidthPruneError(
+                f"the chat template does not end on a prompt ({error}): copy it again, or leave out --chat-template"
+            ) from None
+
+    return fill
 
 
 @contextmanager

@@ -193,6 +193,11 @@ def files_under(root: Path) -> list[Path]:
             raise WidthPruneError(
                 f"{folder} cannot be read: let this user read it, or move it away"
             ) from None
+        except OSError as error:
+            # Such as of folders so deep within each other that the system has no name for them.
+            raise WidthPruneError(
+                f"{root} holds a folder that cannot be read ({error.strerror}), {str(folder)[-60:]!r}: move it away"
+            ) from None
         for entry in entries:
             (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
     return sorted(found)

@@ -26,6 +26,10 @@ from .escaping import as_line
 
 VERSION = 1
 NOT_FINITE = ("nan", "inf", "-inf")  # JSON has no number for these
+# Letters and marks by their category, and shown as nothing (Unicode's Default_Ignorable_Code_Point).
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 SLACK = 1e-6  # rounding: a probability of 1 may be summed up to a little more
 
 
@@ -53,6 +57,8 @@ def _sources(text: str) -> str:
 def _not_blank(text: str) -> str:
     if text != text.strip():
         raise ValueError("must not begin or end with a space")
+    if _UNSEEN.search(text):
+        raise ValueError("must hold no character that nobody sees, by which two names could look alike")
     return text
 
 

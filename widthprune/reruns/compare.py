@@ -1,11 +1,13 @@
 """Two runs side by side: differences of their numbers against the standard errors of those."""
 
+import io
 from pathlib import Path
 
 import pandas as pd
 
 from ..commands.options import existing_folder, file_to_write
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, in_one_line
+from ..report.atomic import write_atomically
 from ..report.escaping import as_line
 from ..report.results import load_results
 from ..report.stats import difference
@@ -35,7 +37,13 @@ def compare(options) -> None:
     for line in parameters_that_differ(options.run_a, options.run_b):
         print(line)
     if options.figure:
-        plot_comparison(table).figure.savefig(options.figure, bbox_inches="tight")
+        drawn = io.BytesIO()
+        with in_one_line(
+            "the figure cannot be drawn", "set or unset the variable of matplotlib that this is about"
+        ):
+            kind = options.figure.suffix.removeprefix(".")
+            plot_comparison(table).figure.savefig(drawn, format=kind, bbox_inches="tight")
+        write_atomically(options.figure, drawn.getvalue())
         print(options.figure)
 
 

@@ -55,7 +55,9 @@ def read_record(folder: Path) -> dict:
 
 def _read(folder: Path, name: str) -> dict:
     try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
+        file = folder / name
+        # A pipe, which a stranger's folder may hold, would be waited for without end.
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
