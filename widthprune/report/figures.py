@@ -235,7 +235,7 @@ def plot_parameters(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def _line(ax, x, y, error, i, label, **more):
     style = dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)], markersize=5)
-    ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, capsize=2, **style, **more)
+    ax.errorbar(x, y, yerr=error.astype(float), label=label, linewidth=1.4, **style, **more)
 
 
 def plot_comparison(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
