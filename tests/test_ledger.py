@@ -547,9 +547,10 @@ def test_a_larger_margin_and_a_stricter_threshold_reach_the_widths_too(evidence)
 def test_what_copies_share_holds_for_each_of_them(evidence, ledger, change):
     """A cached answer that hung on the rule, the floors or the models would be another copy's."""
     assert len(ledger) == len(CLAIMS)  # so that the caches hold what other rules gave
-    fresh = Evidence(evidence.measured_table, load_floors(), grown=evidence.grown_table)
+    shared = evidence.vary(**change)
+    fresh = Evidence(evidence.measured_table, load_floors(), grown=evidence.grown_table).vary(**change)
     for claim in CLAIMS.values():
-        assert judge(claim, evidence.vary(**change)) == judge(claim, fresh.vary(**change)), claim.id
+        assert judge(claim, shared) == judge(claim, fresh), claim.id
 
 
 GOOD = "- {id: a, group: g, claim: c, where: w, chapter: 01_architecture, recompute: 'True'"

@@ -93,9 +93,8 @@ def prune_loaded(
             model, criterion, **options, seed=seed, global_widths=global_widths, inplace=True, **looks
         )
         plan = _measured(plan, model, global_widths)
-        with in_one_line(
-            f"{src} cannot be saved", COPY_AGAIN
-        ):  # a field may be wrong that only saving looks at
+        # A field may be wrong that only saving looks at.
+        with in_one_line(f"{src} cannot be saved", COPY_AGAIN):
             model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
