@@ -145,7 +145,8 @@ def test_missing_data_is_reported_and_the_rest_measured(language_model, tmp_path
     (data / "boolq").mkdir(parents=True)
     item = {"question": "is it", "passage": "It is.", "idx": 0, "label": 1}
     (data / "boolq" / "validation.jsonl").write_text(json.dumps(item) + "\n")
-    monkeypatch.setenv("WIDTHPRUNE_DATA", str(data))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WIDTHPRUNE_DATA", "~/data")  # as a shell leaves it within quotes
     table = evaluate(language_model, ["boolq", "gsm8k"], pruning_pcts=[0], results_dir=tmp_path / "r")
     assert set(table["task"]) == {"boolq"}
     assert table.attrs["missing"] == {"gsm8k": "no file gsm8k/test.jsonl under WIDTHPRUNE_DATA"}

@@ -1,6 +1,11 @@
 import contextlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
 
@@ -19,6 +24,7 @@ from widthprune.checkpoints.stream import prune_checkpoint
 from widthprune.evaluation.readiness import check_ready
 from widthprune.mlps import check_layout
 from widthprune.models import loading as models
+from widthprune.models.conversion import converted
 from widthprune.models.files import INDEX, WEIGHTS
 from widthprune.models.packaged import PackagedModel
 from widthprune.models.remedies import remedy
@@ -87,6 +93,33 @@ def test_a_conversion_that_stops_leaves_nothing(gguf_file, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         load_model(str(gguf_file))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_conversion_left_is_removed(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+    killed = "import os; from widthprune.models import conversion as c; c.converted('tiny', lambda to: os.kill(os.getpid(), 9))"
+    assert subprocess.run([sys.executable, "-c", killed]).returncode == -signal.SIGKILL
+    assert any(path.is_dir() for path in tmp_path.iterdir())
+    made = converted("tiny", lambda target: gguf_file)
+    assert list(tmp_path.iterdir()) == [made]
+
+
+def test_two_that_convert_at_once_do_it_once(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path))
+    asked, both = [], threading.Barrier(2)
+
+    def convert():
+        both.wait()
+        return converted("tiny", lambda target: asked.append(target) or gguf_file)
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = [done.result() for done in [pool.submit(convert), pool.submit(convert)]]
+    assert one == other and len(asked) == 1 and list(tmp_path.iterdir()) == [one]
+
+
+def test_a_gguf_file_in_capitals(gguf_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    assert load_model(shutil.copy(gguf_file, tmp_path / "TINY.GGUF"))[0].config.hidden_size == 32
 
 
 def test_the_revision_of_a_directory_counts_every_byte_of_its_weights(saved, llama):

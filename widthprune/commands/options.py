@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
+from ..models.files import is_gguf
 from ..models.packaged import PACKAGED
 
 
@@ -191,11 +192,7 @@ def _no_model(name: str) -> str:
     path = Path(name)
     try:
         if path.exists() and not path.is_dir():
-            return (
-                ""
-                if path.suffix == ".gguf"
-                else f"is a file: name the directory that holds it, {path.parent}"
-            )
+            return "" if is_gguf(path) else f"is a file: name the directory that holds it, {path.parent}"
         if name.endswith("@") and not path.is_dir():
             return "names no branch, tag or commit behind its @: add one, or leave out the @"
         if not path.is_dir() or (path / "config.json").is_file():
@@ -205,7 +202,7 @@ def _no_model(name: str) -> str:
                 "holds an adapter, not a model: merge it (peft's AutoPeftModelForCausalLM.from_pretrained, then "
                 "merge_and_unload and save_pretrained) and name the merged model's directory"
             )
-        if gguf := sorted(path.glob("*.gguf")):
+        if gguf := sorted(filter(is_gguf, path.iterdir())):
             return f"holds GGUF weights: name the file, {gguf[0]}"
     except OSError as error:
         return f"cannot be looked at: {error.strerror}"

@@ -1,17 +1,18 @@
 """Workloads: what is generated when energy and time are measured, the paper's six and two that need no data."""
 
-import os
 import random
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
 from ..errors import WidthPruneError, in_one_line
 from ..evaluation.readiness import check_data, check_ready
 from ..evaluation.suites import find_benchmarks
+from ..report.tasks import data_dir
 from .meter import check_meter
 
 GENERATED_TOKENS = 128  # length of each generated prompt
@@ -85,7 +86,7 @@ def read_prompts(workload: Workload, count: int, seed: int, tokenizer, vocab_siz
         raise WidthPruneError(
             f"workload {workload.task} needs a tokenizer: give a model that has one, or a generated workload"
         )
-    texts = _texts(workload.task, os.environ.get("WIDTHPRUNE_DATA"))
+    texts = _texts(workload.task, data_dir())
     if len(texts) < count:
         raise WidthPruneError(
             f"prompts must be at most {len(texts)}, the items of {workload.task}, got {count}"
@@ -105,7 +106,7 @@ def generated_prompts(count: int, length: int, vocab_size: int, seed: int) -> li
 
 
 @lru_cache  # MMLU takes half a minute to read, and every width and seed asks for it
-def _texts(task: str, data_dir: str | None) -> list[str]:
+def _texts(task: str, where: Path | None) -> list[str]:
     """The question of every item, as lm-eval asks it without examples; subtasks take turns."""
     with tempfile.TemporaryDirectory() as scratch:
         (benchmark,) = find_benchmarks([task], scratch)

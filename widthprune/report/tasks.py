@@ -1,7 +1,9 @@
 """The benchmarks: what each measures and on what, in which suites, and the side the paper puts it on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
@@ -171,3 +173,9 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
             "select one limit, seed and dtype first"
         )
     return rows.reset_index(drop=True)
+
+
+def data_dir() -> Path | None:
+    """The directory of the benchmarks' files, which ``WIDTHPRUNE_DATA`` names; None: they come from the hub."""
+    # A shell leaves a ~ within quotes as it is.
+    return Path(os.path.expanduser(named)) if (named := os.environ.get("WIDTHPRUNE_DATA")) else None

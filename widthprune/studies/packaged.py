@@ -1,6 +1,5 @@
 """The studies of models that are loaded by name: from their files, or made now. Nothing heavy is imported until then."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError
 from ..report.runs import public_name
+from ..report.tasks import data_dir
 from .pairs import MYTHS, SETS, load_pairs
 from .stored import study
 
@@ -19,7 +19,7 @@ SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
 def sets_at_hand() -> list[str]:
     """Names of the sets of pairs that can be read: without ``WIDTHPRUNE_DATA`` the package's own alone."""
-    return list(SETS) if os.environ.get("WIDTHPRUNE_DATA") else ["pocket"]
+    return list(SETS) if data_dir() else ["pocket"]
 
 
 def misconceptions(

@@ -8,7 +8,6 @@ pocket, ships with the package, in our own words.
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import WidthPruneError
+from ..report.tasks import data_dir
 
 POCKET = Path(__file__).parents[1] / "pocket" / "data" / "misconceptions.jsonl"
 # BIG-bench's pairs were matched by their words. These rows, counted from 0, were read and left out:
@@ -99,7 +99,7 @@ def load_pairs(name: str, limit: int | None = None, seed: int = 0) -> list[Pair]
     if name not in SETS:
         raise WidthPruneError(f"set must be one of {', '.join(SETS)}, got {name!r}")
     _, place, read = SETS[name]
-    root = os.environ.get("WIDTHPRUNE_DATA")
+    root = data_dir()
     if not Path(place).is_absolute() and not root:
         raise WidthPruneError(f"the pairs of {name} lie in {place} under WIDTHPRUNE_DATA: set it")
     path = Path(root or "", place)
