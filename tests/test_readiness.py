@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from conftest import SMALL, tiny_model
@@ -20,6 +21,7 @@ from widthprune.__main__ import main
 from widthprune.evaluation.readiness import check_results_dir
 from widthprune.models.loading import model_shape
 from widthprune.report.runs import public_name
+from widthprune.reruns.fingerprint import scoring_code
 
 TEXT = SMALL | {"num_hidden_layers": 1}
 
@@ -172,6 +174,19 @@ def test_a_place_that_cannot_be_written(command, language_model, tmp_path, capsy
         error = capsys.readouterr().err
         assert option.lstrip("-") in error.replace("_", "-") and error.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_model_s_own_folder_that_is_somebody_s_file(command, language_model, tmp_path, capsys):
+    words = [language_model if word == "MODEL" else word for word in COMMANDS[command]]
+    option = "--store" if command == "rerun" else "--results-dir"
+    theirs = tmp_path / (scoring_code(False) if command == "rerun" else "") / Path(language_model).name
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_text("mine")
+    assert main([*words, option, str(tmp_path), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert option.lstrip("-") in error.replace("_", "-") and str(theirs) in error and error.count("\n") == 1
+    assert theirs.read_text() == "mine"
 
 
 def test_a_result_whose_name_would_be_too_long(tmp_path):

@@ -142,17 +142,15 @@ def check_data(benchmarks: Sequence[Benchmark]) -> None:
         ) from None
 
 
-def check_results_dir(folder: str | Path, files: Iterable[Path]) -> None:
-    """Refuse a results directory in which these files could not be written."""
-    files = list(files)
+def check_results_dir(folder: str | Path, files: Iterable[Path], option: str = "results_dir") -> None:
+    """Refuse a results directory, which an ``option`` named, in which these files could not be written."""
+    files, asked = list(files), f"{option} must be a folder that can be written"
     # A model's own folder may be somebody's file, or another user's.
     for place in dict.fromkeys([Path(folder), *(file.parent for file in files)]):
-        check_writable("results_dir must be a folder that can be written", place)
+        check_writable(asked, place)
     for file in files:
         try:
             # The file is first written under a name that is this much longer.
             nearest(file.with_name(f"{partial_prefix(file)}12345678.partial"))
         except OSError as error:
-            raise WidthPruneError(
-                f"results_dir must be a folder that can be written: {file} ({error.strerror})"
-            ) from None
+            raise WidthPruneError(f"{asked}: {file} ({error.strerror})") from None

@@ -28,6 +28,7 @@ from ..commands.options import (
 )
 from ..criteria import REGISTRY
 from ..errors import WidthPruneError
+from ..evaluation.readiness import check_results_dir
 from ..models.packaged import PACKAGED
 from ..report.runs import public_name
 from .experiments import EXPERIMENTS
@@ -102,6 +103,7 @@ def rerun(options) -> None:
     command = _snakemake(options, out)
     plan = make_plan(request, options.project or _project(), store, here=options.profile == "local")
     plan["price_per_kwh"] = options.price_per_kwh
+    check_results_dir(store, _files(plan), "store")
     print(
         f"{len(plan['jobs'])} jobs, {sum(len(job['files']) for job in plan['jobs'].values())} results",
         end=" ",
@@ -147,8 +149,16 @@ def _run(command: list[str], lock: int) -> int:
 
 def _stored(plan) -> int:
     """How many of a plan's results the store holds already."""
-    folders = [(Path(plan["store"]) / job["code"], job["files"].values()) for job in plan["jobs"].values()]
-    return sum((folder / file).exists() for folder, files in folders for file in files)
+    return sum(file.exists() for file in _files(plan))
+
+
+def _files(plan) -> list[Path]:
+    """Where the results of a plan lie, or will."""
+    return [
+        Path(plan["store"], job["code"], file)
+        for job in plan["jobs"].values()
+        for file in job["files"].values()
+    ]
 
 
 def _request(options) -> Request:
