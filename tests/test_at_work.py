@@ -9,6 +9,7 @@ from families import byte_tokenizer
 from transformers import AutoModelForCausalLM, GPT2Config, RobertaConfig
 
 from widthprune.__main__ import main
+from widthprune.errors import one_line
 
 SMALL = {"vocab_size": 300, "max_position_embeddings": 130}
 # As many places as the config says, or fewer: RoBERTa counts from behind the padding.
@@ -115,9 +116,16 @@ def test_a_template_that_fails_on_a_longer_text(template, language_model, tmp_pa
     assert LATER[template] in line
 
 
-def test_memory_that_is_not_there(language_model, tmp_path, capsys, monkeypatch):
+NO_MEMORY = (
+    type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nTried to allocate 2 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    MemoryError("Unable to allocate 9 GiB"),
+)
+
+
+@pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
+def test_memory_that_is_not_there(error, language_model, tmp_path, capsys, monkeypatch):
     """No fault of the model's, so no advice to copy it."""
-    error = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory.\nTried to allocate 2 GiB")
     monkeypatch.setattr("lm_eval.evaluate", lambda *_, **__: (_ for _ in ()).throw(error))
     words = [
         "evaluate",
@@ -129,7 +137,7 @@ def test_memory_that_is_not_there(language_model, tmp_path, capsys, monkeypatch)
         "--results-dir",
         str(tmp_path),
     ]
-    refused(words, "out of memory (CUDA out of memory.\\nTried to allocate 2 GiB): free memory", capsys)
+    refused(words, f"out of memory ({one_line(error)}): free memory", capsys)
 
 
 def test_data_that_is_damaged(language_model, tmp_path, capsys, monkeypatch):

@@ -14,7 +14,7 @@ ENTRIES = {
         '        Criterion("NEWCOMER", "the first weight of the gate row", "newcomer"),\n',
     ),
     "weight_criteria.py": (
-        "from .errors import WidthPruneError, first_line\n",
+        "from .errors import WidthPruneError, in_one_line\n",
         "\ndef newcomer(gate, up):\n    return gate[..., 0]\n\n",
     ),
     "report/tasks.py": (

@@ -34,7 +34,8 @@ def is_panic(error: BaseException) -> bool:
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether the machine has too little memory, a device's included: torch need not be imported to ask."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)  # as torch says of a processor's, in a RuntimeError
 
 
 @contextmanager

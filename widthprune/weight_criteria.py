@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .criteria import Criterion, find_criterion
-from .errors import WidthPruneError, first_line
+from .errors import WidthPruneError, in_one_line
 
 BLOCK = 128  # rows reduced at a time: half a megabyte at d_model 2048
 
@@ -204,17 +204,8 @@ def apply_formula(record: Criterion, d_ff: int, *inputs, **named) -> Tensor:
         ) from None
     except ValueError:
         pass  # a function written in C need not say what it takes
-    try:
+    with in_one_line(f"{record.name} fails on these weights", f"mend its function, {record.score}"):
         scores = function(*inputs, **named)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise  # no fault of the function's
-    except Exception as error:
-        if "can't allocate memory" in str(error):  # which torch calls a RuntimeError on a processor
-            raise
-        raise WidthPruneError(
-            f"{record.name} fails on these weights ({type(error).__name__}: {first_line(error):.200}): "
-            f"mend its function, {record.score}"
-        ) from error
     if not isinstance(scores, Tensor) or scores.shape != (d_ff,):
         got = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else f"a {type(scores).__name__}"
         raise WidthPruneError(f"{record.name} must give a score for each of {d_ff} neurons, got {got}")

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from ...errors import COPY_AGAIN, WidthPruneError, first_line
+from ...errors import COPY_AGAIN, WidthPruneError, first_line, in_one_line
 from .stock import StockLM
 
 # Rotary angles that follow from a token's place alone; "dynamic" and "longrope" look at the whole text.
@@ -76,22 +76,18 @@ def choose(model: nn.Module, tokenizer, **options) -> type[StockLM]:
 
 def check_stock(model: nn.Module, tokenizer, **options) -> None:
     """Refuse, in one line, a model that lm-eval's own class cannot read or let write."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            # Whatever length is asked for: the model's own decides what it can read.
-            stock = StockLM(pretrained=model, tokenizer=tokenizer, **options | {"max_length": None})
-            _likelihoods(stock, [Instance("loglikelihood", {}, text, i) for i, text in enumerate(ASKED)])
-            _texts(stock)
-    except WidthPruneError:
-        return  # this tokenizer cannot score the probe's texts, which says nothing about the task's
-    except (MemoryError, torch.OutOfMemoryError, ImportError):
-        raise  # what the machine lacks is no fault of the model's
-    # Odd fields of a config or a generation config end deep within the libraries, in errors of any kind.
-    except Exception as error:
-        raise WidthPruneError(
-            f"{type(model).__name__} cannot be evaluated: lm-eval fails on a short text "
-            f"({type(error).__name__}: {first_line(error):.200}): {COPY_AGAIN}"
-        ) from error
+    fails = f"{type(model).__name__} cannot be evaluated: lm-eval fails on a short text"
+    # Odd fields of a config or a generation config end deep within the libraries, in errors of any kind. A tokenizer
+    # that cannot score the probe's texts says nothing about the task's.
+    with (
+        in_one_line(fails, COPY_AGAIN),
+        contextlib.suppress(WidthPruneError),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        # Whatever length is asked for: the model's own decides what it can read.
+        stock = StockLM(pretrained=model, tokenizer=tokenizer, **options | {"max_length": None})
+        _likelihoods(stock, [Instance("loglikelihood", {}, text, i) for i, text in enumerate(ASKED)])
+        _texts(stock)
 
 
 def objection(model: nn.Module) -> str:
