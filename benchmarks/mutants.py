@@ -1,7 +1,7 @@
 """Mutation testing of the core by cosmic-ray: what share of small changes to the code do its tests notice?
 
     pip install cosmic-ray
-    python benchmarks/mutants.py [--modules sizes slicing ...]
+    python benchmarks/mutants.py [--modules sizes slicing ...] [--sample 100]
 
 Each mutant is one changed operator, number or comparison in a copy of the package, and dies if the tests of its module
 fail. Prints a row a module, and every survivor with its line: each is to be read, and is either a missing test or
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import random
 import shutil
 import signal
 import sqlite3
@@ -58,6 +59,7 @@ name = "local"
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--modules", nargs="+", choices=TESTS, default=list(TESTS))
+    parser.add_argument("--sample", type=int, help="mutants of each module, drawn by lot; default all")
     parser.add_argument("--ask", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ask:
@@ -67,7 +69,7 @@ def main():
     survived = []
     print(f"{'module':15} {'mutants':>8} {'killed':>8}", flush=True)
     for module in options.modules:
-        outcomes = mutate(module)
+        outcomes = mutate(module, options.sample)
         killed = sum(outcome != "SURVIVED" for outcome, *_ in outcomes)
         print(f"{module:15} {len(outcomes):8} {killed / len(outcomes):8.1%}", flush=True)
         survived += [(module, *where) for outcome, *where in outcomes if outcome == "SURVIVED"]
@@ -75,8 +77,8 @@ def main():
         print(f"survived: {module}:{line} {operator}: {source}")
 
 
-def mutate(module: str) -> list[tuple[str, int, str, str]]:
-    """Outcome, line, operator and the line's text of every mutant of a module."""
+def mutate(module: str, sample: int | None) -> list[tuple[str, int, str, str]]:
+    """Outcome, line, operator and the line's text of every mutant of a module, or of a sample of them."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
         shutil.copytree(
@@ -96,15 +98,31 @@ def mutate(module: str) -> list[tuple[str, int, str, str]]:
             config.write_text(CONFIG.format(**words, socket=socket))
             if ask(socket, *tests.split()):
                 sys.exit(f"the tests of {module} fail before anything is changed")
-            for step in ("init", "exec"):
-                words = ["cosmic-ray", step, "mutants.toml", "mutants.sqlite"]
-                subprocess.run(words, cwd=copy, check=True, capture_output=True)
+            cosmic_ray("init", copy)
+            if sample:
+                draw(session, sample)
+            cosmic_ray("exec", copy)
         lines = (copy / "widthprune" / f"{module}.py").read_text().splitlines()
         with sqlite3.connect(session) as database:
             rows = database.execute(
                 "select test_outcome, start_pos_row, operator_name from work_results join mutation_specs using (job_id)"
             ).fetchall()
         return [(str(outcome), row, name, lines[row - 1].strip()) for outcome, row, name in rows]
+
+
+def cosmic_ray(step: str, copy: Path) -> None:
+    words = ["cosmic-ray", step, "mutants.toml", "mutants.sqlite"]
+    subprocess.run(words, cwd=copy, check=True, capture_output=True)
+
+
+def draw(session: Path, sample: int) -> None:
+    """Leave only a sample of a session's mutants, the same in every run."""
+    with sqlite3.connect(session) as database:
+        order = "order by module_path, start_pos_row, start_pos_col, operator_name, occurrence"
+        jobs = [job for (job,) in database.execute(f"select job_id from mutation_specs {order}")]
+        dropped = random.Random(0).sample(jobs, max(len(jobs) - sample, 0))
+        for table in ("mutation_specs", "work_items"):
+            database.executemany(f"delete from {table} where job_id = ?", [(job,) for job in dropped])
 
 
 @contextlib.contextmanager
