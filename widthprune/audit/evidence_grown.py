@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from ..errors import WidthPruneError
+from ..report.tables import as_word
 from ..studies.comparing import advantage, at_equal_damage, over_seeds
 from .effects import Effect
 from .lookup import NoEvidence, once
@@ -26,7 +27,7 @@ class GrownEvidence:
         """By how much more of a measure one criterion leaves than another, at equal damage to prose."""
         found = self._advantage(study, kind, stage, measure, one, other)
         whole = self._whole(study, kind, stage, measure)
-        return self._over_seeds(found, whole, f"{measure} under {one} against {other}, {kind}")
+        return self._over_seeds(found, whole, f"{as_word(measure)} under {one} against {other}, {kind}")
 
     def grown_further(
         self, kind: str, stage: str, measures: tuple, pairs: tuple, study: str = "removal"
@@ -37,7 +38,7 @@ class GrownEvidence:
             for measure, pair in zip(measures, pairs, strict=True)
         )
         whole = self._whole(study, kind, stage, measures[0])
-        said = [f"{m} under {' against '.join(p)}" for m, p in zip(measures, pairs, strict=True)]
+        said = [f"{as_word(m)} under {' against '.join(p)}" for m, p in zip(measures, pairs, strict=True)]
         return self._over_seeds(one - other, whole, f"{' beyond '.join(said)}, {kind}")
 
     def grown_dichotomy(self, kind: str, criterion: str) -> Effect:

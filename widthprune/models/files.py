@@ -126,36 +126,24 @@ def check_config(source: Path) -> None:
     installed, and so is one of flash attention where that is not; no ``trust_remote_code`` forbids it. Allowed is what
     torch itself computes. And what a field counts is built one by one, before any weight is looked for.
     """
-    config = _config(source)
-    if {*_implementations(config)} - IMPLEMENTATIONS:
-        raise WidthPruneError(remote_code_remedy(str(source)))
-    for field, value in _fields(config):
-        kind = field.rpartition("_")[2].removesuffix("s")
+    for keys, value in _fields(_config(source)):
+        asked = any("_implementation" in key for key in keys)
+        if asked and isinstance(value, str) and value not in IMPLEMENTATIONS:
+            raise WidthPruneError(remote_code_remedy(str(source)))
+        kind = keys[-1].rpartition("_")[2].removesuffix("s")
         if isinstance(value, int) and value > MOST.get(kind, value):
             raise WidthPruneError(
-                f"{source / 'config.json'} says {field[:40]!r} {str(value)[:20]}, more than {MOST[kind]:,}: copy it again"
+                f"{source / 'config.json'} says {keys[-1][:40]!r} {str(value)[:20]}, more than {MOST[kind]:,}: copy it again"
             )
 
 
-def _fields(value) -> Iterator[tuple[str, object]]:
-    """Every field of a config, wherever it stands."""
+def _fields(value, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Every field of a config, wherever it stands, under the keys that lead there."""
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(inner, dict | list):
-            yield from _fields(inner)
+            yield from _fields(inner, (*keys, str(key)))
         else:
-            yield str(key), inner
-
-
-def _implementations(value, named: bool = False) -> Iterator[str]:
-    """Every text under a field such as attn_implementation, wherever it stands in a config."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _implementations(inner, named or "_implementation" in key)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _implementations(inner, named)
-    elif named and isinstance(value, str):
-        yield value
+            yield (*keys, str(key)), inner
 
 
 def is_gguf(path: Path) -> bool:

@@ -34,11 +34,12 @@ def in_words(table: pd.DataFrame) -> pd.DataFrame:
     >>> in_words(pd.DataFrame({"measure": ["known_rare"], "p_holm": [0.5]})).to_dict("list")
     {'measure': ['known rare'], "p, Holm's": [0.5]}
     """
-    table = table.map(_word).rename(index=_word, columns=_word)
-    return table.rename_axis(index=_word, columns=_word)
+    table = table.map(as_word).rename(index=as_word, columns=as_word)
+    return table.rename_axis(index=as_word, columns=as_word)
 
 
-def _word(name):
+def as_word(name):
+    """A name in a table as a reader knows it; what is no name of code is left as it is."""
     if not isinstance(name, str):
         return name
     if name in TASKS:
