@@ -20,6 +20,7 @@ from widthprune.report.published import published
 from widthprune.report.results import load_results, one_sweep
 
 BASE, SMALL, GEMMA = ["Llama-3.2-1B", "Llama-3.2-3B"], "smollm2-135m-instruct", "gemma3-270m"
+LARGE = "qwen2.5-coder-1.5b-instruct"
 
 
 def save_figures(results_dir: str | Path, folder: Path) -> list[Path]:
@@ -62,7 +63,7 @@ def dichotomy(measured: pd.DataFrame, floors: dict) -> plt.Figure:
     """A benchmark of knowledge beside one of behaviour: published and measured models, and both floors."""
     paper = published("capabilities")
     ours = measured[measured["criterion"].isin(["none", "PPM"]) & ~measured["chat_template"]]
-    rows = [paper[paper["model"].isin(BASE)], one_sweep(ours[ours["model"].isin([SMALL, GEMMA])])]
+    rows = [paper[paper["model"].isin(BASE)], one_sweep(ours[ours["model"].isin([SMALL, GEMMA, LARGE])])]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     plot_models(pd.concat(rows), tasks=["mmlu", "ifeval"], floors=floors, axes=axes)
     axes[0].set(title="Knowledge: MMLU", ylabel="share answered right")

@@ -22,7 +22,7 @@ from widthprune.report.results import load_results, one_sweep
 from widthprune.report.tasks import headline
 
 HERE = Path(__file__).parent
-SMALL, GEMMA = "smollm2-135m-instruct", "gemma3-270m"
+SMALL, GEMMA, LARGE = "smollm2-135m-instruct", "gemma3-270m", "qwen2.5-coder-1.5b-instruct"
 
 
 def compute_numbers(results_dir: str | Path) -> dict[str, str]:
@@ -100,7 +100,7 @@ def page_names(results_dir: str | Path) -> dict:
     own = dict(items=items, followed=followed, ratio=ratio, span=span)
     own |= dict(mean_of_draws=mean_of_draws, printed_numbers=printed_numbers)
     own |= dict(calibration_words=calibration_words, weights_formats=weights_formats)
-    return evidence.names() | own | {"SMALL": SMALL, "GEMMA": GEMMA}
+    return evidence.names() | own | {"SMALL": SMALL, "GEMMA": GEMMA, "LARGE": LARGE}
 
 
 def span(values: Iterable[int]) -> str:
