@@ -66,15 +66,14 @@ def main():
         sys.exit(ask(*options.ask))
     if shutil.which("cosmic-ray") is None:
         sys.exit("cosmic-ray is not installed: pip install cosmic-ray")
-    survived = []
     print(f"{'module':15} {'mutants':>8} {'killed':>8}", flush=True)
     for module in options.modules:
         outcomes = mutate(module, options.sample)
         killed = sum(outcome != "SURVIVED" for outcome, *_ in outcomes)
         print(f"{module:15} {len(outcomes):8} {killed / len(outcomes):8.1%}", flush=True)
-        survived += [(module, *where) for outcome, *where in outcomes if outcome == "SURVIVED"]
-    for module, line, operator, source in survived:
-        print(f"survived: {module}:{line} {operator}: {source}")
+        for outcome, line, operator, source in outcomes:
+            if outcome == "SURVIVED":
+                print(f"    survived: {module}:{line} {operator}: {source}", flush=True)
 
 
 def mutate(module: str, sample: int | None) -> list[tuple[str, int, str, str]]:

@@ -37,6 +37,20 @@ def test_rows_of_neurons_by_hand(case):
     assert rows == ([[0, 10, 20]] if case == "rows" else [[0, 10, 20], [1, 11, 21]])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_columns_of_every_size_of_number(dtype):
+    part, tensor, expected = STORED["columns"]
+    sliced = slice_part(tensor.to(dtype), part, torch.tensor([0, 2]))
+    assert sliced.dtype == dtype and sliced.flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_elsewhere_than_on_a_processor(case):
+    part, tensor, expected = STORED[case]
+    sliced = slice_part(tensor.to("meta"), part, torch.tensor([0, 2]))
+    assert sliced.is_meta and sliced.numel() == len(expected) and sliced.is_contiguous()
+
+
 def test_each_expert_keeps_its_own():
     part, tensor, _ = STORED["halves"]
     part = replace(part, stacked=True)
