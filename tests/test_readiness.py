@@ -223,9 +223,13 @@ def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 HUGE = "{% set s = 'a' * 10**14 %}{{ s }}"
+LARGE = "{{ 'a' * 3 * 10**9 }}"
+ENDLESS_IN_C = "{{ 9 ** (9**9) }}"
 
 
-@pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, HUGE])
+@pytest.mark.parametrize(
+    "template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, ENDLESS_IN_C, HUGE, LARGE]
+)
 def test_a_chat_template_that_fails_is_found_before_any_work(
     template, language_model, tmp_path, capsys, monkeypatch
 ):
