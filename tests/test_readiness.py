@@ -150,6 +150,35 @@ def test_a_model_that_could_not_be_loaded(
     assert list(here.iterdir()) == []
 
 
+TOKENIZERS = {
+    "cut": lambda model: (model / "tokenizer.json").write_text("{"),
+    "a folder": lambda model: ((model / "tokenizer.json").unlink(), (model / "tokenizer.json").mkdir()),
+    "a link to nowhere": lambda model: (
+        (model / "tokenizer.json").unlink(),
+        (model / "tokenizer.json").symlink_to("nowhere"),
+    ),
+    "config cut": lambda model: (model / "tokenizer_config.json").write_text("{"),
+    "config a list": lambda model: (model / "tokenizer_config.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("breaks", TOKENIZERS)
+def test_a_workload_without_texts_is_refused_by_a_dry_run_as_by_a_run(
+    breaks, language_model, tmp_path, capsys
+):
+    """Loading a model reads its tokenizer, whether or not the prompts are generated tokens."""
+    model = shutil.copytree(language_model, tmp_path / "model")
+    TOKENIZERS[breaks](model)
+    words = [str(model) if word == "MODEL" else word for word in COMMANDS["profile"]]
+    words += ["--workloads", "generated_latency_b1", "--max-new-tokens", "2"]
+    words += ["--results-dir", str(tmp_path / "results")]
+    said = []
+    for more in (["--dry-run"], []):
+        status = main([*words, *more])
+        said.append((status, capsys.readouterr().err))
+    assert said[0][0] == said[1][0] == 2 and said[0][1] == said[1][1] and said[0][1].count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["evaluate", "profile"])
 def test_a_dry_run_counts_and_writes_nothing(command, language_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
