@@ -1,6 +1,7 @@
 """The command line: what it makes, and one line and exit code 2 for bad input."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -180,3 +181,12 @@ def test_a_fault_of_our_own_is_not_told_as_one_of_a_package(monkeypatch):
     monkeypatch.setattr("widthprune.__main__.make_parser", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main([])
+
+
+def test_the_tries_of_a_download_that_breaks_off_are_not_told_one_by_one(capsys, caplog):
+    main(["prune"])
+    log = logging.getLogger("huggingface_hub.file_download")
+    for what in ("Trying to resume download...", "Max retries exceeded."):
+        log.warning("Error while downloading from %s: %s\n" + what, "https://hub", "peer closed connection")
+    log.warning("Could not set the permissions")
+    assert [record.getMessage() for record in caplog.records] == ["Could not set the permissions"]

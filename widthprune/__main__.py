@@ -9,6 +9,7 @@ from traceback import walk_tb
 
 from .commands.interrupts import Interrupted, interruptible
 from .commands.options import Parser
+from .commands.shared import quiet_downloads
 from .errors import WidthPruneError, is_panic, lacks_memory, one_line
 
 # Command -> the module whose function add_<command> adds it.
@@ -39,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    quiet_downloads()
     try:
         with interruptible():
             return _main(arguments)

@@ -1,5 +1,7 @@
 """Options that several commands have, and what they print alike."""
 
+import logging
+
 from .options import COUNT, TOKENS, Distinct, existing_file, model_name
 
 SEVERAL = {"nargs": "+", "action": Distinct}
@@ -40,6 +42,15 @@ def calibration_of(options):
 
     lengths = (options.calibration_sequences, options.calibration_length)
     return Calibration(options.calibration, *lengths, options.seed)
+
+
+def quiet_downloads() -> None:
+    """Keep each try of a download that breaks off out of the terminal: the line on its end says why."""
+    logging.getLogger("huggingface_hub.file_download").addFilter(_no_broken_try)
+
+
+def _no_broken_try(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Error while downloading")
 
 
 def add_dry_run(command) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
+from ..commands.shared import quiet_downloads
 from ..errors import WidthPruneError, one_line
 from ..evaluation.samples import SUFFIX
 from ..report.atomic import write_atomically
@@ -29,6 +30,7 @@ HERE = Path(".")
 
 
 def main(arguments: list[str] | None = None) -> int:
+    quiet_downloads()
     parser = Parser(prog="widthprune.reruns.steps")
     steps = parser.add_subparsers(required=True, metavar="STEP", parser_class=Parser)
     step = steps.add_parser("measure")
