@@ -32,6 +32,7 @@ from ..report.schema import kind_of, metric_range, wrong_contributor
 from ..report.tasks import TASKS
 from .directory_checks import Problem, wrong_together
 from .profile_checks import wrong_numbers, wrong_profile
+from .records import results_of
 
 CONTRIBUTED = Path("contributed")
 FIRST_YEAR = 2025  # of the paper
@@ -74,7 +75,7 @@ def check(options) -> None:
 
 def contribute(options) -> None:
     """Copy a run's results, all or none; the same command again completes what a kill cut short."""
-    source = options.source / "results" if (options.source / "record.json").exists() else options.source
+    source = results_of(options.source)
     name = unicodedata.normalize("NFC", options.name).strip()
     if not name:
         raise WidthPruneError("name must say who measured, got nothing")

@@ -53,6 +53,24 @@ def read_record(folder: Path) -> dict:
     return record
 
 
+def results_of(folder: Path) -> Path:
+    """The results directory of a run's folder; any other folder is one itself.
+
+    Raises
+    ------
+    WidthPruneError
+        If the folder is a run's, and its record is not there.
+    """
+    if (folder / RECORD).exists():
+        return folder / "results"
+    if (folder / PLAN).exists():
+        raise WidthPruneError(
+            f"{folder} is the folder of a rerun without its {RECORD}: give that rerun's command again, "
+            f"or name {folder / 'results'}"
+        )
+    return folder
+
+
 def read_json(folder: Path, name: str) -> dict:
     """A file of a run's folder that holds a JSON object.
 
