@@ -177,6 +177,13 @@ def test_a_package_that_cannot_be_imported(code, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == f"widthprune: error: stranger cannot be imported {IMPORTS[code]}\n"
 
 
+def test_a_name_of_any_length_is_not_echoed_whole(capsys):
+    assert main(["prune", "x" * 5000 + "://", "--pruning-pct", "20", "--out", "out"]) == 2
+    error = capsys.readouterr().err
+    assert len(error) < 2100 and error.startswith("widthprune: error: argument model: model xxx")
+    assert "name the hub id in it, OWNER/NAME, or a local directory; `" in error
+
+
 def test_a_fault_of_our_own_is_not_told_as_one_of_a_package(monkeypatch):
     monkeypatch.setattr("widthprune.__main__.make_parser", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
