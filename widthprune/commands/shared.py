@@ -2,6 +2,7 @@
 
 import logging
 
+from ..errors import WidthPruneError
 from .options import COUNT, TOKENS, Distinct, existing_file, model_name
 
 SEVERAL = {"nargs": "+", "action": Distinct}
@@ -65,6 +66,8 @@ def print_sweep(table, options, choose, columns: list[str]) -> None:
         print(choose(table)[columns].to_string(index=False, float_format="{:.4g}".format))
     for task, reason in table.attrs["missing"].items():
         print(f"missing: {task}: {reason}")
+    if not len(table) and not options.dry_run:
+        raise WidthPruneError("nothing could be measured: the lines above say why of each")
     if options.dry_run:
         asked, stored = table.attrs["asked"], table.attrs["stored"]
         print(

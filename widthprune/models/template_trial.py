@@ -24,10 +24,11 @@ def limit_memory() -> None:
 def main() -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
+    conversation = [{"role": "user", "content": "Hello"}]
+    render_jinja_template([conversation], chat_template="")  # which imports what it needs
     limit_memory()
     print("ready", flush=True)
     asked = json.load(sys.stdin)
-    conversation = [{"role": "user", "content": "Hello"}]
     try:
         render_jinja_template([conversation], chat_template=asked["template"], **asked["tokens"])
     except Exception as error:  # a template is a program, which can do anything but leave its sandbox
