@@ -6,6 +6,7 @@ import shutil
 import pytest
 from conftest import tiny_model
 from families import byte_tokenizer
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, RobertaConfig
 
 from widthprune.__main__ import main
@@ -60,9 +61,11 @@ def refused(words, said, capsys):
 
 
 def left_out(words, tmp_path, capsys):
-    """The lines of what could not be measured; nothing is written of it."""
-    assert main([*words, "--limit", "1", "--pruning-pcts", "--results-dir", str(tmp_path / "results")]) == 0
-    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
+    """The lines of what could not be measured, where that is all; nothing is written of it."""
+    assert main([*words, "--limit", "1", "--pruning-pcts", "--results-dir", str(tmp_path / "results")]) == 2
+    printed = capsys.readouterr()
+    assert "widthprune: error: nothing could be measured: " in printed.err
+    return [line for line in printed.out.splitlines() if line.startswith("missing: ")]
 
 
 def test_places_that_end_before_the_text(of_few_places, tmp_path, capsys):
@@ -104,16 +107,33 @@ def test_ends_that_are_no_tokens(end, language_model, tmp_path, capsys):
 LATER = {
     "{% if messages[0].content|length > 20 %}{{ 1 / 0 }}{% endif %}x": "(ZeroDivisionError: division by zero)",
     "{% if messages[0].content|length > 20 %}{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-    "{% endif %}x": "does not end on a prompt (it takes more than 0.5 seconds)",
+    "{% endif %}x": "does not end on a prompt (it takes more than 2 seconds)",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("template", LATER)
 def test_a_template_that_fails_on_a_longer_text(template, language_model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("widthprune.models.templates.SECONDS", 0.5)
+    monkeypatch.setattr("widthprune.models.templates.SECONDS", 2)
     model = changed(language_model, tmp_path, "chat_template.jinja", template)
     (line,) = left_out(["evaluate", model, "--tasks", "pocket_facts", "--chat-template"], tmp_path, capsys)
     assert LATER[template] in line
+
+
+@pytest.mark.parametrize(
+    "tensor", ["model.layers.1.self_attn.q_proj.weight", "model.layers.0.mlp.up_proj.weight"]
+)
+def test_weights_that_are_no_numbers_are_refused_before_the_unpruned_model_is_measured(
+    tensor, language_model, tmp_path, capsys
+):
+    model = shutil.copytree(language_model, tmp_path / "model")
+    weights = load_file(model / "model.safetensors")
+    weights[tensor][0] = float("nan")
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    words = ["evaluate", str(model), "--tasks", "pocket_facts", "--limit", "1", "--pruning-pcts", "20"]
+    refused(
+        [*words, "--results-dir", str(tmp_path / "results")], "must be finite, got NaN or infinity", capsys
+    )
+    assert not (tmp_path / "results").exists()
 
 
 NO_MEMORY = (

@@ -11,7 +11,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from packaging.version import Version
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.models import BPE, WordLevel
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 
 from widthprune import WidthPruneError
@@ -213,6 +213,15 @@ def test_the_probe_is_short():
     start = time.perf_counter()
     assert choose(model, tokenizer) is PrefixLM
     assert sum(read) < 800 and time.perf_counter() - start < 5  # a token a byte; words take a quarter
+
+
+def test_a_tokenizer_without_words_is_told_without_a_task(capsys):
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(BPE()), bos_token="<s>", eos_token="<s>")
+    assert choose(tiny_model(**BIG), tokenizer) is StockLM
+    assert (
+        "(WidthPruneError: a short text cannot be scored, since its answer ' rather cold'"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("kind", [StockLM, PrefixLM])

@@ -1,6 +1,7 @@
 """The command line: what it makes, and one line and exit code 2 for bad input."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ from conftest import logits, tiny_model
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from widthprune import load_results, prune_model
-from widthprune.__main__ import main
+from widthprune.__main__ import COMMANDS, main
 
 
 def test_prune_writes_the_pruned_model(language_model, tmp_path, capsys):
@@ -157,3 +158,42 @@ def test_python_m_and_the_exit_code():
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("widthprune: error: the following arguments are required: model, --out")
+
+
+IMPORTS = {
+    "import os\nint(os.environ['ITS_TIMEOUT'])": "(ValueError: invalid literal for int() with base 10: 'soon'): set or unset ITS_TIMEOUT",
+    "import no_such_package": "(ModuleNotFoundError: No module named 'no_such_package'): install its package again",
+}
+
+
+@pytest.mark.parametrize("code", IMPORTS)
+def test_a_package_that_cannot_be_imported(code, tmp_path, capsys, monkeypatch):
+    """Some read the environment when they are imported, and their error does not name the variable."""
+    (tmp_path / "stranger.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ITS_TIMEOUT", "soon")
+    monkeypatch.setitem(COMMANDS, "prune", "stranger")
+    assert main(["prune", "--help"]) == 2
+    assert capsys.readouterr().err == f"widthprune: error: stranger cannot be imported {IMPORTS[code]}\n"
+
+
+def test_a_name_of_any_length_is_not_echoed_whole(capsys):
+    assert main(["prune", "x" * 5000 + "://", "--pruning-pct", "20", "--out", "out"]) == 2
+    error = capsys.readouterr().err
+    assert len(error) < 2100 and error.startswith("widthprune: error: argument model: model xxx")
+    assert "name the hub id in it, OWNER/NAME, or a local directory; `" in error
+
+
+def test_a_fault_of_our_own_is_not_told_as_one_of_a_package(monkeypatch):
+    monkeypatch.setattr("widthprune.__main__.make_parser", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+def test_the_tries_of_a_download_that_breaks_off_are_not_told_one_by_one(capsys, caplog):
+    main(["prune"])
+    log = logging.getLogger("huggingface_hub.file_download")
+    for what in ("Trying to resume download...", "Max retries exceeded."):
+        log.warning("Error while downloading from %s: %s\n" + what, "https://hub", "peer closed connection")
+    log.warning("Could not set the permissions")
+    assert [record.getMessage() for record in caplog.records] == ["Could not set the permissions"]

@@ -206,3 +206,13 @@ def test_a_figure_is_written_whole_or_not_at_all(runs, tmp_path, capsys, monkeyp
     error = capsys.readouterr().err
     assert "the figure cannot be drawn (ValueError" in error and error.count("\n") == 1
     assert not (tmp_path / "y.svg").exists()
+
+
+@pytest.mark.parametrize("words", [["compare", "{run}", "{run}"], ["contribute", "{run}", "--name", "A"]])
+def test_a_run_whose_record_is_gone(words, runs, capsys):
+    """Else whatever JSON lies in its folder would be taken for results."""
+    run, _ = runs
+    (run / "plan.json").write_text("{}")
+    assert main([word.format(run=run) for word in words]) == 2
+    said = f"{run} is the folder of a rerun without its record.json: give that rerun's command again, or name {run}/results"
+    assert capsys.readouterr().err == f"widthprune: error: {said}\n"

@@ -92,6 +92,8 @@ DAMAGE = {
     "unit": (metric(value=62.0), "metrics.0.value: acc must be from 0 to 1, got 62"),
     "negative error": (metric(stderr=-0.1), "metrics.0.stderr: must be greater than or equal to 0"),
     "large error": (metric(stderr=0.3), "stderr 0.3 of acc is more than 200 items can give"),
+    "share": (metric(value=0.3333), "0.3333 of acc is no share of 200 items"),
+    "share of one": (metric(value=0.37, stderr=None, n=1), "0.37 of acc is no share of 1 item"),
     "twice": (metric(metric="acc_norm"), "acc_norm is there 2 times"),
     "headline": (lambda run: run["metrics"].pop(1), "piqa lacks its headline metric acc_norm"),
     "date": (
@@ -124,6 +126,21 @@ def test_damage_is_named_in_one_line(case, theirs, capsys):
     lines = [line for line in printed.out.splitlines() if message in line]
     assert len(lines) == 1 and lines[0].startswith(str(theirs))
     assert printed.err.count("\n") == 1 and "problem" in printed.err
+
+
+def test_a_number_that_is_none_is_no_wrong_share(theirs):
+    rewrite(theirs, metric(value="nan"))
+    assert find_problems(theirs)[0] == []
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_folder_under_the_name_of_a_result(empty, theirs):
+    folder = pruned_file(theirs).with_name("PPM-10pct-piqa-0123456789ab.json")
+    folder.mkdir()
+    if not empty:
+        (folder / "README.md").write_text("")
+    (problem,) = map(str, find_problems(theirs)[0])
+    assert problem == f"{folder}: is a folder under the name of a results file: move it away"
 
 
 def test_a_file_cut_in_half(theirs):

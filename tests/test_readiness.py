@@ -150,6 +150,35 @@ def test_a_model_that_could_not_be_loaded(
     assert list(here.iterdir()) == []
 
 
+TOKENIZERS = {
+    "cut": lambda model: (model / "tokenizer.json").write_text("{"),
+    "a folder": lambda model: ((model / "tokenizer.json").unlink(), (model / "tokenizer.json").mkdir()),
+    "a link to nowhere": lambda model: (
+        (model / "tokenizer.json").unlink(),
+        (model / "tokenizer.json").symlink_to("nowhere"),
+    ),
+    "config cut": lambda model: (model / "tokenizer_config.json").write_text("{"),
+    "config a list": lambda model: (model / "tokenizer_config.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("breaks", TOKENIZERS)
+def test_a_workload_without_texts_is_refused_by_a_dry_run_as_by_a_run(
+    breaks, language_model, tmp_path, capsys
+):
+    """Loading a model reads its tokenizer, whether or not the prompts are generated tokens."""
+    model = shutil.copytree(language_model, tmp_path / "model")
+    TOKENIZERS[breaks](model)
+    words = [str(model) if word == "MODEL" else word for word in COMMANDS["profile"]]
+    words += ["--workloads", "generated_latency_b1", "--max-new-tokens", "2"]
+    words += ["--results-dir", str(tmp_path / "results")]
+    said = []
+    for more in (["--dry-run"], []):
+        status = main([*words, *more])
+        said.append((status, capsys.readouterr().err))
+    assert said[0][0] == said[1][0] == 2 and said[0][1] == said[1][1] and said[0][1].count("\n") == 1
+
+
 @pytest.mark.parametrize("command", ["evaluate", "profile"])
 def test_a_dry_run_counts_and_writes_nothing(command, language_model, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -213,7 +242,7 @@ def test_data_that_is_not_there(language_model, tmp_path, capsys, monkeypatch):
 
 def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
     words = ["evaluate", language_model, "--tasks", "pocket_facts", "--pruning-pcts", "--limit", "1"]
-    assert main([*words, "--max-length", "2", "--results-dir", str(tmp_path)]) == 0
+    assert main([*words, "--max-length", "2", "--results-dir", str(tmp_path)]) == 2
     assert (
         "missing: pocket_facts: an answer of it has no tokens, or more than max_length, which is 2"
         in capsys.readouterr().out
@@ -223,9 +252,13 @@ def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 HUGE = "{% set s = 'a' * 10**14 %}{{ s }}"
+LARGE = "{{ 'a' * 3 * 10**9 }}"
+ENDLESS_IN_C = "{{ 9 ** (9**9) }}"
 
 
-@pytest.mark.parametrize("template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, HUGE])
+@pytest.mark.parametrize(
+    "template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, ENDLESS_IN_C, HUGE, LARGE]
+)
 def test_a_chat_template_that_fails_is_found_before_any_work(
     template, language_model, tmp_path, capsys, monkeypatch
 ):

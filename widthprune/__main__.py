@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from traceback import walk_tb
 
 from .commands.interrupts import Interrupted, interruptible
 from .commands.options import Parser
+from .commands.shared import quiet_downloads
 from .errors import WidthPruneError, is_panic, lacks_memory, one_line
 
 # Command -> the module whose function add_<command> adds it.
@@ -38,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    quiet_downloads()
     try:
         with interruptible():
             return _main(arguments)
@@ -62,9 +65,9 @@ def _open_closed_streams() -> None:
 
 def _main(arguments: list[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    # The parser of one command needs no other's module: a plan of pruning then imports no torch.
-    parser = make_parser([name for name in arguments[:1] if name in COMMANDS] or COMMANDS)
     try:
+        # The parser of one command needs no other's module: a plan of pruning then imports no torch.
+        parser = make_parser([name for name in arguments[:1] if name in COMMANDS] or COMMANDS)
         options = parser.parse_args(arguments)
         options.run(options)
         sys.stdout.flush()
@@ -84,6 +87,9 @@ def _main(arguments: list[str] | None) -> int:
             advice = "free memory, or name a smaller model, another device or a smaller batch"
             print(f"widthprune: error: out of memory ({one_line(error):.300}): {advice}", file=sys.stderr)
             return 2
+        if why := _cannot_be_imported(error):
+            print(f"widthprune: error: {why}", file=sys.stderr)
+            return 2
         if not is_panic(error):
             raise
         # Such as a tokenizer's pattern that would take for ever on some text.
@@ -91,6 +97,20 @@ def _main(arguments: list[str] | None) -> int:
         print(f"widthprune: error: {why}: copy the model again", file=sys.stderr)
         return 2
     return 0
+
+
+def _cannot_be_imported(error: BaseException) -> str:
+    """One line for what broke while a package other than this was imported; empty for all else.
+
+    Some read a variable of the environment then, and their error tells its value, but not its name.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__) if frame.f_code.co_name == "<module>"]
+    name = frames[-1].f_globals["__name__"] if frames else __package__
+    if not isinstance(error, Exception) or name.partition(".")[0] == __package__:
+        return ""
+    said = f"{name} cannot be imported ({type(error).__name__}: {one_line(error):.300})"
+    named = [variable for variable, value in os.environ.items() if value and repr(value) in str(error)]
+    return f"{said}: {f'set or unset {named[0]}' if named else 'install its package again'}"
 
 
 def make_parser(names: Iterable[str] = COMMANDS) -> Parser:

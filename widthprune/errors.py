@@ -8,6 +8,7 @@ class WidthPruneError(ValueError):
     """Bad input. The message is one line: the argument, the value it had, and what to do about it."""
 
 
+MOST = 2000  # characters of a message: a name in it may be of any length
 # For what transformers cannot build or load, and does not say why in a user's words.
 COPY_AGAIN = "copy the model's config.json and weights again, or upgrade transformers if the model is newer"
 
@@ -64,5 +65,9 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """All that an exception says, on one line: what would break it, or move the cursor, is written out."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error) or type(error).__name__)
+    """What an exception says, on one line: what would break it, or move the cursor, is written out.
+
+    Of a very long one the middle is left out: its beginning names what is wrong, its end what to do.
+    """
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(error) or type(error).__name__)
+    return text if len(text) <= MOST else f"{text[: MOST - 500]} ... {text[-500:]}"

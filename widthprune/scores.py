@@ -114,8 +114,8 @@ def score_mlp(name: str, gate: Tensor, up: Tensor | None, criterion: str, *, see
 
 
 def check_output(name: str, weight: Tensor) -> None:
-    """Refuse NaN and infinity in an output projection, which criteria that look at no data never read."""
-    if not all(bool(extreme.isfinite()) for extreme in weight.aminmax()):
+    """Refuse NaN and infinity in a weight that criteria may never read, such as an output projection."""
+    if weight.numel() and not all(bool(extreme.isfinite()) for extreme in weight.aminmax()):
         raise WidthPruneError(
             f"{name.removesuffix('.weight')} must be finite, got NaN or infinity: reload the checkpoint"
         )

@@ -1,5 +1,8 @@
 """Options that several commands have, and what they print alike."""
 
+import logging
+
+from ..errors import WidthPruneError
 from .options import COUNT, TOKENS, Distinct, existing_file, model_name
 
 SEVERAL = {"nargs": "+", "action": Distinct}
@@ -42,6 +45,15 @@ def calibration_of(options):
     return Calibration(options.calibration, *lengths, options.seed)
 
 
+def quiet_downloads() -> None:
+    """Keep each try of a download that breaks off out of the terminal: the line on its end says why."""
+    logging.getLogger("huggingface_hub.file_download").addFilter(_no_broken_try)
+
+
+def _no_broken_try(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Error while downloading")
+
+
 def add_dry_run(command) -> None:
     command.add_argument(
         "--dry-run", action="store_true", help="check all that the run would need, count, write nothing"
@@ -54,6 +66,8 @@ def print_sweep(table, options, choose, columns: list[str]) -> None:
         print(choose(table)[columns].to_string(index=False, float_format="{:.4g}".format))
     for task, reason in table.attrs["missing"].items():
         print(f"missing: {task}: {reason}")
+    if not len(table) and not options.dry_run:
+        raise WidthPruneError("nothing could be measured: the lines above say why of each")
     if options.dry_run:
         asked, stored = table.attrs["asked"], table.attrs["stored"]
         print(

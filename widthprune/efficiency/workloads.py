@@ -12,6 +12,7 @@ import torch
 from ..errors import WidthPruneError, in_one_line
 from ..evaluation.readiness import check_data, check_ready
 from ..evaluation.suites import find_benchmarks
+from ..models.loading import load_tokenizer, local_directory
 from ..report.tasks import data_dir
 from .meter import check_meter
 
@@ -61,6 +62,8 @@ def check_run(model: str, workloads: Iterable[str], random_weights: bool, energy
     texts = [task for task in tasks if task != "generated"]
     if not random_weights:
         check_ready(model, tokenizer=bool(texts))
+        # Generated prompts need none, and yet loading the model reads what is there of one.
+        load_tokenizer(local_directory(model, weights=False))
     elif len(tasks) == len(texts):
         raise WidthPruneError(
             "random_weights have no tokenizer: add a generated workload, whose prompts are tokens"

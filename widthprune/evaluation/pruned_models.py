@@ -7,7 +7,7 @@ from ..criteria import Criterion, criterion_of
 from ..mlps import find_mlps
 from ..models.arithmetic import compute_in
 from ..models.loading import load_model, stored_format
-from ..scores import kept_indices, score_model
+from ..scores import check_output, kept_indices, score_model
 from ..variants.prune import prune_model
 from .grid import Point
 
@@ -56,6 +56,10 @@ class PrunedModels:
         """The model of one point, and the tokenizer (None where the model has none)."""
         if self._loaded is None:
             model, tokenizer = self._load()
+            for parameter, weight in model.named_parameters():
+                check_output(
+                    parameter, weight
+                )  # of all, or the unpruned model would be measured before pruning refuses
             self._weights = stored_format(self._name)  # once: of a hub id it asks the hub
             self._loaded = compute_in(model, self._compute_dtype), tokenizer
         if self._cut_for not in (None, _draw(point)):

@@ -71,11 +71,18 @@ def load_samples(root: str | Path = "results", **chosen) -> pd.DataFrame:
         if any(settings.get(name) != value for name, value in chosen.items()):
             continue
         named = {name: settings.get(name) for name in (*SETTINGS, "neuron_seed")}
-        tables.append(pd.DataFrame(_read_records(path)).assign(**named))
+        tables.append(pd.DataFrame(read_records(path)).assign(**named))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def _read_records(path: Path) -> list[dict]:
+def read_records(path: Path) -> list[dict]:
+    """The records of one run's file.
+
+    Raises
+    ------
+    WidthPruneError
+        If they are damaged.
+    """
     try:
         found = json.loads(gzip.decompress(path.read_bytes()))
         if not (isinstance(found, list) and all(map(_is_record, found))):

@@ -1,12 +1,17 @@
 """A tokenizer's chat template: a program of a stranger's, run in a sandbox, which may fail or never end."""
 
+import json
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from subprocess import DEVNULL, PIPE
 
 from ..errors import WidthPruneError, first_line
+from . import template_trial
 from .loading import load_tokenizer, local_directory
 
 SECONDS = 10  # that a template may take for one word
@@ -18,12 +23,30 @@ def check_chat_template(name: str) -> None:
     if tokenizer is None or not tokenizer.chat_template:
         raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
     try:
-        with time_limit(SECONDS):
-            tokenizer.apply_chat_template([{"role": "user", "content": "Hello"}], tokenize=False)
-    except Exception as error:  # a template is a program, which can do anything but leave its sandbox
+        fault = _try(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
+    except ValueError as error:  # several templates, none of which is the default
+        fault = first_line(error)
+    if fault:
         raise WidthPruneError(
-            f"the chat template of {name} fails ({first_line(error):.200}): copy it again, or leave out --chat-template"
-        ) from error
+            f"the chat template of {name} fails ({fault:.200}): copy it again, or leave out --chat-template"
+        )
+
+
+def _try(template: str, tokens: Mapping[str, str]) -> str:
+    """Why a template cannot be filled with one word; empty if it can. In a process that can be killed."""
+    asked = json.dumps({"template": template, "tokens": tokens}, default=str)
+    words = [sys.executable, "-P", template_trial.__file__]
+    with subprocess.Popen(
+        words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, encoding="utf-8"
+    ) as trial:
+        try:
+            trial.stdout.readline()  # "ready": only then the time counts
+            said, _ = trial.communicate(asked, timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            return f"it takes more than {SECONDS:g} seconds"
+        finally:
+            trial.kill()
+    return "" if trial.returncode == 0 else said.strip() or "it ends the process that tries it"
 
 
 def limited(template: Callable) -> Callable:

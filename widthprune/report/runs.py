@@ -178,13 +178,21 @@ def result_files(root: str | Path, suffix: str = ".json") -> list[Path]:
 
 
 def files_under(root: Path) -> list[Path]:
-    """Every file under a directory, sorted; an empty list if there is no directory.
+    """Every file under a directory, sorted; an empty list if there is no directory."""
+    return _files_and_folders(root)[0]
 
-    A stranger's folders may lie deeper within each other than Python's functions may call themselves.
-    """
-    found, folders = [], [root] if root.is_dir() else []
-    while folders:
-        folder = folders.pop()
+
+def folders_under(root: Path) -> list[Path]:
+    """Every folder under a directory, sorted; an empty list if there is no directory."""
+    return _files_and_folders(root)[1]
+
+
+def _files_and_folders(root: Path) -> tuple[list[Path], list[Path]]:
+    """Folders of a stranger's may lie deeper within each other than Python's functions may call themselves."""
+    files, folders = [], []
+    todo = [root] if root.is_dir() else []
+    while todo:
+        folder = todo.pop()
         try:
             entries = list(os.scandir(folder))
         except FileNotFoundError:
@@ -198,9 +206,11 @@ def files_under(root: Path) -> list[Path]:
             raise WidthPruneError(
                 f"{root} holds a folder that cannot be read ({error.strerror}), {str(folder)[-60:]!r}: move it away"
             ) from None
-        for entry in entries:
-            (folders if entry.is_dir(follow_symlinks=False) else found).append(Path(entry.path))
-    return sorted(found)
+        below = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        files += [Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False)]
+        folders += below
+        todo += below
+    return sorted(files), sorted(folders)
 
 
 def _file_name(settings: Mapping) -> str:

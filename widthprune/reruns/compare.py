@@ -13,7 +13,7 @@ from ..report.results import load_results
 from ..report.stats import difference
 from ..report.tables import with_error
 from ..report.tasks import TASKS
-from .records import RECORD, read_record
+from .records import RECORD, read_record, results_of
 
 KEYS = ("criterion", "pruning_pct", "task", "chat_template", "metric")
 
@@ -49,7 +49,7 @@ def compare(options) -> None:
 
 def read_results(folder: Path) -> pd.DataFrame:
     """The results of a run's folder, or of a results directory."""
-    table = load_results(folder / "results" if (folder / RECORD).exists() else folder)
+    table = load_results(results_of(folder))
     if table.empty:
         raise WidthPruneError(f"{folder} holds no results: name a folder of `rerun` or a results directory")
     return table

@@ -5,6 +5,7 @@ reads that folder.
 """
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,14 +19,25 @@ from ..evaluation.samples import SUFFIX
 from ..models.files import twins
 from ..report.atomic import write_atomically
 from ..report.escaping import as_line
-from ..report.runs import files_under, is_profile, read_run, result_files, run_text, stored_path
+from ..report.runs import (
+    files_under,
+    folders_under,
+    is_profile,
+    read_run,
+    result_files,
+    run_text,
+    stored_path,
+)
 from ..report.schema import kind_of, metric_range, wrong_contributor
 from ..report.tasks import TASKS
 from .directory_checks import Problem, wrong_together
 from .profile_checks import wrong_numbers, wrong_profile
+from .records import results_of
 
 CONTRIBUTED = Path("contributed")
 FIRST_YEAR = 2025  # of the paper
+# Means of zeros and ones: so many of n items. MC2 is a mean of probabilities, and an instruction is no item.
+COUNTED = re.compile(r"acc(_norm)?|exact_match(_strict|_flexible)?|prompt_level_.+|flip_rate|empty")
 NEEDED = ("torch", "transformers", "lm_eval")
 
 
@@ -63,7 +75,7 @@ def check(options) -> None:
 
 def contribute(options) -> None:
     """Copy a run's results, all or none; the same command again completes what a kill cut short."""
-    source = options.source / "results" if (options.source / "record.json").exists() else options.source
+    source = results_of(options.source)
     name = unicodedata.normalize("NFC", options.name).strip()
     if not name:
         raise WidthPruneError("name must say who measured, got nothing")
@@ -149,7 +161,12 @@ def find_problems(root: Path) -> tuple[list[Problem], dict[Path, dict]]:
     files = result_files(root) if root.is_dir() else []
     if not files:
         raise WidthPruneError(f"results_dir: {as_line(root)} is no directory with results files")
-    problems, runs = [], {}
+    problems = [
+        Problem(path, "is a folder under the name of a results file: move it away")
+        for path in folders_under(root)
+        if path.suffix == ".json"
+    ]
+    runs = {}
     for path in files:
         try:
             run = read_run(path)
@@ -220,6 +237,9 @@ def _wrong_metrics(run: Mapping) -> Iterator[str]:
         leaves = TASKS[it["task"]].leaves if it["task"] in TASKS else 1
         if it["limit"] and n > it["limit"] + leaves - 1:
             yield f"metrics: n of {name} is {n}, above the limit {it['limit']}"
+        counted = COUNTED.fullmatch(name) and not it["task"].endswith("_mc2")
+        if counted and abs(math.remainder(row["value"] * n, 1)) > 1e-3:
+            yield f"metrics: {row['value']:.6g} of {name} is no share of {_count(n, 'item')}"
         # No n numbers between 0 and 1 have a larger standard error; groups pool theirs, hence the slack.
         share = metric_range(kind, name) == (0, 1)
         if share and n > 1 and stderr > 1.05 * 0.5 / math.sqrt(n - 1):

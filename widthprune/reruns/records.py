@@ -30,12 +30,12 @@ def write_plan(folder: Path, plan: Mapping) -> None:
 
 def read_plan(folder: Path) -> dict:
     """The plan of a run's folder; a local model stands in it by its name alone."""
-    return _read(folder, PLAN)
+    return read_json(folder, PLAN)
 
 
 def read_here(folder: Path) -> dict:
     """This machine's "model", "project" and "store" of a run's folder."""
-    return _read(folder, PATHS)
+    return read_json(folder, PATHS)
 
 
 def read_record(folder: Path) -> dict:
@@ -46,14 +46,39 @@ def read_record(folder: Path) -> dict:
     WidthPruneError
         If it is damaged, or no record.
     """
-    record = _read(folder, RECORD)
+    record = read_json(folder, RECORD)
     parts = [record.get(name) for name in ("parameters", "data", "versions")]
     if not all(isinstance(part, dict) for part in parts) or "model_revision" not in record:
         raise WidthPruneError(f"{folder / RECORD} is no record of a rerun: copy the run's folder again")
     return record
 
 
-def _read(folder: Path, name: str) -> dict:
+def results_of(folder: Path) -> Path:
+    """The results directory of a run's folder; any other folder is one itself.
+
+    Raises
+    ------
+    WidthPruneError
+        If the folder is a run's, and its record is not there.
+    """
+    if (folder / RECORD).exists():
+        return folder / "results"
+    if (folder / PLAN).exists():
+        raise WidthPruneError(
+            f"{folder} is the folder of a rerun without its {RECORD}: give that rerun's command again, "
+            f"or name {folder / 'results'}"
+        )
+    return folder
+
+
+def read_json(folder: Path, name: str) -> dict:
+    """A file of a run's folder that holds a JSON object.
+
+    Raises
+    ------
+    WidthPruneError
+        If it is gone or damaged.
+    """
     try:
         file = folder / name
         # A pipe, which a stranger's folder may hold, would be waited for without end.

@@ -30,7 +30,9 @@ from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from ..evaluation.readiness import check_results_dir
 from ..models.packaged import PACKAGED
+from ..report.escaping import as_line
 from ..report.runs import public_name
+from .damage import damaged, mend, stored
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan
 from .records import write_plan
@@ -108,15 +110,18 @@ def rerun(options) -> None:
         f"{len(plan['jobs'])} jobs, {sum(len(job['files']) for job in plan['jobs'].values())} results",
         end=" ",
     )
-    print(f"asked, {_stored(plan)} of them stored" if options.dry_run else f"go to {out}", flush=True)
+    print(f"asked, {stored(plan)} of them stored" if options.dry_run else f"go to {out}", flush=True)
     for task, reason in plan["missing"].items():
         print(f"missing: {task}: {reason}")
+    for path in damaged(plan):
+        print(f"damaged, so it counts as not there: {as_line(path)}")
     if options.dry_run:
         for name, job in plan["jobs"].items():
             print(f"{name}, {job['point']['expansion_ratio']:g}x: {', '.join(job['files'])}")
         return
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out) as lock:
+        mend(out, plan)
         write_plan(out, plan)
         status = _run(command, lock)
     if status:
@@ -145,11 +150,6 @@ def _run(command: list[str], lock: int) -> int:
                     each.kill()
             process.wait()
         raise
-
-
-def _stored(plan) -> int:
-    """How many of a plan's results the store holds already."""
-    return sum(file.exists() for file in _files(plan))
 
 
 def _files(plan) -> list[Path]:

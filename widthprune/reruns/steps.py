@@ -15,12 +15,13 @@ from pathlib import Path
 
 from ..commands.interrupts import Interrupted, interruptible
 from ..commands.options import COUNT, Parser
+from ..commands.shared import quiet_downloads
 from ..errors import WidthPruneError, one_line
 from ..evaluation.samples import SUFFIX
 from ..report.atomic import write_atomically
-from ..report.results import load_results
 from ..report.runs import read_run, result_files
 from ..report.tasks import CHECKED_TASKS
+from .damage import TABLE, table_text
 from .fingerprint import scoring_code
 from .notebooks import execute_notebook
 from .records import make_record, read_here, read_plan, without_path
@@ -29,6 +30,7 @@ HERE = Path(".")
 
 
 def main(arguments: list[str] | None = None) -> int:
+    quiet_downloads()
     parser = Parser(prog="widthprune.reruns.steps")
     steps = parser.add_subparsers(required=True, metavar="STEP", parser_class=Parser)
     step = steps.add_parser("measure")
@@ -116,8 +118,7 @@ def collect() -> None:
             answers = Path(file).with_suffix(SUFFIX)
             if (source.parent / answers.name).exists():
                 write_atomically(results / answers, (source.parent / answers.name).read_bytes())
-    table = load_results(results).sort_values(["criterion", "pruning_pct", "seed", "task", "metric"])
-    write_atomically(HERE / "results.csv", table.to_csv(index=False))
+    write_atomically(HERE / TABLE, table_text(results))
     jobs = {name: json.loads((HERE / "jobs" / f"{name}.json").read_text("utf-8")) for name in plan["jobs"]}
     record = make_record(plan, jobs, [read_run(path) for path in result_files(results)])
     write_atomically(HERE / "record.json", json.dumps(record, indent=1) + "\n")

@@ -38,7 +38,9 @@ class _Swallowed(Exception):
 
 
 def _no_token(request) -> WidthPruneError:
+    # The texts that are tried before the work are of no task.
+    item = "a short text" if request.doc_id is None else f"{request.task_name}: item {request.doc_id}"
     return WidthPruneError(
-        f"{request.task_name}: item {request.doc_id} cannot be scored, since its answer {request.args[1]!r} has no "
+        f"{item} cannot be scored, since its answer {request.args[1]!r} has no "
         "token of its own in this tokenizer: leave out this task, or end the question before the answer's first word"
     )
