@@ -56,10 +56,9 @@ class PrunedModels:
         """The model of one point, and the tokenizer (None where the model has none)."""
         if self._loaded is None:
             model, tokenizer = self._load()
+            # Of all, or the unpruned model would be measured before pruning refuses.
             for parameter, weight in model.named_parameters():
-                check_output(
-                    parameter, weight
-                )  # of all, or the unpruned model would be measured before pruning refuses
+                check_output(parameter, weight)
             self._weights = stored_format(self._name)  # once: of a hub id it asks the hub
             self._loaded = compute_in(model, self._compute_dtype), tokenizer
         if self._cut_for not in (None, _draw(point)):
