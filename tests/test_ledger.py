@@ -18,7 +18,7 @@ from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES, Effect
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import ABSENT, Ledger, decide, judge, judge_all
-from widthprune.audit.ledger_tables import save_ledger, to_html, to_table
+from widthprune.audit.ledger_tables import in_words, save_ledger, to_html, to_table
 from widthprune.audit.sensitivity import sensitivity
 from widthprune.report.results import tidy
 from widthprune.report.tasks import TASKS
@@ -425,6 +425,14 @@ def test_a_chapter_shows_what_the_front_page_says_and_every_claim_is_shown_in_it
         assert "grade(" not in text and not any(f'"{outcome}"' in text for outcome in OUTCOMES)
 
 
+def test_a_sentence_speaks_of_tables_where_there_are_some_and_names_the_control(ledger):
+    for one in ledger.values():
+        said = in_words(one)
+        if one.outcome != UNTESTABLE:
+            assert ("own tables" in said) == (one.published != ABSENT), one.claim.id
+        assert (f"but {one.rivals} do" in said) == (one.outcome == LIKE_CONTROL), one.claim.id
+
+
 def test_a_chapter_opens_with_the_verdicts_it_ends_with():
     ledger = Ledger("nowhere")
     text = ledger.summary("04_truthfulness", "r-3b", "p-3b")
@@ -433,7 +441,7 @@ def test_a_chapter_opens_with_the_verdicts_it_ends_with():
     assert [row.split("**")[1] for row in rows] == [f"{outcome}." for outcome in outcomes]
     own = [name for name, claim in CLAIMS.items() if claim.chapter == "04_truthfulness"]
     said = text.splitlines()[-1]
-    assert said.startswith(f"Of {len(own)} claims of this chapter: ")
+    assert said.startswith(f"{len(own)} claims of this chapter: ")
     assert sum(int(part.split()[0]) for part in said.split(": ")[1].split(". ")[0].split("; ")) == len(own)
 
 

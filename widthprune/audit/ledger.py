@@ -42,6 +42,7 @@ class Judged:
     protocol: str = ""  # each measured model: its answer, what was measured and how; or why it has none
     damage: str = ""  # each of them: at which widths it is still better than word frequencies
     settle: str = ""  # beside an inconclusive verdict: how many items or models would settle it
+    rivals: str = ""  # the controls that do as much or more, in few words
 
 
 def decide(published: str, measured: str, alike: str, against: int = 2) -> str:
@@ -98,7 +99,12 @@ def judge(claim: Claim, evidence: Evidence) -> Judged:
     shown = measured or "not yet" if claim.measured or claim.grown else ""
     damage = "; ".join(f"{model}, {evidence.damage(model)}" for model in _asked(claim, evidence))
     reasons = "; ".join(filter(None, reasons))
-    return Judged(claim, outcome, found, shown, reasons, published, "; ".join(rows), damage, settle)
+    rivals = " and ".join(
+        name.partition(",")[0]
+        for (name, _), (word, _) in zip(claim.controls, controls, strict=False)
+        if word in (AS_MUCH, MORE)
+    )
+    return Judged(claim, outcome, found, shown, reasons, published, "; ".join(rows), damage, settle, rivals)
 
 
 _HOLDS = {
@@ -203,13 +209,17 @@ class Ledger:
 
     def summary(self, chapter: str, *ids: str) -> str:
         """The verdicts on the claims named, and a count over the chapter: what it opens with, in Markdown."""
-        rows = [
-            f"- {as_myst(one.claim.claim)} **{one.outcome.capitalize()}.**" for one in map(self.judge, ids)
-        ]
+        rows = []
+        for one in map(self.judge, ids):
+            home = one.claim.chapter
+            place = "" if home == chapter else f" (chapter {int(home[:2])})"
+            rows.append(f"- {as_myst(one.claim.claim)} **{one.outcome.capitalize()}.**{place}")
         own = [name for name, claim in self.claims.items() if claim.chapter == chapter]
         outcomes = [self.judge(name).outcome for name in own]
-        counts = [f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES if outcome in outcomes]
-        said = f"Of {counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end."
+        counts = [f"{outcomes.count(outcome)} × {outcome}" for outcome in OUTCOMES if outcome in outcomes]
+        said = (
+            f"{counted(outcomes, 'claim')} of this chapter: {'; '.join(counts)}. The reasons are at its end."
+        )
         return "\n".join(["**At a glance.**", "", *rows, "", said])
 
     def verdict(self, claim: str) -> Verdict:

@@ -93,25 +93,21 @@ def in_words(one: Judged) -> str:
         return "The paper's own tables say otherwise."
     if one.published == UNSURE:
         return "In the paper's own tables, the effect is too small for its error to tell."
-    if one.outcome == NO_TRANSFER:
-        return "The paper's own tables show it, and the other models measured here behave otherwise."
+    several = " and " in one.rivals
+    but = f"; but {one.rivals} {'do' if several else 'does'} as much or more" * (one.outcome == LIKE_CONTROL)
     if one.published != YES:
         measured = {
-            YES: "The models measured here show it",
-            NO: "A model measured here shows the opposite; one alone does not decide",
+            YES: f"the models measured here show it{but}",
+            NO: "the models measured here show the opposite"
+            if one.outcome == NO_TRANSFER
+            else "a model measured here shows the opposite; one alone does not decide",
         }
-        return measured.get(one.measured, "The models measured here cannot tell") + "."
+        return f"The paper has no table of this; {measured.get(one.measured, 'the models measured here cannot tell')}."
+    if one.outcome == NO_TRANSFER:
+        return "The paper's own tables show it, and the other models measured here behave otherwise."
     if one.outcome == INCONCLUSIVE:
         return f"The paper's own tables show it{others}; so few cannot decide."
-    if one.outcome == LIKE_CONTROL:
-        return f"The paper's own tables show it{others}; but {_sceptic(one)} does as much or more."
-    return f"The paper's own tables show it{others}."
-
-
-def _sceptic(one: Judged) -> str:
-    """The control of a claim in few words; where it has several, what they are together."""
-    names = [name.partition(",")[0] for name, _ in one.claim.controls]
-    return names[0] if len(names) == 1 else "what a sceptic checks first"
+    return f"The paper's own tables show it{others}{but}."
 
 
 def to_html(ledger: Iterable[Judged], chapters: Mapping[str, str]) -> str:
