@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 
 from widthprune import CRITERIA, WidthPruneError, prune_model
 from widthprune.architectures import meta_model
-from widthprune.checkpoints import shards, stream
+from widthprune.checkpoints import loaded, shards, stream
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
 from widthprune.models import loading as models
@@ -520,6 +520,48 @@ def test_a_source_that_vanishes_is_what_is_named(file, sound, tmp_path, monkeypa
     with pytest.raises(WidthPruneError, match=f"^{source}.*{file} cannot be read") as caught:
         prune_checkpoint(source, tmp_path / "out", pruning_pct=40, progress=False)
     assert "destination" not in str(caught.value) and not [p for p in tmp_path.iterdir() if p != source]
+
+
+def zeroed(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def replaced(file):
+    other = shutil.copy2(file, file.with_name("other"))  # of the same bytes, size and time
+    os.replace(other, file)
+
+
+WAYS = {
+    stream: prune_checkpoint,
+    loaded: lambda *arguments, **options: loaded.prune_loaded(*arguments, "ACT", **options),
+}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model.safetensors", zeroed),
+        ("model.safetensors", replaced),
+        ("config.json", replaced),
+        ("tokenizer.json", zeroed),
+        ("tokenizer_config.json", os.remove),
+        (INDEX, Path.touch),
+    ],
+)
+def test_a_source_that_changes_meanwhile_gives_no_mixture(
+    file, change, way, language_model, tmp_path, monkeypatch
+):
+    source, copied = shutil.copytree(language_model, tmp_path / "source"), way.copy_beside
+
+    def copy_beside(*arguments):
+        copied(*arguments)
+        change(source / file)
+
+    monkeypatch.setattr(way, "copy_beside", copy_beside)
+    with pytest.raises(WidthPruneError, match=f"^the source changed while it was read: .*{file} is not"):
+        WAYS[way](source, tmp_path / "out", pruning_pct=40, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from ..errors import WidthPruneError, remote_code_remedy
 from ..layouts import MLP, find_layouts
 from ..models.files import TOKENIZER, check_config, names_beside, read_object
 from ..widths import FIELDS, check_family, config_changes, find_widths, hidden_size, kept_sizes, kept_units
-from .shards import DTYPES, Stored, read_headers
+from .shards import DTYPES, Stored, read_headers, stamps
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
 NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"
@@ -30,6 +30,7 @@ class Checkpoint:
     mlps: list[MLP]
     fields: Mapping  # of the text config, with defaults if config.json left out a size
     widths: dict  # MLP name to `widths.Width`
+    stamps: Mapping  # `shards.stamps` from before anything was read
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def open_checkpoint(source: Path) -> Checkpoint:
         If a file is missing or damaged, the weights are quantized or pickled, the layout is not known,
         or config and tensors disagree.
     """
+    noted = stamps(source)  # first: what is read from here on is to be of one model
     config = _read_config(source)
     text = text_section(config)
     check_family({**text, "is_encoder_decoder": config.get("is_encoder_decoder")}, str(source))
@@ -112,7 +114,7 @@ def open_checkpoint(source: Path) -> Checkpoint:
         # A size that config.json leaves to its default.
         text = {**_defaults(source), **text}
         widths = find_widths(mlps, text, str(source))
-    return Checkpoint(source, config, tensors, mlps, text, widths)
+    return Checkpoint(source, config, tensors, mlps, text, widths, noted)
 
 
 def text_section(config: dict) -> dict:
