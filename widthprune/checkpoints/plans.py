@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError, remote_code_remedy
-from ..layouts import MLP, find_layouts
+from ..layouts import MLP, Part, find_layouts
 from ..models.files import TOKENIZER, check_config, names_beside, read_object
 from ..widths import FIELDS, check_family, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 from .shards import DTYPES, Stored, read_headers, stamps
@@ -103,11 +103,7 @@ def open_checkpoint(source: Path) -> Checkpoint:
     mlps = find_layouts(shapes, model_type, hidden_size(text), str(source))
     for mlp in mlps:
         for part in mlp.parts:
-            if tensors[part.tensor].dtype not in DTYPES:
-                raise WidthPruneError(
-                    f"{part.tensor} holds {tensors[part.tensor].dtype} weights: prune the unquantized model, "
-                    "then quantize the result"
-                )
+            _check_part(part, tensors)
     try:
         widths = find_widths(mlps, text, str(source))
     except WidthPruneError:
@@ -115,6 +111,27 @@ def open_checkpoint(source: Path) -> Checkpoint:
         text = {**_defaults(source), **text}
         widths = find_widths(mlps, text, str(source))
     return Checkpoint(source, config, tensors, mlps, text, widths, noted)
+
+
+def _check_part(part: Part, tensors: Mapping[str, Stored]) -> None:
+    """Refuse a tensor of numbers that cannot be pruned, and a matrix whose bias is not the one of its shape."""
+    if tensors[part.tensor].dtype not in DTYPES:
+        raise WidthPruneError(
+            f"{part.tensor} holds {tensors[part.tensor].dtype} weights: prune the unquantized model, "
+            "then quantize the result"
+        )
+    if part.role == "bias":
+        return
+    *experts, rows, columns = tensors[part.tensor].shape
+    # A matrix is stored (out, in), unless the neurons are on the other axis; the bias is of what comes out.
+    fits = (*experts, rows if (part.role == "input") == (part.axis == 0) else columns)
+    base = part.tensor.removesuffix(".weight")
+    for bias in {f"{base}.bias", f"{base}_bias"} & tensors.keys():
+        if (found := tensors[bias].shape) != fits:
+            raise WidthPruneError(
+                f"{bias} has shape {found} and must have {fits}, as {part.tensor} has {(*experts, rows, columns)}: "
+                "copy the weights again"
+            )
 
 
 def text_section(config: dict) -> dict:
