@@ -1,5 +1,6 @@
 """Hub ids, the widest promise of the book: every command, online, offline, and with a commit pinned."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from huggingface_hub import constants
 from walks import notebooks_that_measure, plan_rerun, walk_notebook, walk_rerun
 
 from widthprune import WidthPruneError, load_model
+from widthprune.__main__ import main
 from widthprune.evaluation.readiness import check_ready
 from widthprune.models.files import INDEX, WEIGHTS, weight_files
 from widthprune.models.loading import local_directory, model_revision, model_shape
@@ -249,3 +251,67 @@ def test_what_the_cache_lacks_is_said_in_one_line(commits, offline):
     (local_directory(REPOSITORY) / WEIGHTS).unlink()
     with pytest.raises(WidthPruneError, match="acme/tiny: .* no safetensors weights"):
         load_model(REPOSITORY)
+
+
+def adapter_beside(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def adapter_alone(folder):
+    for file in folder.iterdir():
+        file.unlink()
+    adapter_beside(folder)
+
+
+def gguf_alone(folder):
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "tiny.Q8_0.gguf").write_bytes(b"GGUF")
+
+
+NO_MODEL = {
+    adapter_beside: "holds an adapter, not a model: merge it",
+    adapter_alone: "holds an adapter, not a model: merge it",
+    gguf_alone: "holds only GGUF weights: download the file, tiny.Q8_0.gguf, and name it",
+}
+COMMANDS = {
+    "prune": ["--pruning-pct", "20", "--out", "out"],
+    "evaluate": ["--tasks", "pocket_facts", "--limit", "2", "--pruning-pcts", "20"],
+    "profile": ["--workloads", "generated_latency_b1", "--pruning-pcts", "20", "--no-energy"],
+    "rerun": ["--ratios", "2.2"],
+}
+
+
+@contextlib.contextmanager
+def online(commits, monkeypatch):
+    """The hub at its usual place, as far as this process sees."""
+    with serving(commits) as address:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield
+
+
+@pytest.mark.parametrize("makes", NO_MODEL, ids=lambda makes: makes.__name__)
+def test_a_repository_that_is_no_model_is_one_line(
+    makes, commits, offline, tmp_path_factory, monkeypatch, capfd
+):
+    folder = shutil.copytree(commits["main"], tmp_path_factory.mktemp("no") / "model")
+    makes(folder)
+    monkeypatch.chdir(folder.parent)
+
+    def refuses():
+        for command, options in COMMANDS.items():
+            model = ["--model", f"{REPOSITORY}@main"] if command == "rerun" else [f"{REPOSITORY}@main"]
+            for dry in ([], ["--dry-run"]):
+                assert main([command, *model, *options, *dry]) == 2
+                error = capfd.readouterr().err
+                assert NO_MODEL[makes] in error and error.count("\n") == 1, error
+
+    with online({"main": folder}, monkeypatch):
+        refuses()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    shutil.rmtree(offline / "models--acme--tiny")
+    by_hand(offline, folder)
+    refuses()

@@ -353,7 +353,7 @@ def test_a_tokenizer_that_breaks(language_model, tmp_path):
 
 def test_an_adapter(saved):
     (saved / "adapter_config.json").write_text("{}")
-    refused(saved, "holds an adapter, which would change the weights: merge it")
+    refused(saved, "holds an adapter, not a model: merge it")
 
 
 def test_pickle_weights(saved):
@@ -377,7 +377,7 @@ def test_a_quantized_checkpoint(saved):
 
 def test_a_directory_without_a_config(saved):
     (saved / "config.json").unlink()
-    refused(saved, "cannot be loaded")
+    refused(saved, "has no config.json: name a directory")
 
 
 def test_a_config_cut_in_half(saved):

@@ -96,12 +96,17 @@ def without_config(model):
     (model / "config.json").unlink()
 
 
+def adapter(model):
+    (model / "adapter_config.json").write_text("{}")
+
+
 def generation_config_of_nothing(model):
     (model / "generation_config.json").write_text("null")
 
 
 BROKEN = {
     generation_config_of_nothing: "cannot be loaded",
+    adapter: "holds an adapter, not a model: merge it",
     without_weights: "holds no safetensors weights",
     pickled: "holds pickle weights",
     cut: "is a damaged safetensors file",

@@ -92,7 +92,7 @@ def test_a_multimodal_model_loses_neurons_of_its_language_model_only(tmp_path):
 def test_the_card_and_the_other_files(language_model, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(language_model, source)
-    for name in ("modeling_own.py", "adapter_config.json", "model.gguf", "README.md", ".hidden", "LICENSE"):
+    for name in ("modeling_own.py", "model.gguf", "README.md", ".hidden", "LICENSE"):
         (source / name).write_text("a stranger's")
     plan = prune_checkpoint(source, tmp_path / "out", expansion_ratio=2.0, progress=False)
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -286,6 +286,10 @@ def config_disagrees(source):
     _edit(source / "config.json", lambda config: config.update(intermediate_size=96))
 
 
+def adapter(source):
+    (source / "adapter_config.json").write_text("{}")
+
+
 def no_config(source):
     (source / "config.json").unlink()
 
@@ -431,6 +435,7 @@ BROKEN = {
     empty_shard: "is a damaged safetensors file",
     index_names_absent: "names ghost.weight, which no file holds",
     config_disagrees: "config.json says intermediate_size 96, but model.layers.0.mlp has 88 neurons",
+    adapter: "holds an adapter, not a model: merge it",
     no_config: "has no config.json",
     int8_weights: "holds I8 weights: prune the unquantized model",
     fp8_weights: "holds F8_E4M3 weights: prune the unquantized model",

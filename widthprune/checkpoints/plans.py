@@ -12,7 +12,7 @@ from pathlib import Path
 from ..criteria import find_criterion
 from ..errors import WidthPruneError, remote_code_remedy
 from ..layouts import MLP, Part, find_layouts
-from ..models.files import TOKENIZER, check_config, names_beside, read_object
+from ..models.files import TOKENIZER, check_config, check_model, names_beside, read_object
 from ..widths import FIELDS, check_family, config_changes, find_widths, hidden_size, kept_sizes, kept_units
 from .shards import DTYPES, Stored, read_headers, stamps
 
@@ -141,8 +141,7 @@ def text_section(config: dict) -> dict:
 
 
 def _read_config(source: Path) -> dict:
-    if not (source / "config.json").exists():
-        raise WidthPruneError(f"{source} has no config.json: name a directory that save_pretrained wrote")
+    check_model(source)
     config = read_object(source, "config.json")
     check_config(source)
     text = text_section(config)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -144,6 +144,46 @@ def _fields(value, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...]
             yield from _fields(inner, (*keys, str(key)))
         else:
             yield (*keys, str(key)), inner
+
+
+def check_model(source: Path) -> None:
+    """Refuse a directory that certainly holds no model: see `no_model`.
+
+    Raises
+    ------
+    WidthPruneError
+        If it holds an adapter, GGUF weights alone, or no config.json, or cannot be read.
+    """
+    try:
+        names = [path.name for path in source.iterdir() if path.is_file()]
+    except OSError as error:
+        raise WidthPruneError(f"{source} cannot be looked at: {error.strerror}") from None
+    if what := no_model(names, source):
+        raise WidthPruneError(f"{source} {what}")
+
+
+def no_model(names: Collection[str], source: Path | None = None) -> str:
+    """Why files of these names are certainly no model, and what to name instead; "" if they may be one.
+
+    Parameters
+    ----------
+    names : collection of str
+    source : Path, optional
+        The directory that holds them; by default a repository of the hub does.
+    """
+    if "adapter_config.json" in names:
+        return (
+            "holds an adapter, not a model: merge it (peft's AutoPeftModelForCausalLM.from_pretrained, then "
+            "merge_and_unload and save_pretrained) and name the merged model's directory"
+        )
+    if "config.json" in names:
+        return ""
+    if gguf := sorted(name for name in names if is_gguf(Path(name))):
+        how = f"name the file, {source / gguf[0]}" if source else f"download the file, {gguf[0]}, and name it"
+        return f"holds only GGUF weights: {how}"
+    if source is None:
+        return "has no config.json, on the hub or in its cache: download it again (`hf download`), or name another model"
+    return "has no config.json: name a directory that save_pretrained wrote"
 
 
 def is_gguf(path: Path) -> bool:

@@ -18,7 +18,19 @@ from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
 from .conversion import check_whole, converted
-from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, is_gguf, names_beside, weight_files
+from .files import (
+    BESIDE,
+    INDEX,
+    TOKENIZER,
+    WEIGHTS,
+    check_config,
+    check_model,
+    is_gguf,
+    names_beside,
+    no_model,
+    weight_files,
+)
+from .hub import damaged_reference, hub_files, parted, quiet
 from .packaged import PACKAGED, weights_format
 from .remedies import remedy
 
@@ -54,10 +66,6 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     """
     check_placement(dtype, device)
     source = local_directory(name)
-    if (source / "adapter_config.json").exists():
-        raise WidthPruneError(
-            f"{name} holds an adapter, which would change the weights: merge it into its model first"
-        )
     try:
         weight_files(source)  # transformers would follow an index out of the directory
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -138,6 +146,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     if name in PACKAGED:
         return converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
     if path.is_dir():
+        check_model(path)
         check_config(path)
         return path
     if path.is_file() and is_gguf(path):
@@ -148,13 +157,19 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
             raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():
         raise WidthPruneError(f"{name} is a file: name the directory that holds it, {path.parent}")
-    repository, _, revision = name.partition("@")
 
     def fetched(*names: str) -> Path:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(names)))
+        repository, revision = parted(name)
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
 
     try:
-        snapshot = fetched("config.json", INDEX, *BESIDE)
+        with quiet():
+            snapshot = fetched("config.json", "adapter_config.json", INDEX, *BESIDE)
+        if damage := damaged_reference(name):
+            raise WidthPruneError(damage)
+        names = [file for file in ("config.json", "adapter_config.json") if (snapshot / file).is_file()]
+        if what := no_model(names or hub_files(name)):
+            raise WidthPruneError(what)
         # By name: some repositories hold the same weights again, in folders or in another layout.
         check_config(snapshot)
         names = weight_files(snapshot) or [WEIGHTS] if weights else []

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -13,6 +12,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from ..errors import COPY_AGAIN, first_line, pickle_remedy, remote_code_remedy
+from .hub import cached_commits, damaged_reference, parted
 from .packaged import PACKAGED
 
 # What the machine or the environment lacks is no fault of the model's files.
@@ -40,15 +40,17 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
         return f"{name} has a damaged safetensors file ({first_line(error)}): download or copy it again"
     if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
         return f"{name}: its repository has no such branch, tag or commit: check what follows the @"
+    if source is None and (damage := damaged_reference(name)):
+        return f"{name}: {damage}"
     if source is not None and not list(source.glob("*.safetensors")):
         if any(source.glob("*.bin")):
             return pickle_remedy(name)
         if not Path(name).is_dir() and (source / "config.json").exists():
             return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
-    if source is None and isinstance(error, LocalEntryNotFoundError) and (commits := _cached_commits(name)):
+    if source is None and isinstance(error, LocalEntryNotFoundError) and (commits := cached_commits(name)):
         return (
             f"{name}: the hub cannot be reached, and its cache knows no such branch, tag or commit: "
-            f"name what it holds, {name.partition('@')[0]}@{commits[0]}"
+            f"name what it holds, {' or '.join(f'{parted(name)[0]}@{commit}' for commit in commits)}"
         )
     of_the_system = isinstance(error, OSError) and error.errno is not None  # a full disk, no permission
     if source is None and isinstance(error, OSError | HFValidationError) and not of_the_system:
@@ -59,9 +61,3 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
     usual = COPY_AGAIN if source else "check the network, and give the command again"
     advice = next((what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), usual)
     return f"{name} cannot be loaded ({first_line(error):.200}): {advice}"
-
-
-def _cached_commits(name: str) -> list[str]:
-    """The commits of a hub id that lie in the hub's cache."""
-    folder = Path(constants.HF_HUB_CACHE, f"models--{name.partition('@')[0].replace('/', '--')}", "snapshots")
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
