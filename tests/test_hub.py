@@ -249,7 +249,9 @@ def test_what_the_cache_lacks_is_said_in_one_line(commits, offline):
     with pytest.raises(WidthPruneError, match="acme/tiny@other: .* knows no such branch"):
         model_shape(f"{REPOSITORY}@other")
     (local_directory(REPOSITORY) / WEIGHTS).unlink()
-    with pytest.raises(WidthPruneError, match="acme/tiny: .* no safetensors weights"):
+    with pytest.raises(
+        WidthPruneError, match="acme/tiny has no model.safetensors, its .*hf download acme/tiny"
+    ):
         load_model(REPOSITORY)
 
 
@@ -269,7 +271,12 @@ def gguf_alone(folder):
     (folder / "tiny.Q8_0.gguf").write_bytes(b"GGUF")
 
 
+def pickled(folder):
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+
+
 NO_MODEL = {
+    pickled: "from_pretrained('acme/tiny', revision='main', use_safetensors=False)",
     adapter_beside: "holds an adapter, not a model: merge it",
     adapter_alone: "holds an adapter, not a model: merge it",
     gguf_alone: "holds only GGUF weights: download the file, tiny.Q8_0.gguf, and name it",

@@ -21,6 +21,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from widthprune import WidthPruneError, load_model
 from widthprune.architectures import meta_model, paper_config
 from widthprune.checkpoints.stream import prune_checkpoint
+from widthprune.errors import pickle_remedy
 from widthprune.evaluation.readiness import check_ready
 from widthprune.mlps import check_layout
 from widthprune.models import loading as models
@@ -360,6 +361,21 @@ def test_pickle_weights(saved):
     torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
     (saved / "model.safetensors").unlink()
     refused(saved, "holds pickle weights.*convert it with")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("acme/tiny", "'acme/tiny'"),
+        ("acme/tiny@v1", "'acme/tiny', revision='v1'"),
+        ("HERE", "'HERE'"),
+    ],
+)
+def test_how_pickle_weights_are_converted(name, given, tmp_path):
+    (tmp_path / "a@b").mkdir()
+    here = str(tmp_path / "a@b")
+    name, given = name.replace("HERE", here), given.replace("HERE", here)
+    assert f"from_pretrained({given}, use_safetensors=False)" in pickle_remedy(name)
 
 
 def test_weights_cut_in_half(saved):

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 from widthprune import CRITERIA, WidthPruneError, prune_model
 from widthprune.architectures import meta_model
 from widthprune.checkpoints import loaded, shards, stream
+from widthprune.checkpoints.cards import model_card
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
 from widthprune.models import loading as models
@@ -121,6 +122,12 @@ def test_a_hub_id_is_fetched_and_named_in_the_card(tmp_path, monkeypatch):
     # What names the weights first, and then the weights.
     assert fetched == [("somebody/llama", False), ("somebody/llama", True)]
     assert "base_model: somebody/llama" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_card_names_a_repository_that_the_hub_can_link(sound, tmp_path):
+    plan = prune_checkpoint(sound, tmp_path / "out", pruning_pct=40, dry_run=True)
+    assert model_card(plan, "acme/tiny@v1").splitlines()[1] == "base_model: acme/tiny"
+    assert "widthprune prune acme/tiny@v1 --criterion" in model_card(plan, "acme/tiny@v1")
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):

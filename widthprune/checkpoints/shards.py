@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import WidthPruneError, first_line, pickle_remedy
-from ..models.files import INDEX, WEIGHTS, names_beside, own_file, read_object, weight_files
+from ..models.files import INDEX, WEIGHTS, names_beside, no_file, own_file, read_object, weight_files
 
 CHUNK = 16 * 2**20  # bytes copied at a time
 # What can be pruned: names of safetensors to names of torch.
@@ -64,9 +64,10 @@ def read_headers(source: Path) -> dict[str, Stored]:
             f"{source} holds no safetensors weights: name a directory that save_pretrained wrote"
         )
     tensors = {}
-    for file in (own_file(source, name) for name in names):
+    for name in names:
+        file = own_file(source, name)
         if not file.is_file():
-            raise WidthPruneError(f"{file} is missing, though {INDEX} names it: copy it again")
+            raise WidthPruneError(no_file(source, name, f", though {INDEX} names it" * indexed))
         for stored in _read_header(file):
             if stored.name in tensors:
                 raise WidthPruneError(

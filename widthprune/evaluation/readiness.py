@@ -20,9 +20,9 @@ from ..commands.options import (
     check_writable,
     nearest,
 )
-from ..errors import WidthPruneError, pickle_remedy
+from ..errors import WidthPruneError
 from ..models.files import WEIGHTS, weight_files
-from ..models.hub import download, hub_files
+from ..models.hub import check_weights
 from ..models.loading import check_placement, load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
 from ..models.remedies import remedy
@@ -93,12 +93,8 @@ def _check_class_and_weights(name: str, source: Path) -> None:
     if here or all((source / file).is_file() for file in wanted):
         shapes = {tensor: stored.shape for tensor, stored in read_headers(source).items()}
         check_described(meta_model(config), shapes, name)
-    elif absent := sorted({*wanted} - {*(there := hub_files(name))}):
-        if any(Path(file).suffix == ".bin" for file in there):
-            raise WidthPruneError(pickle_remedy(name))
-        raise WidthPruneError(
-            f"{name} has no {absent[0]}, its weights, on the hub or in its cache: {download(name)}, or name another"
-        )
+    else:
+        check_weights(name, wanted)
 
 
 def _check_tokenizer(name: str, source: Path) -> None:

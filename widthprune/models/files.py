@@ -77,10 +77,31 @@ def names_beside(source: Path, patterns: tuple[str, ...] = BESIDE) -> list[str]:
     Raises
     ------
     WidthPruneError
-        If one is a link that leads out of the directory.
+        If one is a link that leads out of the directory or to nothing, or is a folder: left out, the model
+        would be another.
     """
     names = [name for name in _names(source) if any(fnmatchcase(name, p) for p in patterns)]
-    return [name for name in names if own_file(source, name).is_file()]
+    for name in names:
+        if not own_file(source, name).is_file():
+            raise WidthPruneError(no_file(source, name))
+    return names
+
+
+def no_file(source: Path, name: str, named: str = "") -> str:
+    """One line for what should be a file of a model directory: what is there, who ``named`` it, what to do.
+
+    >>> no_file(Path("hub/models--a--b/snapshots/12"), "vocab.txt", ", though the index names it")
+    'hub/models--a--b/snapshots/12/vocab.txt is missing, though the index names it: download it again (hf download a/b --revision 12)'
+    """
+    path, again = source / name, "copy it again"
+    what = (
+        "a folder" if path.is_dir() else "a link to a file that is gone" if path.is_symlink() else "missing"
+    )
+    folder = source.absolute().parent
+    if folder.name == "snapshots" and folder.parent.name.startswith("models--"):
+        repository = folder.parent.name.removeprefix("models--").replace("--", "/", 1)
+        again = f"download it again (hf download {repository} --revision {source.name})"
+    return f"{path} is {what}{named}: {again}"
 
 
 def _names(source: Path) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from huggingface_hub.utils import (
     enable_progress_bars,
 )
 
-from ..errors import WidthPruneError
+from ..errors import WidthPruneError, pickle_remedy
 
 COMMIT = re.compile("[0-9a-f]{40}")
 
@@ -43,6 +43,24 @@ def hub_files(name: str) -> list[str]:
         except Exception:
             return []
         return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
+def check_weights(name: str, wanted: Iterable[str]) -> None:
+    """Refuse a hub id of which neither the hub nor its cache has the weights.
+
+    Raises
+    ------
+    WidthPruneError
+        If a file is absent, or the weights are pickled.
+    """
+    there = hub_files(name)
+    absent = sorted({*wanted} - {*there})
+    if absent and any(file.endswith(".bin") for file in there):
+        raise WidthPruneError(pickle_remedy(name))
+    if absent:
+        raise WidthPruneError(
+            f"{name} has no {absent[0]}, its weights, on the hub or in its cache: {download(name)}, or name another"
+        )
 
 
 def cached_commits(name: str) -> list[str]:

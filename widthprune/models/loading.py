@@ -30,7 +30,7 @@ from .files import (
     no_model,
     weight_files,
 )
-from .hub import damaged_reference, hub_files, parted, quiet
+from .hub import check_weights, damaged_reference, hub_files, parted, quiet
 from .packaged import PACKAGED, weights_format
 from .remedies import remedy
 
@@ -169,13 +169,18 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
             raise WidthPruneError(damage)
         names = [file for file in ("config.json", "adapter_config.json") if (snapshot / file).is_file()]
         if what := no_model(names or hub_files(name)):
-            raise WidthPruneError(what)
+            raise WidthPruneError(f"{name} {what}")
         # By name: some repositories hold the same weights again, in folders or in another layout.
         check_config(snapshot)
-        names = weight_files(snapshot) or [WEIGHTS] if weights else []
-        return fetched(*map(glob.escape, names)) if weights else snapshot
+        if not weights:
+            return snapshot
+        if not (
+            names := weight_files(snapshot)
+        ):  # which one file that is not yet fetched has no index to tell
+            check_weights(name, names := [WEIGHTS])
+        return fetched(*map(glob.escape, names))
     except WidthPruneError as error:
-        raise WidthPruneError(f"{name}: {error}") from None
+        raise WidthPruneError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(remedy(name, error)) from error
 
