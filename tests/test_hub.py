@@ -17,6 +17,7 @@ from walks import notebooks_that_measure, plan_rerun, walk_notebook, walk_rerun
 
 from widthprune import WidthPruneError, load_model
 from widthprune.__main__ import main
+from widthprune.checkpoints.stream import prune_checkpoint
 from widthprune.evaluation.readiness import check_ready
 from widthprune.models.files import INDEX, WEIGHTS, weight_files
 from widthprune.models.loading import local_directory, model_revision, model_shape
@@ -32,6 +33,7 @@ import sys
 from pathlib import Path
 from walks import notebooks_that_measure, walk_notebook, walk_rerun
 from widthprune.__main__ import main
+from widthprune.checkpoints.stream import prune_checkpoint
 
 def run(*arguments):
     assert main(list(arguments)) == 0, arguments
@@ -230,6 +232,83 @@ def test_a_cache_without_branches_names_its_commit(commits, offline):
         with pytest.raises(WidthPruneError, match=f"name what it holds, {pinned}"):
             local_directory(name)
     reads(pinned, "main", commits["main"])
+
+
+def test_of_several_commits_the_one_that_begins_so_is_named(commits, offline):
+    for branch, folder in commits.items():
+        by_hand(offline, folder, branch)
+    shutil.rmtree(offline / "models--acme--tiny" / "refs")
+    both = sorted(f"{REPOSITORY}@{commit_of(branch)}" for branch in commits)
+    for name in both:
+        with pytest.raises(WidthPruneError, match=f"name what it holds, {name}$"):
+            local_directory(name[:-32])
+    with pytest.raises(WidthPruneError, match=f"name what it holds, {' or '.join(both)}$"):
+        local_directory(REPOSITORY)
+
+
+REFERENCES = [
+    b"\xff\xfe\x80",
+    b"",
+    b"..",
+    b"../../..",
+    b"x" * 5000,
+    b"\0",
+    commit_of("main").encode() + b"\n",
+]
+
+
+@pytest.mark.parametrize(
+    "content", [*REFERENCES, "a path", "a folder"], ids=lambda content: repr(content)[:12]
+)
+def test_a_cache_whose_branch_names_no_commit(content, commits, offline, tmp_path_factory):
+    """Joined to the cache's own path, what stands there may be any folder's."""
+    by_hand(offline, commits["main"])
+    reference = offline / "models--acme--tiny" / "refs" / "main"
+    if content == "a folder":
+        reference.unlink()
+        reference.mkdir()
+    else:
+        reference.write_bytes(str(commits["old"]).encode() if content == "a path" else content)
+    out = tmp_path_factory.mktemp("out") / "pruned"
+    for reads in (local_directory, check_ready, lambda name: prune_checkpoint(name, out, pruning_pct=20)):
+        with pytest.raises(WidthPruneError) as caught:
+            reads(REPOSITORY)
+        assert str(caught.value) == (
+            f"acme/tiny: the hub's cache is damaged, {reference} names no commit: remove it and download the model again "
+            "(hf download acme/tiny)"
+        )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("revision", ["/", "..", "../refs/main", "/etc/hostname", "a/../b", "a//b", "."])
+def test_a_revision_that_would_be_looked_for_elsewhere(revision, commits, offline):
+    by_hand(offline, commits["main"])
+    with pytest.raises(WidthPruneError, match="is no branch, tag or commit: check what follows the @"):
+        local_directory(f"{REPOSITORY}@{revision}")
+
+
+SETTINGS = {
+    "HF_HOME": ("FILE", "the hub's cache is to be .*: set HF_HOME to a folder that can be written"),
+    "HF_TOKEN": ("hf_\u00e9", "set HF_TOKEN to the token as the hub shows it"),
+    "HF_ENDPOINT": ("nonsense", "HF_ENDPOINT is 'nonsense': set it to an address"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_of_the_hubs_client_that_are_wrong(setting, commits, offline, tmp_path, monkeypatch):
+    value, advice = SETTINGS[setting]
+    with online(commits, monkeypatch):
+        if setting == "HF_HOME":
+            (offline / "file").touch()
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(offline / "file" / "hub"))
+            monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(offline / "file" / "token"))
+        elif setting == "HF_TOKEN":
+            monkeypatch.setenv("HF_TOKEN", value)
+        else:
+            monkeypatch.setattr(constants, "ENDPOINT", value)
+        with pytest.raises(WidthPruneError, match=f"^acme/tiny cannot be loaded .*{advice}") as caught:
+            local_directory(REPOSITORY)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("branch", ["main", "old"])

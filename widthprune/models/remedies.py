@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -22,6 +23,21 @@ ADVICE = {
     ImportError: "install the package that it names",
     PermissionError: "let this user read it",
 }
+
+
+def _unfetched(error: Exception) -> str:
+    """What to do where fetching fails, and not for want of the repository."""
+    if not constants.ENDPOINT.startswith(("http://", "https://")):
+        return (
+            f"HF_ENDPOINT is {constants.ENDPOINT!r:.80}: set it to an address, https://..., or leave it out"
+        )
+    if isinstance(error, UnicodeEncodeError):  # in a header
+        return "set HF_TOKEN to the token as the hub shows it, or leave it out"
+    if isinstance(error, OSError):
+        return (
+            f"the hub's cache is to be {constants.HF_HUB_CACHE}: set HF_HOME to a folder that can be written"
+        )
+    return "check the network, and give the command again"
 
 
 def remedy(name: str, error: Exception, source: Path | None = None) -> str:
@@ -58,6 +74,6 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
             "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
-    usual = COPY_AGAIN if source else "check the network, and give the command again"
+    usual = COPY_AGAIN if source else _unfetched(error)
     advice = next((what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), usual)
     return f"{name} cannot be loaded ({first_line(error):.200}): {advice}"
