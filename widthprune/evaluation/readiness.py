@@ -21,7 +21,7 @@ from ..commands.options import (
     nearest,
 )
 from ..errors import WidthPruneError
-from ..models.files import WEIGHTS, weight_files
+from ..models.files import INDEX, WEIGHTS, weight_files
 from ..models.hub import check_weights
 from ..models.loading import check_placement, load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
@@ -88,13 +88,17 @@ def _check_class_and_weights(name: str, source: Path) -> None:
             f"{name} holds a {own if isinstance(own, str) else own[0]}, which transformers does not load as a language model: "
             "name a checkpoint of the language model alone"
         )
-    wanted = weight_files(source) or [WEIGHTS]
+    wanted = weight_files(source)
     here = name in PACKAGED or Path(name).exists()
-    if here or all((source / file).is_file() for file in wanted):
+    if here or (wanted and all((source / file).is_file() for file in wanted)):
         shapes = {tensor: stored.shape for tensor, stored in read_headers(source).items()}
+        if not wanted:  # of other names, which pruning reads and loading does not
+            raise WidthPruneError(
+                f"{name} holds safetensors files, and neither {WEIGHTS} nor {INDEX}: copy the index of its parts as well"
+            )
         check_described(meta_model(config), shapes, name)
     else:
-        check_weights(name, wanted)
+        check_weights(name, wanted or [WEIGHTS])
 
 
 def _check_tokenizer(name: str, source: Path) -> None:

@@ -230,7 +230,7 @@ def weight_files(source: Path) -> list[str]:
     if (source / WEIGHTS).is_file() or not (source / INDEX).exists():
         return [WEIGHTS] if (source / WEIGHTS).is_file() else []
     weight_map = read_object(source, INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(map(_is_weights, weight_map.values())):
+    if not weight_map or not isinstance(weight_map, dict) or not all(map(_is_weights, weight_map.values())):
         raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
     names = list(dict.fromkeys(Path(name).as_posix() for name in weight_map.values()))
     if pair := twins(names):

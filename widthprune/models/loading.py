@@ -233,14 +233,20 @@ def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
 
 
 def load_tokenizer(source: Path):
-    """The tokenizer in a directory; None if it holds none."""
+    """The tokenizer in a directory; None if it holds none.
+
+    Raises
+    ------
+    WidthPruneError
+        If it cannot be read, wants remote code, or gives numbers that the model's embedding does not have.
+    """
     if not names_beside(source, TOKENIZER):
         return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with contextlib.suppress(Exception):  # a vocabulary may lack the probe's words, and be sound
             tokenizer(PROBE, verbose=False)
-        return tokenizer
+        numbers = _numbers(tokenizer)
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
@@ -249,3 +255,21 @@ def load_tokenizer(source: Path):
         raise WidthPruneError(
             f"the tokenizer of {source} cannot be read ({first_line(error):.200}): copy its files again"
         ) from error
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False).get_text_config()
+    rows = getattr(config, "vocab_size", None)
+    if isinstance(rows, int) and max(numbers, default=0) >= rows:
+        raise WidthPruneError(
+            f"the tokenizer of {source} has tokens up to number {max(numbers)}, and the model's embedding {rows} rows, "
+            "from 0: copy the tokenizer of this model"
+        )
+    return tokenizer
+
+
+def _numbers(tokenizer) -> set[int]:
+    """The tokens that a text may become, and those that begin and end it.
+
+    Others may be for a sibling of the model: Gemma-3 of text alone has a token for images, and no row for it.
+    """
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
+    return {*tokenizer.get_vocab().values()} - special | ends
