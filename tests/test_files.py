@@ -56,9 +56,27 @@ def test_every_file_that_a_tokenizer_of_transformers_reads(tmp_path):
     assert set(names_beside(tmp_path, TOKENIZER)) == names
 
 
-def test_only_regular_files_count(tmp_path):
-    (tmp_path / "tokenizer.json").mkdir()
-    assert names_beside(tmp_path) == []
+@pytest.mark.parametrize("name", ["tokenizer.json", "vocab.txt", "chat_template.jinja", "LICENSE"])
+@pytest.mark.parametrize(
+    ("folder", "advice"),
+    [
+        ("model", "copy it again"),
+        (
+            "models--acme--ti--ny/snapshots/1234",
+            r"download it again \(hf download acme/ti--ny --revision 1234\)",
+        ),
+    ],
+)
+def test_a_file_beside_the_weights_that_is_none(folder, advice, name, tmp_path):
+    source = tmp_path / folder
+    source.mkdir(parents=True)
+    (source / name).symlink_to("gone" if folder == "model" else "../../blobs/gone")
+    with pytest.raises(WidthPruneError, match=f"{name} is a link to a file that is gone: {advice}"):
+        copy_beside(source, tmp_path / "out")
+    (source / name).unlink()
+    (source / name).mkdir()
+    with pytest.raises(WidthPruneError, match=f"{name} is a folder: {advice}"):
+        copy_beside(source, tmp_path / "out")
 
 
 @pytest.mark.parametrize("target", ["../secret", "/etc/hostname", "tokenizer.json", "../models/x"])

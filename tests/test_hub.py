@@ -1,5 +1,6 @@
 """Hub ids, the widest promise of the book: every command, online, offline, and with a commit pinned."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,8 @@ from huggingface_hub import constants
 from walks import notebooks_that_measure, plan_rerun, walk_notebook, walk_rerun
 
 from widthprune import WidthPruneError, load_model
+from widthprune.__main__ import main
+from widthprune.checkpoints.stream import prune_checkpoint
 from widthprune.evaluation.readiness import check_ready
 from widthprune.models.files import INDEX, WEIGHTS, weight_files
 from widthprune.models.loading import local_directory, model_revision, model_shape
@@ -30,6 +33,7 @@ import sys
 from pathlib import Path
 from walks import notebooks_that_measure, walk_notebook, walk_rerun
 from widthprune.__main__ import main
+from widthprune.checkpoints.stream import prune_checkpoint
 
 def run(*arguments):
     assert main(list(arguments)) == 0, arguments
@@ -230,6 +234,83 @@ def test_a_cache_without_branches_names_its_commit(commits, offline):
     reads(pinned, "main", commits["main"])
 
 
+def test_of_several_commits_the_one_that_begins_so_is_named(commits, offline):
+    for branch, folder in commits.items():
+        by_hand(offline, folder, branch)
+    shutil.rmtree(offline / "models--acme--tiny" / "refs")
+    both = sorted(f"{REPOSITORY}@{commit_of(branch)}" for branch in commits)
+    for name in both:
+        with pytest.raises(WidthPruneError, match=f"name what it holds, {name}$"):
+            local_directory(name[:-32])
+    with pytest.raises(WidthPruneError, match=f"name what it holds, {' or '.join(both)}$"):
+        local_directory(REPOSITORY)
+
+
+REFERENCES = [
+    b"\xff\xfe\x80",
+    b"",
+    b"..",
+    b"../../..",
+    b"x" * 5000,
+    b"\0",
+    commit_of("main").encode() + b"\n",
+]
+
+
+@pytest.mark.parametrize(
+    "content", [*REFERENCES, "a path", "a folder"], ids=lambda content: repr(content)[:12]
+)
+def test_a_cache_whose_branch_names_no_commit(content, commits, offline, tmp_path_factory):
+    """Joined to the cache's own path, what stands there may be any folder's."""
+    by_hand(offline, commits["main"])
+    reference = offline / "models--acme--tiny" / "refs" / "main"
+    if content == "a folder":
+        reference.unlink()
+        reference.mkdir()
+    else:
+        reference.write_bytes(str(commits["old"]).encode() if content == "a path" else content)
+    out = tmp_path_factory.mktemp("out") / "pruned"
+    for reads in (local_directory, check_ready, lambda name: prune_checkpoint(name, out, pruning_pct=20)):
+        with pytest.raises(WidthPruneError) as caught:
+            reads(REPOSITORY)
+        assert str(caught.value) == (
+            f"acme/tiny: the hub's cache is damaged, {reference} names no commit: remove it and download the model again "
+            "(hf download acme/tiny)"
+        )
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("revision", ["/", "..", "../refs/main", "/etc/hostname", "a/../b", "a//b", "."])
+def test_a_revision_that_would_be_looked_for_elsewhere(revision, commits, offline):
+    by_hand(offline, commits["main"])
+    with pytest.raises(WidthPruneError, match="is no branch, tag or commit: check what follows the @"):
+        local_directory(f"{REPOSITORY}@{revision}")
+
+
+SETTINGS = {
+    "HF_HOME": ("FILE", "the hub's cache is to be .*: set HF_HOME to a folder that can be written"),
+    "HF_TOKEN": ("hf_\u00e9", "set HF_TOKEN to the token as the hub shows it"),
+    "HF_ENDPOINT": ("nonsense", "HF_ENDPOINT is 'nonsense': set it to an address"),
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_settings_of_the_hubs_client_that_are_wrong(setting, commits, offline, tmp_path, monkeypatch):
+    value, advice = SETTINGS[setting]
+    with online(commits, monkeypatch):
+        if setting == "HF_HOME":
+            (offline / "file").touch()
+            monkeypatch.setattr(constants, "HF_HUB_CACHE", str(offline / "file" / "hub"))
+            monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(offline / "file" / "token"))
+        elif setting == "HF_TOKEN":
+            monkeypatch.setenv("HF_TOKEN", value)
+        else:
+            monkeypatch.setattr(constants, "ENDPOINT", value)
+        with pytest.raises(WidthPruneError, match=f"^acme/tiny cannot be loaded .*{advice}") as caught:
+            local_directory(REPOSITORY)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("branch", ["main", "old"])
 def test_weights_that_the_cache_lacks_are_missed_before_any_work(branch, commits, offline):
     by_hand(offline, commits[branch], branch)
@@ -247,5 +328,76 @@ def test_what_the_cache_lacks_is_said_in_one_line(commits, offline):
     with pytest.raises(WidthPruneError, match="acme/tiny@other: .* knows no such branch"):
         model_shape(f"{REPOSITORY}@other")
     (local_directory(REPOSITORY) / WEIGHTS).unlink()
-    with pytest.raises(WidthPruneError, match="acme/tiny: .* no safetensors weights"):
+    with pytest.raises(
+        WidthPruneError, match="acme/tiny has no model.safetensors, its .*hf download acme/tiny"
+    ):
         load_model(REPOSITORY)
+
+
+def adapter_beside(folder):
+    (folder / "adapter_config.json").write_text("{}")
+
+
+def adapter_alone(folder):
+    for file in folder.iterdir():
+        file.unlink()
+    adapter_beside(folder)
+
+
+def gguf_alone(folder):
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / "tiny.Q8_0.gguf").write_bytes(b"GGUF")
+
+
+def pickled(folder):
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+
+
+NO_MODEL = {
+    pickled: "from_pretrained('acme/tiny', revision='main', use_safetensors=False)",
+    adapter_beside: "holds an adapter, not a model: merge it",
+    adapter_alone: "holds an adapter, not a model: merge it",
+    gguf_alone: "holds only GGUF weights: download the file, tiny.Q8_0.gguf, and name it",
+}
+COMMANDS = {
+    "prune": ["--pruning-pct", "20", "--out", "out"],
+    "evaluate": ["--tasks", "pocket_facts", "--limit", "2", "--pruning-pcts", "20"],
+    "profile": ["--workloads", "generated_latency_b1", "--pruning-pcts", "20", "--no-energy"],
+    "rerun": ["--ratios", "2.2"],
+}
+
+
+@contextlib.contextmanager
+def online(commits, monkeypatch):
+    """The hub at its usual place, as far as this process sees."""
+    with serving(commits) as address:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield
+
+
+@pytest.mark.parametrize("makes", NO_MODEL, ids=lambda makes: makes.__name__)
+def test_a_repository_that_is_no_model_is_one_line(
+    makes, commits, offline, tmp_path_factory, monkeypatch, capfd
+):
+    folder = shutil.copytree(commits["main"], tmp_path_factory.mktemp("no") / "model")
+    makes(folder)
+    monkeypatch.chdir(folder.parent)
+
+    def refuses():
+        for command, options in COMMANDS.items():
+            model = ["--model", f"{REPOSITORY}@main"] if command == "rerun" else [f"{REPOSITORY}@main"]
+            for dry in ([], ["--dry-run"]):
+                assert main([command, *model, *options, *dry]) == 2
+                error = capfd.readouterr().err
+                assert NO_MODEL[makes] in error and error.count("\n") == 1, error
+
+    with online({"main": folder}, monkeypatch):
+        refuses()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    shutil.rmtree(offline / "models--acme--tiny")
+    by_hand(offline, folder)
+    refuses()

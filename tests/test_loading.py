@@ -21,6 +21,7 @@ from transformers import MambaConfig, MambaForCausalLM
 from widthprune import WidthPruneError, load_model
 from widthprune.architectures import meta_model, paper_config
 from widthprune.checkpoints.stream import prune_checkpoint
+from widthprune.errors import pickle_remedy
 from widthprune.evaluation.readiness import check_ready
 from widthprune.mlps import check_layout
 from widthprune.models import loading as models
@@ -353,13 +354,28 @@ def test_a_tokenizer_that_breaks(language_model, tmp_path):
 
 def test_an_adapter(saved):
     (saved / "adapter_config.json").write_text("{}")
-    refused(saved, "holds an adapter, which would change the weights: merge it")
+    refused(saved, "holds an adapter, not a model: merge it")
 
 
 def test_pickle_weights(saved):
     torch.save(load_file(saved / "model.safetensors"), saved / "pytorch_model.bin")
     (saved / "model.safetensors").unlink()
     refused(saved, "holds pickle weights.*convert it with")
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("acme/tiny", "'acme/tiny'"),
+        ("acme/tiny@v1", "'acme/tiny', revision='v1'"),
+        ("HERE", "'HERE'"),
+    ],
+)
+def test_how_pickle_weights_are_converted(name, given, tmp_path):
+    (tmp_path / "a@b").mkdir()
+    here = str(tmp_path / "a@b")
+    name, given = name.replace("HERE", here), given.replace("HERE", here)
+    assert f"from_pretrained({given}, use_safetensors=False)" in pickle_remedy(name)
 
 
 def test_weights_cut_in_half(saved):
@@ -377,7 +393,7 @@ def test_a_quantized_checkpoint(saved):
 
 def test_a_directory_without_a_config(saved):
     (saved / "config.json").unlink()
-    refused(saved, "cannot be loaded")
+    refused(saved, "has no config.json: name a directory")
 
 
 def test_a_config_cut_in_half(saved):

@@ -283,7 +283,7 @@ def gguf(folder):
 
 NO_MODEL = {
     "holds an adapter, not a model": adapter,
-    "holds GGUF weights: name the file": gguf,
+    "holds only GGUF weights: name the file": gguf,
     "has no config.json": lambda folder: None,
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import SMALL, tiny_model
+from families import byte_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -23,6 +24,7 @@ from widthprune.models.loading import model_shape
 from widthprune.report.runs import public_name
 from widthprune.reruns.fingerprint import scoring_code
 
+VOCABULARY = len(byte_tokenizer())  # fewer than the rows of the model's embedding
 TEXT = SMALL | {"num_hidden_layers": 1}
 
 
@@ -42,6 +44,29 @@ def without_a_shard(model):
     tiny_model(vocab_size=300).save_pretrained(model, max_shard_size="40KB")
     next(model.glob("model-00002*")).unlink()
     (model / "model.safetensors").unlink(missing_ok=True)
+
+
+def without_an_index(model):
+    tiny_model(vocab_size=300).save_pretrained(model, max_shard_size="40KB")
+    (model / "model.safetensors").unlink(missing_ok=True)
+    (model / "model.safetensors.index.json").unlink()
+
+
+def index_of_nothing(model):
+    without_an_index(model)
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+
+
+def tensors_of_other_names(model):
+    tensors = load_file(model / "model.safetensors")
+    save_file({f"x.{name}": tensor for name, tensor in tensors.items()}, model / "model.safetensors")
+
+
+def tokenizer_of_more_tokens(model):
+    content = json.loads((model / "tokenizer.json").read_text())
+    token = content["added_tokens"][0] | {"special": False}
+    content["added_tokens"] += [token | {"id": i, "content": f"word{i}"} for i in range(VOCABULARY, 301)]
+    (model / "tokenizer.json").write_text(json.dumps(content))
 
 
 def without_tokenizer(model):
@@ -96,16 +121,25 @@ def without_config(model):
     (model / "config.json").unlink()
 
 
+def adapter(model):
+    (model / "adapter_config.json").write_text("{}")
+
+
 def generation_config_of_nothing(model):
     (model / "generation_config.json").write_text("null")
 
 
 BROKEN = {
     generation_config_of_nothing: "cannot be loaded",
+    adapter: "holds an adapter, not a model: merge it",
     without_weights: "holds no safetensors weights",
     pickled: "holds pickle weights",
     cut: "is a damaged safetensors file",
     without_a_shard: "is missing, though model.safetensors.index.json names it",
+    without_an_index: "holds safetensors files, and neither model.safetensors nor model.safetensors.index.json",
+    index_of_nothing: "model.safetensors.index.json is damaged: copy it again",
+    tensors_of_other_names: "and the weights hold none of them, but x.",
+    tokenizer_of_more_tokens: "has tokens up to number 300, and the model's embedding 300 rows",
     without_tokenizer: "holds no tokenizer",
     multimodal: "holds a LlavaForConditionalGeneration, which transformers does not load as a language model",
     classifier: "holds a LlamaForSequenceClassification, which transformers does not load",
@@ -320,3 +354,18 @@ def test_a_models_folder_that_cannot_be_made_is_found_before_the_work(
             error = capsys.readouterr().err
             assert "results_dir must be a folder that can be written" in error and error.count("\n") == 1
         folder.unlink()
+
+
+def test_a_token_that_no_text_becomes_may_have_no_row(language_model, tmp_path):
+    """Gemma-3 of text alone shares its tokenizer with a sibling that sees images."""
+    model = shutil.copytree(language_model, tmp_path / "model")
+    tokenizer = byte_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<{i}>" for i in range(VOCABULARY, 301)]})
+    tokenizer.save_pretrained(model)
+    assert max(load_model(str(model))[1].get_vocab().values()) == 300
+    tokenizer.eos_token = "<300>"
+    tokenizer.save_pretrained(model)
+    with pytest.raises(
+        WidthPruneError, match="has tokens up to number 300, and the model's embedding 300 rows"
+    ):
+        load_model(str(model))

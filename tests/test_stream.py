@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, Gemma3Config, Gemma3ForConditiona
 
 from widthprune import CRITERIA, WidthPruneError, prune_model
 from widthprune.architectures import meta_model
-from widthprune.checkpoints import shards, stream
+from widthprune.checkpoints import loaded, shards, stream
+from widthprune.checkpoints.cards import model_card
 from widthprune.checkpoints.plans import NO_TOKENIZER
 from widthprune.checkpoints.stream import INDEX, prune_checkpoint
 from widthprune.models import loading as models
@@ -92,7 +93,7 @@ def test_a_multimodal_model_loses_neurons_of_its_language_model_only(tmp_path):
 def test_the_card_and_the_other_files(language_model, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(language_model, source)
-    for name in ("modeling_own.py", "adapter_config.json", "model.gguf", "README.md", ".hidden", "LICENSE"):
+    for name in ("modeling_own.py", "model.gguf", "README.md", ".hidden", "LICENSE"):
         (source / name).write_text("a stranger's")
     plan = prune_checkpoint(source, tmp_path / "out", expansion_ratio=2.0, progress=False)
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -121,6 +122,12 @@ def test_a_hub_id_is_fetched_and_named_in_the_card(tmp_path, monkeypatch):
     # What names the weights first, and then the weights.
     assert fetched == [("somebody/llama", False), ("somebody/llama", True)]
     assert "base_model: somebody/llama" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_card_names_a_repository_that_the_hub_can_link(sound, tmp_path):
+    plan = prune_checkpoint(sound, tmp_path / "out", pruning_pct=40, dry_run=True)
+    assert model_card(plan, "acme/tiny@v1").splitlines()[1] == "base_model: acme/tiny"
+    assert "widthprune prune acme/tiny@v1 --criterion" in model_card(plan, "acme/tiny@v1")
 
 
 def test_a_hub_that_cannot_be_reached(tmp_path, monkeypatch):
@@ -286,6 +293,10 @@ def config_disagrees(source):
     _edit(source / "config.json", lambda config: config.update(intermediate_size=96))
 
 
+def adapter(source):
+    (source / "adapter_config.json").write_text("{}")
+
+
 def no_config(source):
     (source / "config.json").unlink()
 
@@ -431,6 +442,7 @@ BROKEN = {
     empty_shard: "is a damaged safetensors file",
     index_names_absent: "names ghost.weight, which no file holds",
     config_disagrees: "config.json says intermediate_size 96, but model.layers.0.mlp has 88 neurons",
+    adapter: "holds an adapter, not a model: merge it",
     no_config: "has no config.json",
     int8_weights: "holds I8 weights: prune the unquantized model",
     fp8_weights: "holds F8_E4M3 weights: prune the unquantized model",
@@ -520,6 +532,48 @@ def test_a_source_that_vanishes_is_what_is_named(file, sound, tmp_path, monkeypa
     with pytest.raises(WidthPruneError, match=f"^{source}.*{file} cannot be read") as caught:
         prune_checkpoint(source, tmp_path / "out", pruning_pct=40, progress=False)
     assert "destination" not in str(caught.value) and not [p for p in tmp_path.iterdir() if p != source]
+
+
+def zeroed(file):
+    file.write_bytes(bytes(file.stat().st_size))
+
+
+def replaced(file):
+    other = shutil.copy2(file, file.with_name("other"))  # of the same bytes, size and time
+    os.replace(other, file)
+
+
+WAYS = {
+    stream: prune_checkpoint,
+    loaded: lambda *arguments, **options: loaded.prune_loaded(*arguments, "ACT", **options),
+}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.rpartition(".")[2])
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("model.safetensors", zeroed),
+        ("model.safetensors", replaced),
+        ("config.json", replaced),
+        ("tokenizer.json", zeroed),
+        ("tokenizer_config.json", os.remove),
+        (INDEX, Path.touch),
+    ],
+)
+def test_a_source_that_changes_meanwhile_gives_no_mixture(
+    file, change, way, language_model, tmp_path, monkeypatch
+):
+    source, copied = shutil.copytree(language_model, tmp_path / "source"), way.copy_beside
+
+    def copy_beside(*arguments):
+        copied(*arguments)
+        change(source / file)
+
+    monkeypatch.setattr(way, "copy_beside", copy_beside)
+    with pytest.raises(WidthPruneError, match=f"^the source changed while it was read: .*{file} is not"):
+        WAYS[way](source, tmp_path / "out", pruning_pct=40, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The one exception class for mistakes that a user can mend, and advice that several places give."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,9 +16,12 @@ COPY_AGAIN = "copy the model's config.json and weights again, or upgrade transfo
 
 def pickle_remedy(name: str) -> str:
     """One line for a directory whose weights are pickled."""
+    repository, at, revision = name.partition("@")
+    # A folder may have an @ in its name, too.
+    given = f"{repository!r}, revision={revision!r}" if at and not os.path.exists(name) else repr(name)
     return (
         f"{name} holds pickle weights, which can run code and are refused: if you trust it, convert it with "
-        f"AutoModelForCausalLM.from_pretrained({name!r}, use_safetensors=False).save_pretrained(new_directory)"
+        f"AutoModelForCausalLM.from_pretrained({given}, use_safetensors=False).save_pretrained(new_directory)"
     )
 
 

@@ -21,6 +21,7 @@ from ..widths import find_widths
 from .cards import model_card
 from .destination import moved_into_place
 from .plans import Plan
+from .shards import check_unchanged, stamps
 from .stream import check_disk, prune_checkpoint
 
 
@@ -70,6 +71,7 @@ def prune_loaded(
             f"criterion {criterion} or global widths write one model at a time: give one pruning_pct or ratio"
         )
     source = Path(local_directory(str(src)))
+    noted = stamps(source)
     described = meta_model_of(source)
     _check_saveable(described, record, global_widths)
     if record.needs_text:
@@ -98,6 +100,7 @@ def prune_loaded(
             model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
+        check_unchanged(noted)
     return plan
 
 

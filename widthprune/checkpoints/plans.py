@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError, remote_code_remedy
-from ..layouts import MLP, find_layouts
-from ..models.files import TOKENIZER, check_config, names_beside, read_object
+from ..layouts import MLP, Part, find_layouts
+from ..models.files import TOKENIZER, check_config, check_model, names_beside, read_object
 from ..widths import FIELDS, check_family, config_changes, find_widths, hidden_size, kept_sizes, kept_units
-from .shards import DTYPES, Stored, read_headers
+from .shards import DTYPES, Stored, read_headers, stamps
 
 LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")  # fields with the number of layers
 NO_TOKENIZER = "the source holds no tokenizer, and neither will the result"
@@ -30,6 +30,7 @@ class Checkpoint:
     mlps: list[MLP]
     fields: Mapping  # of the text config, with defaults if config.json left out a size
     widths: dict  # MLP name to `widths.Width`
+    stamps: Mapping  # `shards.stamps` from before anything was read
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def open_checkpoint(source: Path) -> Checkpoint:
         If a file is missing or damaged, the weights are quantized or pickled, the layout is not known,
         or config and tensors disagree.
     """
+    noted = stamps(source)  # first: what is read from here on is to be of one model
     config = _read_config(source)
     text = text_section(config)
     check_family({**text, "is_encoder_decoder": config.get("is_encoder_decoder")}, str(source))
@@ -101,18 +103,35 @@ def open_checkpoint(source: Path) -> Checkpoint:
     mlps = find_layouts(shapes, model_type, hidden_size(text), str(source))
     for mlp in mlps:
         for part in mlp.parts:
-            if tensors[part.tensor].dtype not in DTYPES:
-                raise WidthPruneError(
-                    f"{part.tensor} holds {tensors[part.tensor].dtype} weights: prune the unquantized model, "
-                    "then quantize the result"
-                )
+            _check_part(part, tensors)
     try:
         widths = find_widths(mlps, text, str(source))
     except WidthPruneError:
         # A size that config.json leaves to its default.
         text = {**_defaults(source), **text}
         widths = find_widths(mlps, text, str(source))
-    return Checkpoint(source, config, tensors, mlps, text, widths)
+    return Checkpoint(source, config, tensors, mlps, text, widths, noted)
+
+
+def _check_part(part: Part, tensors: Mapping[str, Stored]) -> None:
+    """Refuse a tensor of numbers that cannot be pruned, and a matrix whose bias is not the one of its shape."""
+    if tensors[part.tensor].dtype not in DTYPES:
+        raise WidthPruneError(
+            f"{part.tensor} holds {tensors[part.tensor].dtype} weights: prune the unquantized model, "
+            "then quantize the result"
+        )
+    if part.role == "bias":
+        return
+    *experts, rows, columns = tensors[part.tensor].shape
+    # A matrix is stored (out, in), unless the neurons are on the other axis; the bias is of what comes out.
+    fits = (*experts, rows if (part.role == "input") == (part.axis == 0) else columns)
+    base = part.tensor.removesuffix(".weight")
+    for bias in {f"{base}.bias", f"{base}_bias"} & tensors.keys():
+        if (found := tensors[bias].shape) != fits:
+            raise WidthPruneError(
+                f"{bias} has shape {found} and must have {fits}, as {part.tensor} has {(*experts, rows, columns)}: "
+                "copy the weights again"
+            )
 
 
 def text_section(config: dict) -> dict:
@@ -122,8 +141,7 @@ def text_section(config: dict) -> dict:
 
 
 def _read_config(source: Path) -> dict:
-    if not (source / "config.json").exists():
-        raise WidthPruneError(f"{source} has no config.json: name a directory that save_pretrained wrote")
+    check_model(source)
     config = read_object(source, "config.json")
     check_config(source)
     text = text_section(config)

@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import WidthPruneError, first_line, pickle_remedy
-from ..models.files import INDEX, WEIGHTS, own_file, read_object, weight_files
+from ..models.files import INDEX, WEIGHTS, names_beside, no_file, own_file, read_object, weight_files
 
 CHUNK = 16 * 2**20  # bytes copied at a time
 # What can be pruned: names of safetensors to names of torch.
@@ -55,10 +55,8 @@ def read_headers(source: Path) -> dict[str, Stored]:
         If there are no safetensors weights, if a file is missing, damaged or outside the directory, or if
         two files hold a tensor of one name.
     """
-    names = weight_files(source)
+    names = _weight_files(source)
     indexed = names != [WEIGHTS] and (source / INDEX).exists()
-    # Files of other names than transformers looks for are a model's, too.
-    names = names or sorted(path.name for path in source.glob("*.safetensors"))
     if not names:
         if any(source.glob("*.bin")):
             raise WidthPruneError(pickle_remedy(str(source)))
@@ -66,9 +64,10 @@ def read_headers(source: Path) -> dict[str, Stored]:
             f"{source} holds no safetensors weights: name a directory that save_pretrained wrote"
         )
     tensors = {}
-    for file in (own_file(source, name) for name in names):
+    for name in names:
+        file = own_file(source, name)
         if not file.is_file():
-            raise WidthPruneError(f"{file} is missing, though {INDEX} names it: copy it again")
+            raise WidthPruneError(no_file(source, name, f", though {INDEX} names it" * indexed))
         for stored in _read_header(file):
             if stored.name in tensors:
                 raise WidthPruneError(
@@ -81,6 +80,40 @@ def read_headers(source: Path) -> dict[str, Stored]:
             f"{source / INDEX} names {absent[0]}, which no file holds: copy the checkpoint again"
         )
     return tensors
+
+
+def _weight_files(source: Path) -> list[str]:
+    # Files of other names than transformers looks for are a model's, too.
+    return weight_files(source) or sorted(path.name for path in source.glob("*.safetensors"))
+
+
+def stamps(source: Path) -> dict[Path, tuple[int, int, int] | None]:
+    """Inode, size and time of change of every file that a pruned model is made of; None for one that is not there."""
+    names = {"config.json", INDEX, WEIGHTS, *_weight_files(source), *names_beside(source)}
+    return {source / name: _stamp(source / name) for name in sorted(names)}
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def check_unchanged(noted: Mapping[Path, tuple[int, int, int] | None]) -> None:
+    """Refuse files that are not as their `stamps` say: what was read of them would be a mixture of two models.
+
+    Raises
+    ------
+    WidthPruneError
+        If one was written to, replaced, removed, or has come.
+    """
+    if changed := [file for file, stamp in noted.items() if _stamp(file) != stamp]:
+        raise WidthPruneError(
+            f"the source changed while it was read: {changed[0]} is not the file that it was: wait until nobody writes "
+            "there, and prune again"
+        )
 
 
 def _read_header(file: Path) -> Iterator[Stored]:

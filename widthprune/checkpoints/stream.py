@@ -20,7 +20,7 @@ from .cards import model_card
 from .described import check_described
 from .destination import check_destination, existing_parent, moved_into_place, sweep
 from .plans import Checkpoint, Plan, make_plan, open_checkpoint, pruned_shapes, text_section
-from .shards import Stored, copy_bytes, create_file, read_tensor, write_from
+from .shards import Stored, check_unchanged, copy_bytes, create_file, read_tensor, write_from
 
 NUMBERS = {"pruning_pct": PERCENTAGE, "expansion_ratio": RATIO}
 WORKERS = 2  # one computes while the other waits for the disk; each holds one MLP or expert
@@ -83,7 +83,8 @@ def prune_checkpoint(
     WidthPruneError
         If an argument is out of range, ``dst`` exists, lies inside ``src``, cannot be written or is just
         being written by another process; if the disk is too small; or if the checkpoint is damaged,
-        quantized, in pickle format, of a layout that is not known, or names files outside itself.
+        quantized, in pickle format, of a layout that is not known, names files outside itself, or is
+        changed by somebody meanwhile.
         Nothing is left behind and the source is never written to.
     """
     record = find_criterion(criterion)
@@ -117,6 +118,7 @@ def prune_checkpoint(
             _write_weights(checkpoint, targets, criterion, seed, progress)
             for target in targets:
                 _write_rest(checkpoint, target, str(src))
+            check_unchanged(checkpoint.stamps)
     return plans if several else plans[0]
 
 

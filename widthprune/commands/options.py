@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..models.files import is_gguf
+from ..models.files import is_gguf, no_model
 from ..models.packaged import PACKAGED
 
 
@@ -195,18 +195,11 @@ def _no_model(name: str) -> str:
             return "" if is_gguf(path) else f"is a file: name the directory that holds it, {path.parent}"
         if name.endswith("@") and not path.is_dir():
             return "names no branch, tag or commit behind its @: add one, or leave out the @"
-        if not path.is_dir() or (path / "config.json").is_file():
-            return ""
-        if (path / "adapter_config.json").exists():
-            return (
-                "holds an adapter, not a model: merge it (peft's AutoPeftModelForCausalLM.from_pretrained, then "
-                "merge_and_unload and save_pretrained) and name the merged model's directory"
-            )
-        if gguf := sorted(filter(is_gguf, path.iterdir())):
-            return f"holds GGUF weights: name the file, {gguf[0]}"
+        return (
+            no_model([file.name for file in path.iterdir() if file.is_file()], path) if path.is_dir() else ""
+        )
     except OSError as error:
         return f"cannot be looked at: {error.strerror}"
-    return "has no config.json: name a directory that save_pretrained wrote"
 
 
 def _path(text: str) -> Path:

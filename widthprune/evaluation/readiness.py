@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
 
 from ..architectures import meta_model
@@ -20,8 +20,9 @@ from ..commands.options import (
     check_writable,
     nearest,
 )
-from ..errors import WidthPruneError, pickle_remedy
-from ..models.files import WEIGHTS, weight_files
+from ..errors import WidthPruneError
+from ..models.files import INDEX, WEIGHTS, weight_files
+from ..models.hub import check_weights
 from ..models.loading import check_placement, load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
 from ..models.remedies import remedy
@@ -87,17 +88,17 @@ def _check_class_and_weights(name: str, source: Path) -> None:
             f"{name} holds a {own if isinstance(own, str) else own[0]}, which transformers does not load as a language model: "
             "name a checkpoint of the language model alone"
         )
-    wanted = weight_files(source) or [WEIGHTS]
+    wanted = weight_files(source)
     here = name in PACKAGED or Path(name).exists()
-    if here or all((source / file).is_file() for file in wanted):
+    if here or (wanted and all((source / file).is_file() for file in wanted)):
         shapes = {tensor: stored.shape for tensor, stored in read_headers(source).items()}
+        if not wanted:  # of other names, which pruning reads and loading does not
+            raise WidthPruneError(
+                f"{name} holds safetensors files, and neither {WEIGHTS} nor {INDEX}: copy the index of its parts as well"
+            )
         check_described(meta_model(config), shapes, name)
-    elif absent := sorted({*wanted} - {*(there := _hub_files(name))}):
-        if any(Path(file).suffix == ".bin" for file in there):
-            raise WidthPruneError(pickle_remedy(name))
-        raise WidthPruneError(
-            f"{name} has no {absent[0]}, its weights, on the hub or in its cache: name another model"
-        )
+    else:
+        check_weights(name, wanted or [WEIGHTS])
 
 
 def _check_tokenizer(name: str, source: Path) -> None:
@@ -111,19 +112,6 @@ def _check_tokenizer(name: str, source: Path) -> None:
         raise WidthPruneError(
             f"the tokenizer of {name} names no token that begins or ends a text: copy its tokenizer_config.json again"
         )
-
-
-def _hub_files(name: str) -> Sequence[str]:
-    """The files of a hub id, or of its cache where the hub cannot be reached."""
-    repository, _, revision = name.partition("@")
-    try:
-        return HfApi().list_repo_files(repository, revision=revision or None)
-    except Exception:
-        try:
-            folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
-        except Exception:
-            return []
-        return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
 def check_data(benchmarks: Sequence[Benchmark]) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -77,10 +77,31 @@ def names_beside(source: Path, patterns: tuple[str, ...] = BESIDE) -> list[str]:
     Raises
     ------
     WidthPruneError
-        If one is a link that leads out of the directory.
+        If one is a link that leads out of the directory or to nothing, or is a folder: left out, the model
+        would be another.
     """
     names = [name for name in _names(source) if any(fnmatchcase(name, p) for p in patterns)]
-    return [name for name in names if own_file(source, name).is_file()]
+    for name in names:
+        if not own_file(source, name).is_file():
+            raise WidthPruneError(no_file(source, name))
+    return names
+
+
+def no_file(source: Path, name: str, named: str = "") -> str:
+    """One line for what should be a file of a model directory: what is there, who ``named`` it, what to do.
+
+    >>> no_file(Path("hub/models--a--b/snapshots/12"), "vocab.txt", ", though the index names it")
+    'hub/models--a--b/snapshots/12/vocab.txt is missing, though the index names it: download it again (hf download a/b --revision 12)'
+    """
+    path, again = source / name, "copy it again"
+    what = (
+        "a folder" if path.is_dir() else "a link to a file that is gone" if path.is_symlink() else "missing"
+    )
+    folder = source.absolute().parent
+    if folder.name == "snapshots" and folder.parent.name.startswith("models--"):
+        repository = folder.parent.name.removeprefix("models--").replace("--", "/", 1)
+        again = f"download it again (hf download {repository} --revision {source.name})"
+    return f"{path} is {what}{named}: {again}"
 
 
 def _names(source: Path) -> Iterator[str]:
@@ -146,6 +167,46 @@ def _fields(value, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...]
             yield (*keys, str(key)), inner
 
 
+def check_model(source: Path) -> None:
+    """Refuse a directory that certainly holds no model: see `no_model`.
+
+    Raises
+    ------
+    WidthPruneError
+        If it holds an adapter, GGUF weights alone, or no config.json, or cannot be read.
+    """
+    try:
+        names = [path.name for path in source.iterdir() if path.is_file()]
+    except OSError as error:
+        raise WidthPruneError(f"{source} cannot be looked at: {error.strerror}") from None
+    if what := no_model(names, source):
+        raise WidthPruneError(f"{source} {what}")
+
+
+def no_model(names: Collection[str], source: Path | None = None) -> str:
+    """Why files of these names are certainly no model, and what to name instead; "" if they may be one.
+
+    Parameters
+    ----------
+    names : collection of str
+    source : Path, optional
+        The directory that holds them; by default a repository of the hub does.
+    """
+    if "adapter_config.json" in names:
+        return (
+            "holds an adapter, not a model: merge it (peft's AutoPeftModelForCausalLM.from_pretrained, then "
+            "merge_and_unload and save_pretrained) and name the merged model's directory"
+        )
+    if "config.json" in names:
+        return ""
+    if gguf := sorted(name for name in names if is_gguf(Path(name))):
+        how = f"name the file, {source / gguf[0]}" if source else f"download the file, {gguf[0]}, and name it"
+        return f"holds only GGUF weights: {how}"
+    if source is None:
+        return "has no config.json, on the hub or in its cache: download it again (`hf download`), or name another model"
+    return "has no config.json: name a directory that save_pretrained wrote"
+
+
 def is_gguf(path: Path) -> bool:
     """Whether a path ends as a GGUF file does, in small letters or capitals."""
     return path.suffix.lower() == ".gguf"
@@ -169,7 +230,7 @@ def weight_files(source: Path) -> list[str]:
     if (source / WEIGHTS).is_file() or not (source / INDEX).exists():
         return [WEIGHTS] if (source / WEIGHTS).is_file() else []
     weight_map = read_object(source, INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not all(map(_is_weights, weight_map.values())):
+    if not weight_map or not isinstance(weight_map, dict) or not all(map(_is_weights, weight_map.values())):
         raise WidthPruneError(f"{source / INDEX} is damaged: copy it again")
     names = list(dict.fromkeys(Path(name).as_posix() for name in weight_map.values()))
     if pair := twins(names):

@@ -18,7 +18,19 @@ from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
 from ..mlps import check_layout, text_fields
 from ..widths import find_widths
 from .conversion import check_whole, converted
-from .files import BESIDE, INDEX, TOKENIZER, WEIGHTS, check_config, is_gguf, names_beside, weight_files
+from .files import (
+    BESIDE,
+    INDEX,
+    TOKENIZER,
+    WEIGHTS,
+    check_config,
+    check_model,
+    is_gguf,
+    names_beside,
+    no_model,
+    weight_files,
+)
+from .hub import check_weights, damaged_reference, hub_files, parted, quiet
 from .packaged import PACKAGED, weights_format
 from .remedies import remedy
 
@@ -54,10 +66,6 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     """
     check_placement(dtype, device)
     source = local_directory(name)
-    if (source / "adapter_config.json").exists():
-        raise WidthPruneError(
-            f"{name} holds an adapter, which would change the weights: merge it into its model first"
-        )
     try:
         weight_files(source)  # transformers would follow an index out of the directory
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -138,6 +146,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
     if name in PACKAGED:
         return converted(f"{name}-{PACKAGED[name].revision.split()[-1]}", PACKAGED[name].assemble)
     if path.is_dir():
+        check_model(path)
         check_config(path)
         return path
     if path.is_file() and is_gguf(path):
@@ -148,19 +157,30 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
             raise WidthPruneError(f"{name} cannot be converted: {first_line(error)}") from error
     if path.is_file():
         raise WidthPruneError(f"{name} is a file: name the directory that holds it, {path.parent}")
-    repository, _, revision = name.partition("@")
 
     def fetched(*names: str) -> Path:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(names)))
+        repository, revision = parted(name)
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
 
     try:
-        snapshot = fetched("config.json", INDEX, *BESIDE)
+        with quiet():
+            snapshot = fetched("config.json", "adapter_config.json", INDEX, *BESIDE)
+        if damage := damaged_reference(name):
+            raise WidthPruneError(damage)
+        names = [file for file in ("config.json", "adapter_config.json") if (snapshot / file).is_file()]
+        if what := no_model(names or hub_files(name)):
+            raise WidthPruneError(f"{name} {what}")
         # By name: some repositories hold the same weights again, in folders or in another layout.
         check_config(snapshot)
-        names = weight_files(snapshot) or [WEIGHTS] if weights else []
-        return fetched(*map(glob.escape, names)) if weights else snapshot
+        if not weights:
+            return snapshot
+        if not (
+            names := weight_files(snapshot)
+        ):  # which one file that is not yet fetched has no index to tell
+            check_weights(name, names := [WEIGHTS])
+        return fetched(*map(glob.escape, names))
     except WidthPruneError as error:
-        raise WidthPruneError(f"{name}: {error}") from None
+        raise WidthPruneError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
     except Exception as error:
         raise WidthPruneError(remedy(name, error)) from error
 
@@ -213,14 +233,20 @@ def meta_model_of(source: str | Path, changes: Mapping = MappingProxyType({})):
 
 
 def load_tokenizer(source: Path):
-    """The tokenizer in a directory; None if it holds none."""
+    """The tokenizer in a directory; None if it holds none.
+
+    Raises
+    ------
+    WidthPruneError
+        If it cannot be read, wants remote code, or gives numbers that the model's embedding does not have.
+    """
     if not names_beside(source, TOKENIZER):
         return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         with contextlib.suppress(Exception):  # a vocabulary may lack the probe's words, and be sound
             tokenizer(PROBE, verbose=False)
-        return tokenizer
+        numbers = _numbers(tokenizer)
     except BaseException as error:
         if not isinstance(error, Exception) and not is_panic(error):
             raise
@@ -229,3 +255,21 @@ def load_tokenizer(source: Path):
         raise WidthPruneError(
             f"the tokenizer of {source} cannot be read ({first_line(error):.200}): copy its files again"
         ) from error
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False).get_text_config()
+    rows = getattr(config, "vocab_size", None)
+    if isinstance(rows, int) and max(numbers, default=0) >= rows:
+        raise WidthPruneError(
+            f"the tokenizer of {source} has tokens up to number {max(numbers)}, and the model's embedding {rows} rows, "
+            "from 0: copy the tokenizer of this model"
+        )
+    return tokenizer
+
+
+def _numbers(tokenizer) -> set[int]:
+    """The tokens that a text may become, and those that begin and end it.
+
+    Others may be for a sibling of the model: Gemma-3 of text alone has a token for images, and no row for it.
+    """
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ends = {tokenizer.bos_token_id, tokenizer.eos_token_id} - {None}
+    return {*tokenizer.get_vocab().values()} - special | ends

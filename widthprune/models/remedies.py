@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from ..errors import COPY_AGAIN, first_line, pickle_remedy, remote_code_remedy
+from .hub import cached_commits, damaged_reference, parted
 from .packaged import PACKAGED
 
 # What the machine or the environment lacks is no fault of the model's files.
@@ -22,6 +23,21 @@ ADVICE = {
     ImportError: "install the package that it names",
     PermissionError: "let this user read it",
 }
+
+
+def _unfetched(error: Exception) -> str:
+    """What to do where fetching fails, and not for want of the repository."""
+    if not constants.ENDPOINT.startswith(("http://", "https://")):
+        return (
+            f"HF_ENDPOINT is {constants.ENDPOINT!r:.80}: set it to an address, https://..., or leave it out"
+        )
+    if isinstance(error, UnicodeEncodeError):  # in a header
+        return "set HF_TOKEN to the token as the hub shows it, or leave it out"
+    if isinstance(error, OSError):
+        return (
+            f"the hub's cache is to be {constants.HF_HUB_CACHE}: set HF_HOME to a folder that can be written"
+        )
+    return "check the network, and give the command again"
 
 
 def remedy(name: str, error: Exception, source: Path | None = None) -> str:
@@ -40,15 +56,17 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
         return f"{name} has a damaged safetensors file ({first_line(error)}): download or copy it again"
     if any(isinstance(cause, RevisionNotFoundError) for cause in causes):
         return f"{name}: its repository has no such branch, tag or commit: check what follows the @"
+    if source is None and (damage := damaged_reference(name)):
+        return f"{name}: {damage}"
     if source is not None and not list(source.glob("*.safetensors")):
         if any(source.glob("*.bin")):
             return pickle_remedy(name)
         if not Path(name).is_dir() and (source / "config.json").exists():
             return f"{name}: the hub's cache, and the hub if it can be reached, hold no safetensors weights of it"
-    if source is None and isinstance(error, LocalEntryNotFoundError) and (commits := _cached_commits(name)):
+    if source is None and isinstance(error, LocalEntryNotFoundError) and (commits := cached_commits(name)):
         return (
             f"{name}: the hub cannot be reached, and its cache knows no such branch, tag or commit: "
-            f"name what it holds, {name.partition('@')[0]}@{commits[0]}"
+            f"name what it holds, {' or '.join(f'{parted(name)[0]}@{commit}' for commit in commits)}"
         )
     of_the_system = isinstance(error, OSError) and error.errno is not None  # a full disk, no permission
     if source is None and isinstance(error, OSError | HFValidationError) and not of_the_system:
@@ -56,12 +74,6 @@ def remedy(name: str, error: Exception, source: Path | None = None) -> str:
             f"{name} is no packaged model ({', '.join(PACKAGED)}), no local directory, and not found on the hub, "
             "or private, or the hub cannot be reached: check the spelling, the network and HF_TOKEN"
         )
-    usual = COPY_AGAIN if source else "check the network, and give the command again"
+    usual = COPY_AGAIN if source else _unfetched(error)
     advice = next((what for kind, what in ADVICE.items() if any(isinstance(c, kind) for c in causes)), usual)
     return f"{name} cannot be loaded ({first_line(error):.200}): {advice}"
-
-
-def _cached_commits(name: str) -> list[str]:
-    """The commits of a hub id that lie in the hub's cache."""
-    folder = Path(constants.HF_HUB_CACHE, f"models--{name.partition('@')[0].replace('/', '--')}", "snapshots")
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
