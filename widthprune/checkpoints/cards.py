@@ -9,9 +9,8 @@ def model_card(plan: Plan, name: str) -> str:
     """README.md of a model pruned from ``name``, with sizes, parameters, command and citation."""
     # A local path says nothing to others, and too much about its owner.
     base = Path(name).name if Path(name).exists() else name
-    front = (
-        f"base_model: {base.partition('@')[0]}\n" if base == name else ""
-    )  # the hub reads no revision there
+    # The hub reads no revision there.
+    front = f"base_model: {base.partition('@')[0]}\n" if base == name else ""
     ratio = plan.size_after / plan.hidden_size
     kept = ", ".join(f"{after:,} of {before:,} ({field})" for field, (before, after) in plan.sizes.items())
     table = "\n".join(f"| {row} | {before} | {after} |" for row, before, after in plan.rows())

@@ -33,7 +33,7 @@ def _unfetched(error: Exception) -> str:
         )
     if isinstance(error, UnicodeEncodeError):  # in a header
         return "set HF_TOKEN to the token as the hub shows it, or leave it out"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename:  # a connection's error names no file
         return (
             f"the hub's cache is to be {constants.HF_HUB_CACHE}: set HF_HOME to a folder that can be written"
         )
