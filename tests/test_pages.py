@@ -281,3 +281,16 @@ def test_a_chapters_long_tables_are_folded_and_its_sentences_may_break(tag, rows
     assert text.count("<td data-long") == rows and f"<td class='data'>{short}" in text
     folded = rows > pages.MOST_ROWS and tag == "tag_hide-input"
     assert (f"<summary>A table of {rows} rows</summary><table>" in text) == folded
+
+
+@pytest.mark.parametrize(("rows", "builder"), [(10, "html"), (11, "html"), (11, "singlehtml")])
+def test_a_long_table_of_a_page_is_folded_too(rows, builder):
+    document, table, group = new_document("page"), nodes.table(), nodes.tgroup(cols=1)
+    group += [nodes.thead("", nodes.row()), nodes.tbody("", *(nodes.row() for _ in range(rows)))]
+    table += group
+    document += [nodes.paragraph(), table, nodes.paragraph()]
+    pages.fit_tables(SimpleNamespace(builder=SimpleNamespace(name=builder)), document, "page")
+    kinds = [type(node).__name__ for node in document]
+    folded = rows > 10 and builder == "html"
+    assert kinds == ["paragraph", *(["raw", "table", "raw"] if folded else ["table"]), "paragraph"]
+    assert not folded or f"A table of {rows} rows" in document[1].astext()
