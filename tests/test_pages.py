@@ -5,9 +5,11 @@ import json
 import re
 import sys
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +25,7 @@ from changes import changes_page, corrections, moved  # noqa: E402
 from data_pages import prompts, write_explorer  # noqa: E402
 from downloads import save_answers, save_archive, save_tables  # noqa: E402
 from explorer import explorer_data, explorer_page  # noqa: E402
-from figures import chapter_figures  # noqa: E402
+from figures import chapter_figures, check_lines  # noqa: E402
 from measure_answers import REQUESTS  # noqa: E402
 from run_book import write_answers  # noqa: E402
 from shown import shown_results  # noqa: E402
@@ -31,6 +33,7 @@ from shown import shown_results  # noqa: E402
 from widthprune import WidthPruneError, load_results  # noqa: E402
 from widthprune.evaluation.samples import write_samples  # noqa: E402
 from widthprune.report.escaping import as_html, as_myst  # noqa: E402
+from widthprune.report.line_labels import MOST, label_lines  # noqa: E402
 from widthprune.report.published import published  # noqa: E402
 from widthprune.report.results import load_profiles  # noqa: E402
 from widthprune.report.runs import read_run, write_run  # noqa: E402
@@ -259,6 +262,21 @@ def test_verdicts_that_moved_are_named_and_no_others():
     text = moved("one", then, "two", now, {"b": "The | claim"})
     assert "1 verdict moved, 1 claim came and 1 claim went." in text
     assert "| The \\| claim | inconclusive | not reproduced |" in text and "| a |" not in text
+
+
+@pytest.mark.parametrize("count", [MOST, MOST + 1])
+def test_no_panel_has_more_lines_than_one_can_tell_apart(count):
+    figure, (ax, other) = plt.subplots(1, 2, layout="constrained")
+    for panel, lines in ((ax, count), (other, 2)):
+        for i in range(lines):
+            panel.plot([0, 1], [0, i], label=f"line {i}")
+        label_lines(panel)
+    picture = io.StringIO()
+    figure.savefig(picture, format="svg")
+    plt.close(figure)
+    refused = pytest.raises(WidthPruneError, match="^chapter: fig-x has 6 lines in a panel: draw 5 at most")
+    with refused if count > MOST else nullcontext():
+        check_lines(picture.getvalue(), "chapter: fig-x")
 
 
 def test_the_page_of_changes_reaches_from_the_first_day_to_today():

@@ -8,17 +8,9 @@ from scipy.optimize import isotonic_regression
 MOST = 5  # lines that one panel can name
 GID = "name of a line"
 # From the middle of a name's left end: no text has to be cut out of it, which takes longer than all else here.
-# Grey and dotted: a line that ends early must not seem to go on to its name.
-_LEADER = dict(
-    arrowstyle="-",
-    linewidth=0.7,
-    linestyle=":",
-    color="0.5",
-    relpos=(0, 0.5),
-    patchA=None,
-    shrinkA=1,
-    shrinkB=2,
-)
+# Grey and thinly dotted: a line that ends early must not seem to go on to its name, nor the way there to be a floor.
+_LEADER = dict(arrowstyle="-", linewidth=0.7, linestyle=(0, (1, 4)), color="0.5")
+_LEADER |= dict(relpos=(0, 0.5), patchA=None, shrinkA=1, shrinkB=2)
 
 
 def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
