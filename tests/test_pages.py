@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
+from myst_nb.sphinx_ import HideCodeCellNode
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "extensions")]
@@ -299,6 +300,20 @@ def test_a_chapters_long_tables_are_folded_and_its_sentences_may_break(tag, rows
     assert text.count("<td data-long") == rows and f"<td class='data'>{short}" in text
     folded = rows > pages.MOST_ROWS and tag == "tag_hide-input"
     assert (f"<summary>A table of {rows} rows</summary><table>" in text) == folded
+
+
+def test_the_code_of_a_first_screen_comes_below_its_figure():
+    tags = ["tag_hide-input", "tag_hide-input", "tag_hide-cell", "tag_hide-input", "tag_hide-input"]
+    shown = [None, nodes.raw(), nodes.raw(), nodes.figure(), nodes.figure()]
+    document, codes = new_document("chapter"), [HideCodeCellNode() for _ in tags]
+    for tag, code, output in zip(tags, codes, shown, strict=True):
+        document += nodes.container("", *([code, output] if output else [code]), classes=["cell", tag])
+    pages.code_below(SimpleNamespace(builder=SimpleNamespace(name="html")), document, "chapter")
+    verdicts, folded, figure, *below, then = [cell.children for cell in document]
+    assert verdicts == shown[1:2] and figure == shown[3:4]
+    assert below == [[codes[0]], [codes[1]], [codes[3]]]
+    # What is folded whole, and what comes later, is left as it was.
+    assert folded == [codes[2], shown[2]] and then == [codes[4], shown[4]]
 
 
 @pytest.mark.parametrize(("rows", "builder"), [(10, "html"), (11, "html"), (11, "singlehtml")])

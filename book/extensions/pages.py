@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 
 LINKS = (
     '<p class="figure-link"><a href="{up}/{name}.svg" download>This figure as SVG</a> · '
@@ -77,6 +78,24 @@ def link_figures(app, doctree, docname):
                 break
 
 
+def code_below(app, doctree, docname):
+    """A chapter's first screen holds its verdicts and its first figure: the folded code of these comes below them."""
+    figure = next(doctree.findall(nodes.figure), None) if app.builder.name == "html" else None
+    cells = [cell for cell in doctree.findall(nodes.container) if "cell" in cell["classes"]]
+    first = next((cell for cell in cells if figure and figure in cell.findall(nodes.figure)), None)
+    if first is None:
+        return
+    below = []
+    for cell in [cell for cell in cells[: cells.index(first) + 1] if "tag_hide-input" in cell["classes"]]:
+        for code in [part for part in cell if isinstance(part, HideCodeCellNode)]:
+            cell.remove(code)
+            below.append(nodes.container("", code, classes=cell["classes"]))
+        if not cell.children:
+            cell.parent.remove(cell)
+    place = first.parent.index(first) + 1
+    first.parent[place:place] = below
+
+
 def fit_tables(app, doctree, docname):
     """Tables longer than a glance are folded; in those that a chapter computes, cells that are sentences are marked, to be broken."""
     for_screen = app.builder.name == "html"
@@ -119,5 +138,6 @@ def setup(app):
     app.connect("html-page-context", describe)
     app.connect("doctree-resolved", link_figures)
     app.connect("doctree-resolved", fit_tables)
+    app.connect("doctree-resolved", code_below)
     app.connect("build-finished", strip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
