@@ -13,6 +13,7 @@ import pandas as pd
 from widthprune.audit.controls import twin_name
 from widthprune.evaluation.samples import load_samples
 from widthprune.report.escaping import as_html, as_myst
+from widthprune.report.tasks import instruction_words
 
 ANSWERS = Path(__file__).parent / "answers"
 TASK, MODEL = "pocket_instructions", "smollm2-135m-instruct"
@@ -27,22 +28,6 @@ STATES = {
 }
 TEMPLATES = {True: "in the chat template", False: "without the template"}
 NOT_YET = "not measured yet"
-KINDS = {
-    "detectable_content:number_placeholders": "placeholders",
-    "detectable_content:postscript": "a postscript",
-    "detectable_format:json_format": "JSON",
-    "detectable_format:number_bullet_lists": "bullets",
-    "detectable_format:number_highlighted_sections": "highlights",
-    "detectable_format:title": "a title",
-    "keywords:existence": "words to use",
-    "keywords:forbidden_words": "words to avoid",
-    "keywords:frequency": "a word several times",
-    "length_constraints:number_paragraphs": "number of paragraphs",
-    "length_constraints:number_words": "number of words",
-    "punctuation:no_comma": "no comma",
-    "startend:end_checker": "how to end",
-    "startend:quotation": "in quotation marks",
-}
 
 
 @dataclass(frozen=True)
@@ -145,16 +130,12 @@ def answers_page(requests: Sequence[Request], about: str | None = None, most: in
         return "# Answers\n\nNone are kept yet: `python book/measure_answers.py` measures them.\n"
     about, table = about or BOOK.format(n=len(requests)), _counts(requests)
     requests = requests[:most]
-    kinds = sorted({_kind(kind) for one in requests for kind in one.kinds})
+    kinds = sorted({instruction_words(kind) for one in requests for kind in one.kinds})
     options = "".join(f"<option>{as_html(kind)}</option>" for kind in kinds)
     # A fence of backticks would end the page's raw HTML.
     ways = _ways(requests)
     body = "\n".join(_request(one, ways) for one in requests).replace("`", "&#96;")
     return PAGE.format(about=about, table=table, options=options, body=body)
-
-
-def _kind(kind: str) -> str:
-    return KINDS.get(kind, kind.partition(":")[2].replace("_", " ") or kind)
 
 
 def _states(requests: Sequence[Request]) -> list[str]:
@@ -181,7 +162,7 @@ def _ways(requests: Sequence[Request]) -> dict[bool, str]:
 
 def _request(one: Request, ways: Mapping[bool, str]) -> str:
     """One request, folded: its answers as a table, a row a model, a column a way of asking."""
-    kinds, states = list(map(_kind, one.kinds)), _states([one])
+    kinds, states = list(map(instruction_words, one.kinds)), _states([one])
     head = "".join(f"<th scope='col'>{name}</th>" for name in ways.values())
     rows = "".join(
         f"<tr><th scope='row'>{as_html(state)}</th>"
@@ -207,7 +188,7 @@ def _answer(found: tuple[str, Mapping[str, bool]] | None, way: str) -> str:
     if found is None:
         return f"<td data-way='{way}'>{NOT_YET}</td>"
     text, checks = found
-    marks = ", ".join(f"{_sign(held)} {as_html(_kind(kind))}" for kind, held in checks.items())
+    marks = ", ".join(f"{_sign(held)} {as_html(instruction_words(kind))}" for kind, held in checks.items())
     # Line ends are what they are; all else that has no shape of its own is written as its escape.
     shown = "\n".join(map(as_html, text.split("\n"))) if text.strip() else "<em>nothing</em>"
     return f"<td data-way='{way}'><p>{marks}</p><pre tabindex='0'>{shown}</pre></td>"

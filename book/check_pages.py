@@ -199,7 +199,7 @@ def test_every_figure_of_every_chapter_is_there_to_be_downloaded():
 
 
 def test_the_first_screen_of_a_chapter_holds_its_figure(browser):
-    """Below the claim and the verdicts, at 1,280 by 900 pixels."""
+    """Below the claim and the verdicts, at 1,280 by 800 pixels."""
     ends = {}
     for page in CHAPTERS:
         tab = opened(browser, page)
@@ -207,7 +207,7 @@ def test_the_first_screen_of_a_chapter_holds_its_figure(browser):
         assert figure.evaluate("it => it.naturalWidth") > 0
         ends[page.stem] = figure.evaluate("it => it.getBoundingClientRect().bottom")
         tab.context.close()
-    assert ends and not {name: end for name, end in ends.items() if end > 900}
+    assert ends and not {name: end for name, end in ends.items() if end > 800}
 
 
 def rows_shown(tab):

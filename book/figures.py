@@ -1,6 +1,7 @@
 """Every figure of the book as two files beside its pages: the picture as SVG, and the rows it was drawn from as CSV."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from front import save_figures
 
 from widthprune.errors import WidthPruneError
 from widthprune.report.drawn import MIME
+from widthprune.report.line_labels import GID, MOST
 
 FOLDER = "figures"  # within the staged data, and beside the pages
 
@@ -19,7 +21,8 @@ def write_figures(results_dir: str | Path, notebooks: Iterable[Path], stage: Pat
     Raises
     ------
     WidthPruneError
-        If a chapter has a figure without a name, without rows, or with the name of another.
+        If a chapter has a figure without a name, without rows, with the name of another, or with more lines in a panel
+        than one can tell apart.
     """
     folder = stage / "data" / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
@@ -41,7 +44,16 @@ def chapter_figures(notebook: Path) -> Iterator[tuple[str, str, str]]:
         for output in cell.get("outputs", ()):
             shown = output.get("data", {})
             if "image/svg+xml" in shown:
-                yield _name(cell, notebook), _text(shown["image/svg+xml"]), _rows(cell, shown, notebook)
+                picture = _text(shown["image/svg+xml"])
+                check_lines(picture, f"{notebook.stem}: {_name(cell, notebook)}")
+                yield _name(cell, notebook), picture, _rows(cell, shown, notebook)
+
+
+def check_lines(picture: str, what: str) -> None:
+    """Refuse an SVG of which a panel names more than `MOST` lines."""
+    for panel in re.split(r'<g id="axes_\d+">', picture)[1:]:
+        if (lines := panel.count(f'<g id="{GID}">')) > MOST:
+            raise WidthPruneError(f"{what} has {lines} lines in a panel: draw {MOST} at most, or split it")
 
 
 def _name(cell: Mapping, notebook: Path) -> str:

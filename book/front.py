@@ -77,7 +77,11 @@ def template(measured: pd.DataFrame, floors: dict) -> plt.Figure:
     names = {False: f"{SMALL}, without template", True: f"{SMALL}, in its template"}
     ways = [one_sweep(rows[rows["chat_template"] == way]).assign(model=name) for way, name in names.items()]
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    plot_models(pd.concat(ways), tasks=["ifeval", "pocket_instructions"], floors=floors, axes=axes)
+    # The model is named once: no panel has room for it at every line.
+    figure.suptitle(SMALL, fontsize="medium")
+    said = {name: name.removeprefix(f"{SMALL}, ") for name in names.values()}
+    tasks = ["ifeval", "pocket_instructions"]
+    plot_models(pd.concat(ways), tasks=tasks, floors=floors, names=said, axes=axes)
     for ax in axes:
         ax.set_ylabel("share of prompts followed")
     return figure

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
-from widthprune.report.escaping import as_html, as_line, as_myst
+from widthprune.report.escaping import as_html, as_line, as_myst, code_in_html, code_in_myst
 from widthprune.report.results import tidy
 from widthprune.report.tables import origin, show
 
@@ -46,10 +47,10 @@ def test_a_built_page_shows_them_as_text(tmp_path):
     texts = [*HOSTILE, *LINKS]
     cells = "".join(f"| cell{i} | {as_myst(text)} | end |\n" for i, text in enumerate(texts))
     parts = [
-        f"## head{i} {as_myst(text)} end\n\n{as_myst(text)}\n\n- {as_myst(text)}"
+        f"## head{i} {as_myst(text)} end\n\n{as_myst(text)}\n\n- {as_myst(text)}\n\n{code_in_myst(f'{text} `a --b {text}`')}"
         for i, text in enumerate(texts)
     ]
-    captions = "\n".join(f"<caption>{as_html(text)}</caption>" for text in texts)
+    captions = "\n".join(f"<caption>{as_html(text)}{code_in_html(f'`{text}`')}</caption>" for text in texts)
     page = f"# Page\n\n| a | b | c |\n|---|---|---|\n{cells}\n" + "\n\n".join(parts)
     (tmp_path / "index.md").write_text(f"{page}\n\n```{{raw}} html\n{captions}\n```\n", encoding="utf-8")
     # What Jupyter Book switches on, and more.
@@ -67,7 +68,7 @@ def test_a_built_page_shows_them_as_text(tmp_path):
     assert "SUBSTITUTED" not in body and "<script>alert" not in body
     # No element but those of the page's own headings, tables and lists.
     tags = set(re.findall(r"<([a-zA-Z]+)", re.sub(r'<a class="headerlink".*?</a>', "", body)))
-    assert tags <= {"section", "h", "table", "thead", "tbody", "tr", "th", "td", "p", "ul", "li", "caption", "div", "span"}, tags  # fmt: skip
+    assert tags <= {"section", "h", "table", "thead", "tbody", "tr", "th", "td", "p", "ul", "li", "caption", "div", "span", "code"}, tags  # fmt: skip
     for i, text in enumerate(texts):
         shown = html.escape(as_line(text).strip(), quote=False)
         plain = html.unescape(body)
@@ -76,9 +77,19 @@ def test_a_built_page_shows_them_as_text(tmp_path):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_one_line_of_what_can_be_seen(text):
-    for shown in (as_line(text), as_html(text), as_myst(text)):
+    for shown in (as_line(text), as_html(text), as_myst(text), code_in_html(text), code_in_myst(text)):
         assert shown.isprintable() and len(shown.splitlines()) == 1
     assert not re.search("[<>]", as_html(text))
+    assert not re.search("[<>]", re.sub("</?code>", "", code_in_html(text)))
+
+
+def test_a_command_comes_out_as_it_was_typed():
+    command = "`widthprune evaluate MODEL --tasks ifeval`"
+    assert code_in_myst(f"a_b, {command}.") == rf"a\_b\, {command}\."
+    assert code_in_html(command) == f"<code>{command.strip('`')}</code>"
+    # The pages' own typography draws no dash either.
+    settings = yaml.safe_load((Path(__file__).parent.parent / "_config.yml").read_text(encoding="utf-8"))
+    assert "d" not in settings["sphinx"]["config"]["smartquotes_action"].lower()
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -130,3 +130,22 @@ def test_an_infinite_perplexity_keeps_the_panel_readable():
     ]
     fragile, _ = figures.plot_dichotomy(tidy(pd.DataFrame(rows)))
     assert list(line(fragile, "1 / WikiText perplexity")[1]) == [100, 0]
+
+
+def test_lines_may_have_other_names_than_their_models(capabilities):
+    (ax,) = figures.plot_models(
+        capabilities, tasks=["boolq"], names={"Llama-3.2-1B": "the small one"}, axes=plt.figure().gca()
+    )
+    assert {text.get_text() for text in ax.texts} == {"the small one", "Llama-3.2-3B"}
+
+
+def test_a_legend_of_markers_lies_on_no_values():
+    table = published("criteria").assign(label=lambda rows: rows["paper_version"])
+    _, ax = plt.subplots(layout="constrained")
+    figures.plot_criteria(table, task="wikitext", ax=ax)
+    ax.figure.draw_without_rendering()
+    assert (
+        not ax.get_legend()
+        .get_window_extent()
+        .overlaps(ax.get_tightbbox(for_layout_only=True, bbox_extra_artists=[ax.xaxis]))
+    )

@@ -31,9 +31,14 @@ def test_each_line_has_its_name_and_no_name_lies_on_another(scale):
     label_lines(ax)
     figure.draw_without_rendering()
     names = [text for text in ax.texts if text.get_text()]
+    assert any(text.arrow_patch for text in names)
     assert [text.get_text() for text in names] == [*(f"line {i}" for i in range(3)), "across", "line 3"]
     # Those that lie beside their ends need no line to lead to them.
     assert all(text.arrow_patch is None for text in names[-2:])
+    # Those that lead to the others are not taken for lines of data, which are solid and coloured.
+    for leader in (text.arrow_patch for text in names[:-2] if text.arrow_patch):
+        red, green, blue, _ = leader.get_edgecolor()
+        assert leader.get_linestyle() not in ("-", "solid") and red == green == blue
     boxes = [Text.get_window_extent(text) for text in names]  # without the line that leads to it
     assert all(below.y1 <= above.y0 + 1 for below, above in zip(boxes, boxes[1:], strict=False))
     # Right of the panel, and within the figure.

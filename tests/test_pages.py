@@ -5,14 +5,17 @@ import json
 import re
 import sys
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from docutils import nodes
 from docutils.utils import new_document
+from myst_nb.sphinx_ import HideCodeCellNode
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "book"), str(ROOT / "book" / "extensions")]
@@ -23,7 +26,7 @@ from changes import changes_page, corrections, moved  # noqa: E402
 from data_pages import prompts, write_explorer  # noqa: E402
 from downloads import save_answers, save_archive, save_tables  # noqa: E402
 from explorer import explorer_data, explorer_page  # noqa: E402
-from figures import chapter_figures  # noqa: E402
+from figures import chapter_figures, check_lines  # noqa: E402
 from measure_answers import REQUESTS  # noqa: E402
 from run_book import write_answers  # noqa: E402
 from shown import shown_results  # noqa: E402
@@ -31,6 +34,7 @@ from shown import shown_results  # noqa: E402
 from widthprune import WidthPruneError, load_results  # noqa: E402
 from widthprune.evaluation.samples import write_samples  # noqa: E402
 from widthprune.report.escaping import as_html, as_myst  # noqa: E402
+from widthprune.report.line_labels import MOST, label_lines  # noqa: E402
 from widthprune.report.published import published  # noqa: E402
 from widthprune.report.results import load_profiles  # noqa: E402
 from widthprune.report.runs import read_run, write_run  # noqa: E402
@@ -261,6 +265,21 @@ def test_verdicts_that_moved_are_named_and_no_others():
     assert "| The \\| claim | inconclusive | not reproduced |" in text and "| a |" not in text
 
 
+@pytest.mark.parametrize("count", [MOST, MOST + 1])
+def test_no_panel_has_more_lines_than_one_can_tell_apart(count):
+    figure, (ax, other) = plt.subplots(1, 2, layout="constrained")
+    for panel, lines in ((ax, count), (other, 2)):
+        for i in range(lines):
+            panel.plot([0, 1], [0, i], label=f"line {i}")
+        label_lines(panel)
+    picture = io.StringIO()
+    figure.savefig(picture, format="svg")
+    plt.close(figure)
+    refused = pytest.raises(WidthPruneError, match="^chapter: fig-x has 6 lines in a panel: draw 5 at most")
+    with refused if count > MOST else nullcontext():
+        check_lines(picture.getvalue(), "chapter: fig-x")
+
+
 def test_the_page_of_changes_reaches_from_the_first_day_to_today():
     page = changes_page((ROOT / "results" / "README.md").read_text(), {"new": "reproduced"}, {})
     days = sorted(path.stem for path in (ROOT / "book" / "verdicts").glob("*.json"))
@@ -281,3 +300,30 @@ def test_a_chapters_long_tables_are_folded_and_its_sentences_may_break(tag, rows
     assert text.count("<td data-long") == rows and f"<td class='data'>{short}" in text
     folded = rows > pages.MOST_ROWS and tag == "tag_hide-input"
     assert (f"<summary>A table of {rows} rows</summary><table>" in text) == folded
+
+
+def test_the_code_of_a_first_screen_comes_below_its_figure():
+    tags = ["tag_hide-input", "tag_hide-input", "tag_hide-cell", "tag_hide-input", "tag_hide-input"]
+    shown = [None, nodes.raw(), nodes.raw(), nodes.figure(), nodes.figure()]
+    document, codes = new_document("chapter"), [HideCodeCellNode() for _ in tags]
+    for tag, code, output in zip(tags, codes, shown, strict=True):
+        document += nodes.container("", *([code, output] if output else [code]), classes=["cell", tag])
+    pages.code_below(SimpleNamespace(builder=SimpleNamespace(name="html")), document, "chapter")
+    verdicts, folded, figure, *below, then = [cell.children for cell in document]
+    assert verdicts == shown[1:2] and figure == shown[3:4]
+    assert below == [[codes[0]], [codes[1]], [codes[3]]]
+    # What is folded whole, and what comes later, is left as it was.
+    assert folded == [codes[2], shown[2]] and then == [codes[4], shown[4]]
+
+
+@pytest.mark.parametrize(("rows", "builder"), [(10, "html"), (11, "html"), (11, "singlehtml")])
+def test_a_long_table_of_a_page_is_folded_too(rows, builder):
+    document, table, group = new_document("page"), nodes.table(), nodes.tgroup(cols=1)
+    group += [nodes.thead("", nodes.row()), nodes.tbody("", *(nodes.row() for _ in range(rows)))]
+    table += group
+    document += [nodes.paragraph(), table, nodes.paragraph()]
+    pages.fit_tables(SimpleNamespace(builder=SimpleNamespace(name=builder)), document, "page")
+    kinds = [type(node).__name__ for node in document]
+    folded = rows > 10 and builder == "html"
+    assert kinds == ["paragraph", *(["raw", "table", "raw"] if folded else ["table"]), "paragraph"]
+    assert not folded or f"A table of {rows} rows" in document[1].astext()

@@ -1,11 +1,16 @@
 """Tables for readers: values, errors, and where they come from."""
 
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from widthprune import published
-from widthprune.report.results import sweep, tidy
-from widthprune.report.tables import by_ratio, origin, show
+from widthprune.efficiency.workloads import WORKLOADS
+from widthprune.report.results import load_results, sweep, tidy
+from widthprune.report.tables import by_ratio, in_words, origin, show
+from widthprune.report.tasks import INSTRUCTIONS, METRICS, metric_words, workload_words
 
 
 def test_a_published_sweep_by_ratio():
@@ -53,3 +58,43 @@ def test_the_caption_is_in_the_page():
     assert (
         "Published: arXiv 2512.22671 v1" in show(sweep(published("capabilities"), "Llama-3.2-3B")).to_html()
     )
+
+
+@pytest.mark.parametrize("axis", ["index", "columns"])
+@pytest.mark.parametrize("several", [False, True])
+def test_names_of_metrics_are_words_and_what_is_missing_is_empty(axis, several):
+    rows = [
+        ("pocket_facts", "acc", "0.5"),
+        ("pocket_facts", "kl_to_unpruned", None),
+        ("pocket_prose", "ece", "0.1"),
+    ]
+    long = pd.DataFrame(rows, columns=["task", "metric", "text"]).assign(run=1)
+    if several:
+        wide = long.pivot(index="run", columns=["task", "metric"], values="text")
+    else:
+        wide = long.pivot(index="task", columns="metric", values="text")
+    shown = in_words(wide if axis == "columns" else wide.T)
+    text = shown.to_html()
+    assert "calibration error" in text and ">accuracy<" in text and METRICS["kl_to_unpruned"] in text
+    assert not re.search("nan|None|>acc<|_", text)
+
+
+def test_a_missing_number_stays_one_for_the_style_to_leave_out():
+    table = in_words(pd.DataFrame({"value": [0.5, None]}))
+    assert table["value"].isna().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", [*WORKLOADS, *set(published("efficiency_runs")["workload"])])
+def test_a_workload_has_words(name):
+    assert re.fullmatch(r"[A-Za-z ]+, batch [18]", workload_words(name))
+    assert workload_words(name) in in_words(pd.DataFrame({"x": [1.0]}, index=[name])).to_html()
+
+
+def test_every_kind_of_instruction_and_every_metric_kept_here_has_words_of_its_own():
+    from lm_eval.tasks.ifeval.instructions_registry import INSTRUCTION_DICT
+
+    assert set(INSTRUCTION_DICT) == set(INSTRUCTIONS) and len(set(INSTRUCTIONS.values())) == len(INSTRUCTIONS)
+    kept = set(load_results(Path(__file__).parent.parent / "results")["metric"])
+    words = {metric_words(metric) for metric in kept}
+    assert len(words) == len(kept) and not {word for word in words if re.search("[_:](?! )", word)}
+    assert {name for name in kept if not name.startswith("share_")} <= set(METRICS)

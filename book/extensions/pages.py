@@ -11,13 +11,14 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
 
 LINKS = (
     '<p class="figure-link"><a href="{up}/{name}.svg" download>This figure as SVG</a> · '
     '<a href="{up}/{name}.csv" download>its rows as CSV</a></p>'
 )
 FOLDED = {"tag_hide-cell", "tag_hide-output"}  # cells whose output is folded already
-MOST_ROWS = 12  # of a table that is not folded: the paper has as many benchmarks
+MOST_ROWS = 10  # of a table that is not folded
 LONGEST = 200  # characters of a description that search engines show
 _SENTENCE = re.compile(r"<td(?=[^>]*>[^<]{25,}</td>)")
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
@@ -77,19 +78,50 @@ def link_figures(app, doctree, docname):
                 break
 
 
+def code_below(app, doctree, docname):
+    """A chapter's first screen holds its verdicts and its first figure: the folded code of these comes below them."""
+    figure = next(doctree.findall(nodes.figure), None) if app.builder.name == "html" else None
+    cells = [cell for cell in doctree.findall(nodes.container) if "cell" in cell["classes"]]
+    first = next((cell for cell in cells if figure and figure in cell.findall(nodes.figure)), None)
+    if first is None:
+        return
+    below = []
+    for cell in [cell for cell in cells[: cells.index(first) + 1] if "tag_hide-input" in cell["classes"]]:
+        for code in [part for part in cell if isinstance(part, HideCodeCellNode)]:
+            cell.remove(code)
+            below.append(nodes.container("", code, classes=cell["classes"]))
+        if not cell.children:
+            cell.parent.remove(cell)
+    place = first.parent.index(first) + 1
+    first.parent[place:place] = below
+
+
 def fit_tables(app, doctree, docname):
-    """A chapter's tables: cells that are sentences are marked, to be broken; what is longer than a glance is folded."""
+    """Tables longer than a glance are folded; in those that a chapter computes, cells that are sentences are marked, to be broken."""
+    for_screen = app.builder.name == "html"
+    for table in list(doctree.findall(nodes.table)) if for_screen else []:
+        rows = sum(len(list(body.findall(nodes.row))) for body in table.findall(nodes.tbody))
+        if rows > MOST_ROWS:
+            place = table.parent.index(table)
+            table.parent[place : place + 1] = [_raw(_folded(rows)), table, _raw("</details>")]
     for cell in doctree.findall(nodes.container):
         if "cell" not in cell["classes"]:
             continue
-        folds = app.builder.name == "html" and not FOLDED & set(cell["classes"])
+        folds = for_screen and not FOLDED & set(cell["classes"])
         for part in [part for part in cell.findall(nodes.raw) if "<tbody" in part.astext()]:
             text = _SENTENCE.sub("<td data-long", part.astext())
             rows = text.partition("<tbody")[2].count("<tr")
             if folds and rows > MOST_ROWS:
-                summary = f"<summary>A table of {rows} rows</summary>"
-                text = f"<details class='rows'>{summary}{text}</details>"
-            part.replace_self(nodes.raw("", text, format="html"))
+                text = f"{_folded(rows)}{text}</details>"
+            part.replace_self(_raw(text))
+
+
+def _folded(rows):
+    return f"<details class='rows'><summary>A table of {rows} rows</summary>"
+
+
+def _raw(text):
+    return nodes.raw("", text, format="html")
 
 
 def strip(app, exception):
@@ -106,5 +138,6 @@ def setup(app):
     app.connect("html-page-context", describe)
     app.connect("doctree-resolved", link_figures)
     app.connect("doctree-resolved", fit_tables)
+    app.connect("doctree-resolved", code_below)
     app.connect("build-finished", strip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

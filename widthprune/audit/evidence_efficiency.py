@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import t
 
 from ..efficiency.analysis import change_pct, decompose, summarize
+from ..report.tasks import workload_words
 from .effects import Effect
 from .lookup import LLAMA, NoEvidence, once, only, where
 
@@ -38,7 +39,15 @@ class EfficiencyEvidence:
         n, widths = changes.shape
         change, stderr = float(changes[pct].mean()), float(np.sqrt(changes.var().mean() / n))
         p = float(2 * t.sf(abs(change) / stderr, (n - 1) * widths)) if stderr > 0 else np.nan
-        return Effect(change, stderr, 1.0, n, f"{what} of {model}, {workload} at {pct:g}%", p, unit="seeds")
+        return Effect(
+            change,
+            stderr,
+            1.0,
+            n,
+            f"{what} of {model}, {workload_words(workload)} at {pct:g}%",
+            p,
+            unit="seeds",
+        )
 
     @once
     def per_token(self, model: str, workload: str, pct: float) -> float:

@@ -17,7 +17,7 @@ from ..report.figures import MARKERS, PALETTE
 from ..report.floor_lines import Floors, draw_floors, floor_legend, keep_floors, mark_floor
 from ..report.line_labels import label_lines
 from ..report.panels import panel_axes, panels
-from ..report.tasks import TASKS, headline, metric_words
+from ..report.tasks import TASKS, headline, instruction_words, metric_words
 from .floors import FLOOR_NAMES, floor_lines
 
 BLIND = FLOOR_NAMES["blind"]
@@ -209,7 +209,7 @@ def plot_instruction_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Ax
         raise WidthPruneError(
             "the table has no share_* metrics: run with --save-samples, then `widthprune diagnose`"
         )
-    shares = rows.assign(type=rows["metric"].str.removeprefix("share_"))
+    shares = rows.assign(type=rows["metric"].str.removeprefix("share_").map(instruction_words))
     shares = shares.pivot(index="type", columns="pruning_pct", values="value").rename(columns="{:g}%".format)
     ax = ax or plt.gca()
     keep_rows(ax, rows)

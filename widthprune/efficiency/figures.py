@@ -8,6 +8,7 @@ from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE, single_value
 from ..report.line_labels import label_lines
 from ..report.panels import panel_axes
+from ..report.tasks import workload_words
 from .analysis import change_pct
 
 
@@ -18,18 +19,19 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
     first row, batches of eight in the second. Energy per token is drawn as printed: its change is the same in true joules.
     """
     single_value(summary, "model")
-    rows = summary.assign(workload_name=summary["workload"].str.split("_").str[0])
-    names = sorted(rows["workload_name"].unique())
-    panels = [(batch, name) for batch in (1, 8) for name in names]
+    # Single requests first, then batches.
+    panels = summary[["batch_size", "workload"]].drop_duplicates().sort_values(["batch_size", "workload"])
     label, shape = "change from the unpruned model, %", dict(height=1.8, sharex=True, sharey=True)
-    axes = panel_axes(len(panels), axes, columns=len(names), ylabel=label, **shape)
+    axes = panel_axes(
+        len(panels), axes, columns=panels["batch_size"].value_counts().max(), ylabel=label, **shape
+    )
     drawn = {
         "j_per_token_printed": "energy a token",
         "ttlt_ms": "time to\nlast token",
         "throughput_tok_s": "tokens\nper second",
     }
-    for ax, (batch, name) in zip(axes, panels, strict=True):
-        line = rows[(rows["workload_name"] == name) & (rows["batch_size"] == batch)]
+    for ax, name in zip(axes, panels["workload"], strict=True):
+        line = summary[summary["workload"] == name]
         for i, (column, label) in enumerate(drawn.items()):
             if line[column].notna().any():
                 change = change_pct(line, column)
@@ -39,7 +41,7 @@ def plot_tradeoff(summary: pd.DataFrame, *, axes=None) -> np.ndarray:
         ax.axhline(0, color="0.5", linewidth=0.8, zorder=0)
         # Linear around zero and logarithmic beyond: one workload's time grows by 270%.
         ax.set_yscale("symlog", linthresh=25)
-        ax.set(title=f"{name}, batch {batch}")
+        ax.set(title=workload_words(name))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.set_yticks([-20, 0, 20, 100, 250])
         if ax.get_subplotspec().is_last_row():
@@ -74,7 +76,7 @@ def plot_decomposition(parts: pd.DataFrame, *, axes=None) -> np.ndarray:
         ax.set_yticks([0.9, 1, 1.5, 2, 3, 4], ["0.9", "1", "1.5", "2", "3", "4"])
         ax.minorticks_off()
         ax.set_xticks(x, [f"{pct:g}" for pct in rows["pruning_pct"]])
-        ax.set(title=name.split("_")[0] + ", batch 1", xlabel="neurons pruned, %")
+        ax.set(title=workload_words(name), xlabel="neurons pruned, %")
     np.atleast_1d(axes)[0].set_ylabel("factor against the unpruned model")
     # The workload whose time grows least comes last, and has room above its bars.
     np.atleast_1d(axes)[-1].legend(fontsize="small", frameon=False, loc="upper left")
@@ -101,7 +103,7 @@ def plot_request_times(parts: pd.DataFrame, *, ncols: int = 3) -> np.ndarray:
         ax.bar(x, rest, bottom=rows["first_token_ms"], color=PALETTE[1], label="further tokens")
         ax.plot(x, rows["ttlt_ms"], "k_", markersize=14, label="time to last token")
         ax.set_xticks(x, [f"{pct:g}" for pct in rows["pruning_pct"]])
-        ax.set_title("\n".join(name), fontsize="small")
+        ax.set_title("\n".join(map(workload_words, name)), fontsize="small")
         ax.set(xlabel="neurons pruned, %", ylabel="ms")
     for ax in axes.flat[len(groups) :]:
         ax.set_axis_off()

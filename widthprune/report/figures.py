@@ -162,24 +162,32 @@ def plot_criteria(
     ax.set_yticks(range(len(order)), ["unpruned" if name == "none" else name for name in order])
     ax.invert_yaxis()
     ax.set(xlabel=f"{TASKS[task].label} ({metric_words(TASKS[task].metric)})", ylabel="criterion")
-    ax.legend(fontsize="small", frameon=False)
+    # Below the axes: within them its markers would be taken for values.
+    below = dict(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5, ncols=2)
+    ax.legend(fontsize="small", frameon=False, **below)
     return ax
 
 
 def plot_models(
-    table: pd.DataFrame, *, tasks: Sequence[str], floors: Floors | None = None, axes=None
+    table: pd.DataFrame,
+    *,
+    tasks: Sequence[str],
+    floors: Floors | None = None,
+    names: Mapping[str, str] | None = None,
+    axes=None,
 ) -> np.ndarray:
     """Several models over the ratios: one panel a benchmark, one line a model, published ones dashed.
 
-    ``table`` holds one sweep a model, published or measured; a benchmark that it lacks has no panel.
-    Returns the axes that were drawn on.
+    ``table`` holds one sweep a model, published or measured; a benchmark that it lacks has no panel. ``names`` are those
+    of lines that are not called by their model. Returns the axes that were drawn on.
     """
     tasks = [task for task in tasks if task in set(table["task"])]
     axes = panel_axes(len(tasks), axes, height=3)[: len(tasks)]
     # A model has one colour in all panels, also in those where another is missing.
     styles = {model: i for i, model in enumerate(sorted(set(table["model"])))}
     for ax, task in zip(axes, tasks, strict=True):
-        plot_sweep(table[table["task"] == task], task=task, floors=floors, styles=styles, ax=ax)
+        rows = table[table["task"] == task]
+        plot_sweep(rows, task=task, floors=floors, styles=styles, names=names, ax=ax)
     return axes
 
 
@@ -189,12 +197,13 @@ def plot_sweep(
     task: str,
     floors: Floors | None = None,
     styles: Mapping[str, int] | None = None,
+    names: Mapping[str, str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """One benchmark over the ratios, a line per model; bars are one standard error, floors are named.
 
     ``styles`` gives each model's place in the palette, default its place among the models of the table.
-    Published values are dashed.
+    ``names`` is as in `plot_models`. Published values are dashed.
     """
     rows = headline(table[table["task"] == task])
     ax = ax or plt.gca()
@@ -203,7 +212,8 @@ def plot_sweep(
     for model, line in rows.groupby("model", sort=True):
         line = line.sort_values("pruning_pct")
         dashes = "--" if (line["source"] == "published").all() else "-"
-        _line(ax, line["pruning_pct"], line["value"], line["stderr"], styles[model], model, linestyle=dashes)
+        name = (names or {}).get(model, model)
+        _line(ax, line["pruning_pct"], line["value"], line["stderr"], styles[model], name, linestyle=dashes)
     draw_floors(ax, floors, task)
     if not TASKS[task].higher_is_better:
         ax.set_yscale("log")

@@ -8,15 +8,17 @@ from scipy.optimize import isotonic_regression
 MOST = 5  # lines that one panel can name
 GID = "name of a line"
 # From the middle of a name's left end: no text has to be cut out of it, which takes longer than all else here.
-_LEADER = dict(arrowstyle="-", linewidth=0.6, relpos=(0, 0.5), patchA=None, shrinkA=1, shrinkB=2)
+# Grey and thinly dotted: a line that ends early must not seem to go on to its name, nor the way there to be a floor.
+_LEADER = dict(arrowstyle="-", linewidth=0.7, linestyle=(0, (1, 4)), color="0.5")
+_LEADER |= dict(relpos=(0, 0.5), patchA=None, shrinkA=1, shrinkB=2)
 
 
 def label_lines(ax: Axes, *, fontsize: float = 8.5) -> None:
     """Write the name of every labelled line beside its last point, moved apart where names would meet.
 
     Call it when scales and limits stand, and again when lines have come: names that were there are written anew, also those
-    of panels that share the vertical axis, whose limits have moved. They lie right of the panel, and a thin line leads to
-    each that is not beside its end.
+    of panels that share the vertical axis, whose limits have moved. They lie right of the panel, and a dotted grey line
+    leads to each that is not beside its end.
     """
     named = [ax] + [
         other for other in ax.get_shared_y_axes().get_siblings(ax) if _names(other) and other is not ax
@@ -56,7 +58,7 @@ def _label(ax: Axes, fontsize: float) -> None:
             fontsize=fontsize,
             # Darker than the line: thin letters need more contrast than a line does.
             color=0.6 * color,
-            arrowprops=_LEADER | dict(color=color) if away else None,
+            arrowprops=_LEADER if away else None,
         )
 
 

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable, Mapping
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ..errors import WidthPruneError
 from ..models.packaged import weights_format
 from .escaping import as_html
 from .provenance import short_commit
-from .tasks import TASKS, headline, metric_words
+from .tasks import TASKS, headline, metric_words, workload_words
 
 # What a name in a table says, where it is not the name itself without its underscores.
 WORDS = {
@@ -25,15 +26,23 @@ WORDS = {
     "neuron_seed": "draw",
     "paper_version": "version",
     "multiple_of": "a multiple of",
+    "label": "run",
 }
 
 
 def in_words(table: pd.DataFrame) -> pd.DataFrame:
     """The table with names of columns, of rows and in cells as words, for readers and not for code.
 
+    Names of metrics are known as such where a level of columns or rows says "metric". A text that is missing is empty.
+
     >>> in_words(pd.DataFrame({"measure": ["known_rare"], "p_holm": [0.5]})).to_dict("list")
     {'measure': ['known rare'], "p, Holm's": [0.5]}
     """
+    for axis, names in (("index", table.index.names), ("columns", table.columns.names)):
+        if "metric" in names:
+            level = "metric" if len(names) > 1 else None
+            table = table.rename(metric_words, axis=axis, level=level)
+    table = table.apply(lambda column: column if is_numeric_dtype(column) else column.fillna(""))
     table = table.map(as_word).rename(index=as_word, columns=as_word)
     return table.rename_axis(index=as_word, columns=as_word)
 
@@ -44,6 +53,7 @@ def as_word(name):
         return name
     if name in TASKS:
         return TASKS[name].label
+    name = workload_words(name)
     return WORDS.get(name, name.replace("_", " ") if re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)+", name) else name)
 
 

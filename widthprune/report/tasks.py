@@ -1,6 +1,7 @@
 """The benchmarks: what each measures and on what, in which suites, and the side the paper puts it on."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,18 +141,77 @@ METRICS = {
     "distinct_2": "share of different pairs of words",
     "word_entropy": "entropy of the words, in bits",
     "ece": "calibration error",
+    "confidence": "probability of the chosen answer",
+    "clustered_stderr": "standard error, items clustered by subtask",
+    "change_stderr": "standard error of the change, item by item",
+    "flip_rate": "share of items whose outcome changed",
+    "shortest_chosen": "share of items whose shortest answer is chosen",
+    "answer_entropy": "evenness over the answers, 1: all alike",
+    "log10_mass_true": "probability on true answers, log10",
+    "log10_mass_false": "probability on false answers, log10",
+    "kl_to_unpruned": "distance from the unpruned choice, nats",
 }
+# IFEval's type of instruction -> what it asks for.
+INSTRUCTIONS = {
+    "change_case:capital_word_frequency": "words in capitals",
+    "change_case:english_capital": "all in capitals",
+    "change_case:english_lowercase": "all in lower case",
+    "combination:repeat_prompt": "the request repeated",
+    "combination:two_responses": "two responses",
+    "detectable_content:number_placeholders": "placeholders",
+    "detectable_content:postscript": "a postscript",
+    "detectable_format:constrained_response": "one of given answers",
+    "detectable_format:json_format": "JSON",
+    "detectable_format:multiple_sections": "sections",
+    "detectable_format:number_bullet_lists": "bullets",
+    "detectable_format:number_highlighted_sections": "highlights",
+    "detectable_format:title": "a title",
+    "keywords:existence": "words to use",
+    "keywords:forbidden_words": "words to avoid",
+    "keywords:frequency": "a word several times",
+    "keywords:letter_frequency": "a letter several times",
+    "language:response_language": "a language",
+    "length_constraints:nth_paragraph_first_word": "how a paragraph begins",
+    "length_constraints:number_paragraphs": "number of paragraphs",
+    "length_constraints:number_sentences": "number of sentences",
+    "length_constraints:number_words": "number of words",
+    "punctuation:no_comma": "no comma",
+    "startend:end_checker": "how to end",
+    "startend:quotation": "in quotation marks",
+}
+_WORKLOAD = re.compile(r"(\w+)_(?:latency|throughput)_b(\d+)")
 
 
 def metric_words(metric: str) -> str:
     """A metric as tables, axes and pages name it; one without words of its own is spelt with spaces.
 
     >>> metric_words("prompt_level_strict_acc"), metric_words("share_keywords:existence")
-    ('prompts followed, strict', 'share followed of keywords:existence')
+    ('prompts followed, strict', 'share followed: words to use')
     """
     if metric.startswith("share_"):
-        return f"share followed of {metric.removeprefix('share_').replace('_', ' ')}"
+        return f"share followed: {instruction_words(metric.removeprefix('share_'))}"
     return METRICS.get(metric, metric.replace("_", " "))
+
+
+def instruction_words(kind: str) -> str:
+    """What a type of instruction asks for; of one that is no type of IFEval its own name, with spaces.
+
+    >>> instruction_words("punctuation:no_comma"), instruction_words("mine:two_rhymes")
+    ('no comma', 'two rhymes')
+    """
+    return INSTRUCTIONS.get(kind, kind.partition(":")[2].replace("_", " ") or kind)
+
+
+def workload_words(name: str) -> str:
+    """A workload as tables and figures name it; what is no name of one is left as it is.
+
+    >>> workload_words("hellaswag_latency_b1"), workload_words("generated_throughput_b8")
+    ('HellaSwag, batch 1', 'generated prompts, batch 8')
+    """
+    if not (parts := _WORKLOAD.fullmatch(name)):
+        return name
+    task, batch = parts.groups()
+    return f"{TASKS[task].label if task in TASKS else task + ' prompts'}, batch {batch}"
 
 
 def headline(table: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ..errors import WidthPruneError
-from .escaping import as_myst
+from .escaping import code_in_myst
 
 # In this order wherever they are counted. Chapters and ledger share them.
 OUTCOMES = (
@@ -47,8 +47,8 @@ class Verdict:
             "Damage": self.damage,
             "Why": self.because,
         }
-        listed = "\n".join(f"- {name}: {as_myst(fact)}" for name, fact in facts.items() if fact)
-        text = f"**Verdict: {self.outcome}.** {as_myst(self.claim)}\n\n{listed}"
+        listed = "\n".join(f"- {name}: {code_in_myst(fact)}" for name, fact in facts.items() if fact)
+        text = f"**Verdict: {self.outcome}.** {code_in_myst(self.claim)}\n\n{listed}"
         return {MIME: asdict(self), "text/markdown": text, "text/plain": text}
 
 
