@@ -386,7 +386,7 @@ def shown_by(path, monkeypatch):
     boxes = [one for one in shown if isinstance(one, Verdict)]
     tables = [one.data for one in shown if hasattr(one, "data") and isinstance(one.data, pd.DataFrame)]
     rows = {
-        row["id"]: (row["outcome"], row.get("found", ""))
+        row["name"]: (row["verdict"], row.get("found", ""))
         for table in tables
         for row in table.to_dict("records")
     }

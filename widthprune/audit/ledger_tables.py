@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..report.atomic import write_atomically
+from ..report.escaping import code_in_html
 from ..report.verdicts import OUTCOMES
 from .claims import counted, printed
 from .effects import NO, UNSURE, YES
@@ -27,11 +28,15 @@ def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+HEADINGS = {"id": "name", "outcome": "verdict", "because": "why", "settle": "to settle it"}
+
+
 def to_style(ledger: Iterable[Judged]):
     """Claims with their verdicts as a notebook shows a table."""
     table = to_table(ledger)[["id", "claim", "found", "outcome", "because", "damage", "settle"]]
     # What no claim here has is no column.
-    return table.loc[:, table.ne("").any()].style.format(escape="html").hide(axis="index")
+    table = table.loc[:, table.ne("").any()].rename(columns=HEADINGS)
+    return table.style.format(code_in_html).hide(axis="index")
 
 
 def gets_right(judged: Iterable[Judged]) -> str:
@@ -128,7 +133,7 @@ def _row(one: Judged, chapter: str) -> str:
         "Damage": one.damage,
         "To settle it": one.settle,
     }
-    facts = "".join(f"<small>{name}: {html.escape(text)}</small>" for name, text in why.items() if text)
+    facts = "".join(f"<small>{name}: {code_in_html(text)}</small>" for name, text in why.items() if text)
     cells = (
         f"<strong>{html.escape(claim.claim)}</strong> <small>{html.escape(claim.where)}.{v3}</small>",
         html.escape(printed(claim)),
