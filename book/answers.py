@@ -170,12 +170,15 @@ def _request(one: Request, ways: Mapping[bool, str]) -> str:
         + "</tr>"
         for state in states
     )
-    way = next(iter(ways))
-    marks = ", ".join(f"{as_html(_short(state))} {_sign(one.passed(state, way))}" for state in states)
-    marks = f"{ways[way].capitalize()}: {marks}"
+    marks = "".join(
+        f"<small>{name.capitalize()}: "
+        + ", ".join(f"{as_html(_short(state))} {_sign(one.passed(state, way))}" for state in states)
+        + ".</small>"
+        for way, name in ways.items()
+    )
     return (
         f"<details class='answer' data-kinds='{as_html('|'.join(kinds))}' data-flips='{one.flips()}'>"
-        f"<summary>{as_html(one.prompt)} <small>Asks for: {as_html(', '.join(kinds))}. {marks}.</small>"
+        f"<summary>{as_html(one.prompt)} <small>Asks for: {as_html(', '.join(kinds))}.</small>{marks}"
         f"</summary><table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
     )
 

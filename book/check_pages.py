@@ -218,6 +218,8 @@ def test_the_explorer_follows_a_choice_and_its_link_keeps_it(browser):
     tab = opened(browser, HTML / "book" / "explorer.html")
     tab.locator("#explorer-chart svg").wait_for()
     first = rows_shown(tab)
+    ticks = tab.locator("#explorer-chart .role-axis-label").last.locator("text")
+    assert ticks.all_text_contents() == ["0", "10", "20", "30", "40", "50", "60"]
     tab.get_by_label("Benchmark").select_option("ifeval")
     tab.get_by_role("radio", name="expansion ratio").check()
     tab.get_by_role("checkbox", name="gemma3-270m", exact=True).uncheck()
@@ -288,4 +290,7 @@ def test_answers_can_be_chosen_by_what_was_asked_for(browser):
     titles = shown.count()
     tab.get_by_label("only where pruning changed the outcome").check()
     assert 0 < shown.count() <= titles < every
+    # Each has a reason among its marks: some were followed, and some were not.
+    for marks in shown.locator("summary").all_inner_texts():
+        assert "✓" in marks and "✗" in marks
     assert "✓" in shown.first.inner_text() and "✗" in shown.first.inner_text()

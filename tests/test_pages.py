@@ -132,7 +132,15 @@ def test_answers_that_are_not_kept_are_said_to_be_missing(tmp_path):
     assert read_requests(tmp_path, []) == [] and "None are kept yet" in answers_page([])
     one, gone = request("text", (True, True)), ("never trained", False)
     page = answers_page([Request(1, "Write.", {key: x for key, x in one.answers.items() if key != gone})])
-    assert "| never trained | 1 of 1 | not measured yet |" in page and page.count("not measured yet") == 2
+    # Among the counts, among the marks of its request, and in the answer's place.
+    assert "| never trained | 1 of 1 | not measured yet |" in page and page.count("not measured yet") == 3
+
+
+def test_a_requests_marks_are_of_every_way_of_asking():
+    one, key = request("text", (True, True)), (STATES[MODEL, "PPM", 40], False)
+    changed = one.answers | {key: ("text", {"punctuation:no_comma": False})}
+    summary = answers_page([Request(1, "Write.", changed)]).partition("</summary>")[0]
+    assert "✗" in summary and all(f"{way.capitalize()}: unpruned" in summary for way in TEMPLATES.values())
 
 
 def keep_answers(folder, criterion, pct, held, text="two", **changed):
@@ -300,6 +308,20 @@ def test_a_chapters_long_tables_are_folded_and_its_sentences_may_break(tag, rows
     assert text.count("<td data-long") == rows and f"<td class='data'>{short}" in text
     folded = rows > pages.MOST_ROWS and tag == "tag_hide-input"
     assert (f"<summary>A table of {rows} rows</summary><table>" in text) == folded
+
+
+@pytest.mark.parametrize("page", pages.MADE)
+def test_a_page_without_a_source_says_what_it_is_too(page, tmp_path):
+    config = SimpleNamespace(html_theme_options={"repository_url": "https://github.com/a/b"}, html_baseurl="")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "card.png").touch()
+    context = {}
+    pages.describe(SimpleNamespace(srcdir=tmp_path, config=config), page, "", context, None)
+    for what in ("description", "og:title", "og:description", "og:image"):
+        assert re.search(f'{what}" content="[^"]+"', context["metatags"])
+    other = {}
+    pages.describe(SimpleNamespace(srcdir=tmp_path, config=config), "_modules/x", "", other, None)
+    assert other == {}
 
 
 def test_the_code_of_a_first_screen_comes_below_its_figure():

@@ -19,6 +19,10 @@ LINKS = (
 )
 FOLDED = {"tag_hide-cell", "tag_hide-output"}  # cells whose output is folded already
 MOST_ROWS = 10  # of a table that is not folded
+MADE = {  # pages that have no source: title and description
+    "search": ("Search", "Search the pages of this book for words."),
+    "genindex": ("Index", "The terms of this book, with links to where they are explained."),
+}
 LONGEST = 200  # characters of a description that search engines show
 _SENTENCE = re.compile(r"<td(?=[^>]*>[^<]{25,}</td>)")
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
@@ -30,12 +34,13 @@ _THEBE = re.compile(r"<script>const THEBE_JS_URL = [^<]*</script>\n?")
 
 def describe(app, page, template, context, doctree):
     """Title and first sentences, for search engines and for who is sent a link."""
-    if doctree is None:
+    if doctree is None and page not in MADE:
         return
-    paragraphs = (node.astext() for node in doctree.findall(nodes.paragraph))
-    text = " ".join(next(paragraphs, "").split())
+    title, text = MADE.get(page, (context.get("title", ""), ""))
+    if doctree is not None:
+        text = " ".join(next((node.astext() for node in doctree.findall(nodes.paragraph)), "").split())
     short = text if len(text) <= LONGEST else text[:LONGEST].rpartition(" ")[0] + " …"
-    said = {"og:title": context.get("title", ""), "og:description": short, "og:type": "article"}
+    said = {"og:title": title, "og:description": short, "og:type": "article"}
     image = card(app)
     said |= {"og:image": image, "og:image:width": "1200", "og:image:height": "630"} if image else {}
     tags = [

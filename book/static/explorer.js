@@ -71,7 +71,11 @@
       .filter((row) => Number.isFinite(row.value) && Number.isFinite(row[key]))
       .map((row) => ({ ...row, low: row.value - (row.stderr ?? 0), high: row.value + (row.stderr ?? 0) }));
     const perplexity = form.metric.value.includes("perplexity");
-    const x = { field: key, type: "quantitative", title: AXES[key], scale: { zero: false, reverse: key === "ratio" } };
+    // Ticks stand at whole tens of the neurons removed; where only less was removed, at what was.
+    const pcts = [...new Set(drawn.map((row) => row.pct))].sort((a, b) => a - b);
+    const tens = Array.from({ length: 10 }, (_, i) => 10 * i).filter((pct) => pct <= pcts.at(-1));
+    const axis = key === "pct" ? { values: tens.length > 1 ? tens : pcts } : {};
+    const x = { field: key, type: "quantitative", title: AXES[key], axis, scale: { zero: false, reverse: key === "ratio" } };
     const scale = perplexity ? { type: "log" } : { zero: false };
     const y = { field: "value", type: "quantitative", title: null, scale };
     const names = [...new Set(drawn.map((row) => row.name))];
