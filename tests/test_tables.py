@@ -84,7 +84,7 @@ def test_a_missing_number_stays_one_for_the_style_to_leave_out():
     assert table["value"].isna().tolist() == [False, True]
 
 
-@pytest.mark.parametrize("name", [*WORKLOADS, *set(published("efficiency_runs")["workload"])])
+@pytest.mark.parametrize("name", sorted({*WORKLOADS, *published("efficiency_runs")["workload"]}))
 def test_a_workload_has_words(name):
     assert re.fullmatch(r"[A-Za-z ]+, batch [18]", workload_words(name))
     assert workload_words(name) in in_words(pd.DataFrame({"x": [1.0]}, index=[name])).to_html()
