@@ -218,8 +218,11 @@ def test_the_explorer_follows_a_choice_and_its_link_keeps_it(browser):
     tab = opened(browser, HTML / "book" / "explorer.html")
     tab.locator("#explorer-chart svg").wait_for()
     first = rows_shown(tab)
-    ticks = tab.locator("#explorer-chart .role-axis-label").last.locator("text")
-    assert ticks.all_text_contents() == ["0", "10", "20", "30", "40", "50", "60"]
+    ticks = [
+        axis.locator("text").all_text_contents()
+        for axis in tab.locator("#explorer-chart .role-axis-label").all()
+    ]
+    assert ["0", "10", "20", "30", "40", "50", "60"] in ticks
     tab.get_by_label("Benchmark").select_option("ifeval")
     tab.get_by_role("radio", name="expansion ratio").check()
     tab.get_by_role("checkbox", name="gemma3-270m", exact=True).uncheck()

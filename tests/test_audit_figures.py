@@ -98,6 +98,12 @@ def test_same_damage_draws_a_line_a_draw():
     assert len(ax.lines) == 4 and ax.lines[-1].get_ydata()[0] == 0.25
     assert ax.get_ylabel() == "accuracy"
     assert ax.get_legend_handles_labels()[1] == ["PPM", "RANDOM"]
+    # Without the other a criterion looks as it did.
+    alone = plot_same_damage(
+        found[found["criterion"] == "RANDOM"], task="pocket_facts", ax=plt.figure().gca()
+    )
+    for look in ("get_color", "get_marker"):
+        assert getattr(alone.lines[0], look)() == getattr(ax.lines[1], look)() != getattr(ax.lines[0], look)()
 
 
 def test_instruction_types():

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..criteria import REGISTRY
 from ..errors import WidthPruneError
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
@@ -156,7 +157,10 @@ def plot_same_damage(
     """A benchmark under every criterion over perplexity; ``found`` is `widthprune.audit.comparisons.same_damage`."""
     ax = ax or plt.gca()
     keep_rows(ax, found, task=task)
-    for i, (criterion, rows) in enumerate(found.groupby("criterion", sort=False)):
+    # A criterion looks alike in all panels, also where another is missing; names of others' making come last.
+    order = list(dict.fromkeys(["PPM", "RANDOM", *REGISTRY, *found["criterion"]]))
+    for criterion, rows in found.groupby("criterion", sort=False):
+        i = order.index(criterion)
         for j, (_, draw) in enumerate(rows.groupby("neuron_seed", dropna=False)):
             label = criterion if j == 0 else None
             ax.plot(draw["perplexity"], draw["value"], color=PALETTE[i % len(PALETTE)], marker=MARKERS[i % len(MARKERS)],
