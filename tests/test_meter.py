@@ -109,7 +109,7 @@ HOSTILE |= {"emissions_endpoint": "http://localhost:1", "cloud_provider": "gcp",
 
 def ram_power():
     """codecarbon models it as a constant, so that it tells whether anything was scaled or forced."""
-    return measure_idle(0.2).power_w["ram"]
+    return measure_idle(0.6).power_w["ram"]
 
 
 @pytest.mark.parametrize("where", ["environment", "home", "current directory"])
@@ -126,7 +126,8 @@ def test_the_users_settings_of_codecarbon_change_no_joule(where, tmp_path, monke
         lines = [f"{name} = {value}" for name, value in HOSTILE.items()]
         (folder / ".codecarbon.config").write_text("\n".join(["[codecarbon]", *lines]))
     before = sorted(tmp_path.rglob("*"))
-    assert ram_power() == pytest.approx(plain, rel=0.05)
+    # A busy machine stretches so short a window; the least of the settings would make it half as much again.
+    assert ram_power() == pytest.approx(plain, rel=0.25)
     assert measure_idle(0.2).power_w["cpu"] < 900
     with measure_energy() as energy:
         pass
