@@ -54,7 +54,7 @@ def test_elsewhere_than_on_a_processor(case):
 def test_each_expert_keeps_its_own():
     part, tensor, _ = STORED["halves"]
     part = replace(part, stacked=True)
-    both = torch.stack([tensor, tensor + 100])
-    sliced = slice_stacked(both, part, torch.tensor([[0, 1], [1, 2]]))
-    assert sliced[..., 0].tolist() == [[0, 10, 1, 11], [110, 120, 111, 121]]
-    assert sliced.shape == part.pruned_shape(both.shape, 2)
+    experts = torch.stack([tensor, tensor + 100, tensor + 200])
+    sliced = slice_stacked(experts, part, torch.tensor([[0, 1], [1, 2], [0, 2]]))
+    assert sliced[..., 0].tolist() == [[0, 10, 1, 11], [110, 120, 111, 121], [200, 220, 201, 221]]
+    assert sliced.shape == part.pruned_shape(experts.shape, 2)
