@@ -297,7 +297,7 @@ def test_the_page_of_changes_reaches_from_the_first_day_to_today():
 @pytest.mark.parametrize("tag", ["tag_hide-input", "tag_hide-cell"])
 @pytest.mark.parametrize("rows", [pages.MOST_ROWS, pages.MOST_ROWS + 1])
 def test_a_chapters_long_tables_are_folded_and_its_sentences_may_break(tag, rows):
-    long, short = "a sentence, longer than any number", "0.807 ± 0.029"
+    long, short = "a sentence of <code>words --many</code>, longer than any number", "0.807 ± 0.029"
     body = f"<tr><td class='data'>{long}</td><td class='data'>{short}</td></tr>" * rows
     cell = nodes.container(classes=["cell", tag])
     cell += nodes.raw("", f"<table><thead><tr></tr></thead><tbody>{body}</tbody></table>", format="html")

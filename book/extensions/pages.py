@@ -24,7 +24,7 @@ MADE = {  # pages that have no source: title and description
     "genindex": ("Index", "The terms of this book, with links to where they are explained."),
 }
 LONGEST = 200  # characters of a description that search engines show
-_SENTENCE = re.compile(r"<td(?=[^>]*>[^<]{25,}</td>)")
+_SENTENCE = re.compile(r"<td(?=[^>]*>(?:[^<]|</?code>){25,}</td>)")  # one that quotes a command, too
 _LIST = re.compile(r' role="(?:list(?=" class="citation-list)|doc-biblioentry)"')
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)/?")
 _FONT = re.compile(r'<link rel="preload" as="font"[^>]*/>\n?')
