@@ -77,6 +77,11 @@ def page_names(results_dir: str | Path) -> dict:
         row = sweep(model, task, in_template).loc[pct]
         return round(row["value"] * row["n"])
 
+    def percent(model: str, task: str, pct: float) -> str:
+        """A share that is a task's score, with its standard error."""
+        row = sweep(model, task, False).loc[pct]
+        return f"{100 * row['value']:.0f} ± {100 * row['stderr']:.0f}%"
+
     def ratio(model: str) -> float:
         """Expansion ratio of an unpruned model."""
         row = evidence.shapes[evidence.shapes["model"] == LLAMA[model]].iloc[0]
@@ -97,7 +102,7 @@ def page_names(results_dir: str | Path) -> dict:
         judged = [judge(claim, evidence) for claim in load_claims() if claim.printed is not None]
         return [one.found == printed(one.claim) for one in judged if one.found]
 
-    own = dict(items=items, followed=followed, ratio=ratio, span=span)
+    own = dict(items=items, followed=followed, percent=percent, ratio=ratio, span=span)
     own |= dict(mean_of_draws=mean_of_draws, printed_numbers=printed_numbers)
     own |= dict(calibration_words=calibration_words, weights_formats=weights_formats)
     return evidence.names() | own | {"SMALL": SMALL, "GEMMA": GEMMA, "LARGE": LARGE}

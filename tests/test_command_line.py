@@ -162,7 +162,7 @@ def test_python_m_and_the_exit_code():
 
 IMPORTS = {
     "import os\nint(os.environ['ITS_TIMEOUT'])": "(ValueError: invalid literal for int() with base 10: 'soon'): set or unset ITS_TIMEOUT",
-    "import no_such_package": "(ModuleNotFoundError: No module named 'no_such_package'): install its package again",
+    "import no_such_package": "(ModuleNotFoundError: No module named 'no_such_package'): install no_such_package",
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,11 +56,6 @@ def without_an_index(model):
 def index_of_nothing(model):
     without_an_index(model)
     (model / "model.safetensors.index.json").write_text('{"weight_map": {}}')
-
-
-def tensors_of_other_names(model):
-    tensors = load_file(model / "model.safetensors")
-    save_file({f"x.{name}": tensor for name, tensor in tensors.items()}, model / "model.safetensors")
 
 
 def tokenizer_of_more_tokens(model):
@@ -138,7 +134,6 @@ BROKEN = {
     without_a_shard: "is missing, though model.safetensors.index.json names it",
     without_an_index: "holds safetensors files, and neither model.safetensors nor model.safetensors.index.json",
     index_of_nothing: "model.safetensors.index.json is damaged: copy it again",
-    tensors_of_other_names: "and the weights hold none of them, but x.",
     tokenizer_of_more_tokens: "has tokens up to number 300, and the model's embedding 300 rows",
     without_tokenizer: "holds no tokenizer",
     multimodal: "holds a LlavaForConditionalGeneration, which transformers does not load as a language model",
@@ -286,12 +281,13 @@ def test_an_answer_that_does_not_fit_is_told(language_model, tmp_path, capsys):
 
 ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
 HUGE = "{% set s = 'a' * 10**14 %}{{ s }}"
-LARGE = "{{ 'a' * 3 * 10**9 }}"
+LARGE = ["{{ 'a' * 3 * 10**9 }}"] * (sys.platform == "linux")  # elsewhere no system refuses the memory
 ENDLESS_IN_C = "{{ 9 ** (9**9) }}"
 
 
 @pytest.mark.parametrize(
-    "template", ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, ENDLESS_IN_C, HUGE, LARGE]
+    "template",
+    ["{{ ''.__class__.__mro__ }}", "{% for", "{{ 1 / 0 }}", ENDLESS, ENDLESS_IN_C, HUGE, *LARGE],
 )
 def test_a_chat_template_that_fails_is_found_before_any_work(
     template, language_model, tmp_path, capsys, monkeypatch

@@ -559,6 +559,7 @@ WAYS = {
         ("tokenizer.json", zeroed),
         ("tokenizer_config.json", os.remove),
         (INDEX, Path.touch),
+        ("chat_template.jinja", Path.touch),
     ],
 )
 def test_a_source_that_changes_meanwhile_gives_no_mixture(

@@ -109,8 +109,11 @@ def _cannot_be_imported(error: BaseException) -> str:
     if not isinstance(error, Exception) or name.partition(".")[0] == __package__:
         return ""
     said = f"{name} cannot be imported ({type(error).__name__}: {one_line(error):.300})"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{said}: install {error.name}"
     named = [variable for variable, value in os.environ.items() if value and repr(value) in str(error)]
-    return f"{said}: {f'set or unset {named[0]}' if named else 'install its package again'}"
+    told = len(named) == 1 and not isinstance(error, ImportError)
+    return f"{said}: {f'set or unset {named[0]}' if told else 'install its package again'}"
 
 
 def make_parser(names: Iterable[str] = COMMANDS) -> Parser:

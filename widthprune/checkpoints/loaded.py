@@ -100,7 +100,7 @@ def prune_loaded(
             model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")
-        check_unchanged(noted)
+        check_unchanged(source, noted)
     return plan
 
 

@@ -101,7 +101,7 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def check_unchanged(noted: Mapping[Path, tuple[int, int, int] | None]) -> None:
+def check_unchanged(source: Path, noted: Mapping[Path, tuple[int, int, int] | None]) -> None:
     """Refuse files that are not as their `stamps` say: what was read of them would be a mixture of two models.
 
     Raises
@@ -109,7 +109,8 @@ def check_unchanged(noted: Mapping[Path, tuple[int, int, int] | None]) -> None:
     WidthPruneError
         If one was written to, replaced, removed, or has come.
     """
-    if changed := [file for file, stamp in noted.items() if _stamp(file) != stamp]:
+    now = stamps(source)
+    if changed := [file for file in (*noted, *now) if noted.get(file) != now.get(file)]:
         raise WidthPruneError(
             f"the source changed while it was read: {changed[0]} is not the file that it was: wait until nobody writes "
             "there, and prune again"

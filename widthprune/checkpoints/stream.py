@@ -118,7 +118,7 @@ def prune_checkpoint(
             _write_weights(checkpoint, targets, criterion, seed, progress)
             for target in targets:
                 _write_rest(checkpoint, target, str(src))
-            check_unchanged(checkpoint.stamps)
+            check_unchanged(checkpoint.directory, checkpoint.stamps)
     return plans if several else plans[0]
 
 

@@ -23,9 +23,11 @@ def check_chat_template(name: str) -> None:
     if tokenizer is None or not tokenizer.chat_template:
         raise WidthPruneError(f"the tokenizer of {name} has no chat template: leave out --chat-template")
     try:
-        fault = _try(tokenizer.get_chat_template(), tokenizer.special_tokens_map)
+        template = tokenizer.get_chat_template()
     except ValueError as error:  # several templates, none of which is the default
         fault = first_line(error)
+    else:
+        fault = _try(template, tokenizer.special_tokens_map)
     if fault:
         raise WidthPruneError(
             f"the chat template of {name} fails ({fault:.200}): copy it again, or leave out --chat-template"
@@ -37,10 +39,13 @@ def _try(template: str, tokens: Mapping[str, str]) -> str:
     asked = json.dumps({"template": template, "tokens": tokens}, default=str)
     words = [sys.executable, "-P", template_trial.__file__]
     with subprocess.Popen(
-        words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, encoding="utf-8"
+        words, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True, encoding="utf-8", errors="backslashreplace"
     ) as trial:
         try:
-            trial.stdout.readline()  # "ready": only then the time counts
+            if trial.stdout.readline().strip() != "ready":  # only then the time counts
+                raise WidthPruneError(
+                    f"the chat template cannot be tried: {sys.executable} cannot import transformers"
+                )
             said, _ = trial.communicate(asked, timeout=SECONDS)
         except subprocess.TimeoutExpired:
             return f"it takes more than {SECONDS:g} seconds"
