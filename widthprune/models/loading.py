@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import torch
 import transformers
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..architectures import meta_model
@@ -160,7 +160,9 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
 
     def fetched(*names: str) -> Path:
         repository, revision = parted(name)
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names)))
+        # Else some versions ask an offline hub what a commit holds, though all of it is in the cache.
+        local = dict(local_files_only=True) if constants.HF_HUB_OFFLINE else {}
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names), **local))
 
     try:
         with quiet():
