@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..models.files import is_gguf, no_model
+from ..models.files import is_gguf, no_model_in
 from ..models.packaged import PACKAGED
 
 
@@ -195,9 +195,7 @@ def _no_model(name: str) -> str:
             return "" if is_gguf(path) else f"is a file: name the directory that holds it, {path.parent}"
         if name.endswith("@") and not path.is_dir():
             return "names no branch, tag or commit behind its @: add one, or leave out the @"
-        return (
-            no_model([file.name for file in path.iterdir() if file.is_file()], path) if path.is_dir() else ""
-        )
+        return no_model_in(path) if path.is_dir() else ""
     except OSError as error:
         return f"cannot be looked at: {error.strerror}"
 

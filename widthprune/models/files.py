@@ -175,12 +175,16 @@ def check_model(source: Path) -> None:
     WidthPruneError
         If it holds an adapter, GGUF weights alone, or no config.json, or cannot be read.
     """
-    try:
-        names = [path.name for path in source.iterdir() if path.is_file()]
-    except OSError as error:
-        raise WidthPruneError(f"{source} cannot be looked at: {error.strerror}") from None
-    if what := no_model(names, source):
+    if what := no_model_in(source):
         raise WidthPruneError(f"{source} {what}")
+
+
+def no_model_in(source: Path) -> str:
+    """`no_model` of a directory's files, or that it cannot be read."""
+    try:
+        return no_model([path.name for path in source.iterdir() if path.is_file()], source)
+    except OSError as error:
+        return f"cannot be looked at: {error.strerror}"
 
 
 def no_model(names: Collection[str], source: Path | None = None) -> str:

@@ -176,11 +176,11 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         check_config(snapshot)
         if not weights:
             return snapshot
-        if not (
-            names := weight_files(snapshot)
-        ):  # which one file that is not yet fetched has no index to tell
-            check_weights(name, names := [WEIGHTS])
-        return fetched(*map(glob.escape, names))
+        files = weight_files(snapshot)
+        if not files:  # one file that is not yet fetched has no index that tells of it
+            files = [WEIGHTS]
+            check_weights(name, files)
+        return fetched(*map(glob.escape, files))
     except WidthPruneError as error:
         raise WidthPruneError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
     except Exception as error:

@@ -189,10 +189,8 @@ def folders_under(root: Path) -> list[Path]:
 
 def _files_and_folders(root: Path) -> tuple[list[Path], list[Path]]:
     """Folders of a stranger's may lie deeper within each other than Python's functions may call themselves."""
-    files, folders = [], []
-    todo = [root] if root.is_dir() else []
-    while todo:
-        folder = todo.pop()
+    files, folders = [], [root] if root.is_dir() else []
+    for folder in folders:  # which grows meanwhile
         try:
             entries = list(os.scandir(folder))
         except FileNotFoundError:
@@ -206,11 +204,9 @@ def _files_and_folders(root: Path) -> tuple[list[Path], list[Path]]:
             raise WidthPruneError(
                 f"{root} holds a folder that cannot be read ({error.strerror}), {str(folder)[-60:]!r}: move it away"
             ) from None
-        below = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-        files += [Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False)]
-        folders += below
-        todo += below
-    return sorted(files), sorted(folders)
+        for entry in entries:
+            (folders if entry.is_dir(follow_symlinks=False) else files).append(Path(entry.path))
+    return sorted(files), sorted(folders[1:])
 
 
 def _file_name(settings: Mapping) -> str:

@@ -22,7 +22,7 @@ def damaged(plan: Mapping) -> list[Path]:
     """What lies in the store where a plan's results and their answers belong, and cannot be read."""
     return [
         path
-        for store, files in _jobs(plan)
+        for store, files in jobs_in_store(plan)
         for task, file in files.items()
         for path in _parts(store / file)
         if _lies_there(path) and not _is_whole(path)
@@ -31,7 +31,9 @@ def damaged(plan: Mapping) -> list[Path]:
 
 def stored(plan: Mapping) -> int:
     """How many of a plan's results the store holds."""
-    return sum(_has(store, task, file) for store, files in _jobs(plan) for task, file in files.items())
+    return sum(
+        _has(store, task, file) for store, files in jobs_in_store(plan) for task, file in files.items()
+    )
 
 
 def mend(folder: Path, plan: Mapping) -> None:
@@ -88,7 +90,7 @@ def _fill_store(folder: Path, plan: Mapping) -> None:
                         write_atomically(store / path, (results / path).read_bytes())
 
 
-def _jobs(plan: Mapping) -> Iterator[tuple[Path, Mapping[str, str]]]:
+def jobs_in_store(plan: Mapping) -> Iterator[tuple[Path, Mapping[str, str]]]:
     """Each job's folder in the store, and task -> its results file there."""
     for job in plan["jobs"].values():
         yield Path(plan["store"], job["code"]), job["files"]

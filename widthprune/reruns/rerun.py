@@ -32,7 +32,7 @@ from ..evaluation.readiness import check_results_dir
 from ..models.packaged import PACKAGED
 from ..report.escaping import as_line
 from ..report.runs import public_name
-from .damage import damaged, mend, stored
+from .damage import damaged, jobs_in_store, mend, stored
 from .experiments import EXPERIMENTS
 from .plan import Request, check_folder, make_plan
 from .records import write_plan
@@ -105,9 +105,10 @@ def rerun(options) -> None:
     command = _snakemake(options, out)
     plan = make_plan(request, options.project or _project(), store, here=options.profile == "local")
     plan["price_per_kwh"] = options.price_per_kwh
-    check_results_dir(store, _files(plan), "store")
+    results = [folder / file for folder, files in jobs_in_store(plan) for file in files.values()]
+    check_results_dir(store, results, "store")
     print(
-        f"{len(plan['jobs'])} jobs, {sum(len(job['files']) for job in plan['jobs'].values())} results",
+        f"{len(plan['jobs'])} jobs, {len(results)} results",
         end=" ",
     )
     print(f"asked, {stored(plan)} of them stored" if options.dry_run else f"go to {out}", flush=True)
@@ -150,15 +151,6 @@ def _run(command: list[str], lock: int) -> int:
                     each.kill()
             process.wait()
         raise
-
-
-def _files(plan) -> list[Path]:
-    """Where the results of a plan lie, or will."""
-    return [
-        Path(plan["store"], job["code"], file)
-        for job in plan["jobs"].values()
-        for file in job["files"].values()
-    ]
 
 
 def _request(options) -> Request:
