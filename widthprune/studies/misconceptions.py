@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from ..mlps import find_mlps
 from ..pruning import prune_model
 from ..scores import score_model
-from .attribution import attribute, encode, likelihoods, log_odds
+from .attribution import attribute, batches, likelihoods, log_odds, padded
 from .masking import lowest
 from .pairs import Pair
 
 COLUMNS = ("measure", "set", "criterion", "draw", "pruning_pct", "value", "stderr", "n")
 SHARE_PCTS = (10.0, 20.0, 40.0)
 TOP = 0.05  # of a layer's neurons: those that matter most
+STEPS = 4  # of integrated gradients
 DEPTH = 2 / 3  # where the truth direction is looked for, as a part of the layers
 
 
@@ -69,6 +70,28 @@ def attribution_rows(
         ]
         rows.append(mean_row(np.array(places) - 0.5, measure="only_myths", set=name, criterion="PPM"))
     return rows, shares
+
+
+def integrated_rows(
+    model: nn.Module,
+    tokenizer,
+    sets: Mapping[str, Sequence[Pair]],
+    shares: Mapping[str, Mapping[str, Tensor]],
+) -> list[dict]:
+    """The same of integrated gradients, and how far both agree on these pairs, the first of each set.
+
+    Measures are named as those of `attribution_rows`, with ``_integrated`` behind. ``agreement``: Spearman's correlation over
+    a layer's neurons of the mean share of the log-odds by one with that by the other, the mean over layers, its error over
+    layers.
+    """
+    rows, integrated = attribution_rows(model, tokenizer, sets, STEPS)
+    rows = [row | dict(measure=f"{row['measure']}_integrated") for row in rows]
+    for name, pairs in sets.items():
+        both = ([own[mlp][: len(pairs)] for own in (shares[name], integrated[name])] for mlp in shares[name])
+        odds = ([(own[:, 1] - own[:, 0]).mean(0) for own in pair] for pair in both)
+        by_layer = [stats.spearmanr(*pair).statistic for pair in odds]
+        rows.append(mean_row(by_layer, measure="agreement", set=name))
+    return rows
 
 
 def only_myths(importance: Tensor, scores: Tensor) -> list[float]:
@@ -139,8 +162,8 @@ def removal_rows(
 
 def length_row(before: Tensor, after: Tensor) -> dict:
     """How the change of whole texts' log-odds goes with the difference of their lengths."""
-    change = log_odds(after, summed=True) - log_odds(before, summed=True)
-    longer = before[:, 1, 1] - before[:, 1, 0]
+    change = (log_odds(after, summed=True) - log_odds(before, summed=True)).numpy()
+    longer = (before[:, 1, 1] - before[:, 1, 0]).numpy()
     n = len(change)
     flat = n < 4 or float(np.ptp(longer)) == 0
     r = np.nan if flat else stats.pearsonr(longer, change).statistic
@@ -175,12 +198,12 @@ def last_signals(model: nn.Module, tokenizer, pairs: Sequence[Pair]) -> Tensor:
     """The signal between layers at a text's last token, truth and myth: (pairs, 2, d_model) float32."""
     layer = round(DEPTH * len(find_mlps(model)))
     found = []
-    for pair in pairs:
-        for text in (pair.truth, pair.myth):
-            tokens, _ = encode(tokenizer, pair.prompt, text)
-            out = model(input_ids=tokens[None].to(model.device), output_hidden_states=True, use_cache=False)
-            found.append(out.hidden_states[layer][0, -1].float().cpu())
-    return torch.stack(found).unflatten(0, (len(pairs), 2))
+    for texts in batches(tokenizer, pairs):
+        tokens = padded(texts).to(model.device)
+        signals = model.base_model(tokens, output_hidden_states=True, use_cache=False).hidden_states[layer]
+        last = [len(own) - 1 for own, _ in texts]
+        found.append(signals[range(len(last)), last].float().cpu())
+    return torch.cat(found).unflatten(0, (len(pairs), 2))
 
 
 def study_misconceptions(
@@ -191,6 +214,7 @@ def study_misconceptions(
     myths: Sequence[str],
     pcts: Sequence[float] = (1.0, 5.0, 10.0),
     draws: int = 3,
+    integrated: int = 0,
 ) -> pd.DataFrame:
     """Everything above on one model.
 
@@ -206,6 +230,8 @@ def study_misconceptions(
         Percentages of neurons that are removed.
     draws : int
         Of random neurons.
+    integrated : int
+        Pairs of each set whose gradients are integrated too, which takes layers times `STEPS` as long; 0 for none.
 
     Returns
     -------
@@ -215,6 +241,9 @@ def study_misconceptions(
     looked_at = {name: halves(pairs)[0] for name, pairs in sets.items()}
     others = {name: halves(pairs)[1] for name, pairs in sets.items()}
     rows, shares = attribution_rows(model, tokenizer, looked_at)
+    if integrated:
+        first = {name: pairs[:integrated] for name, pairs in looked_at.items()}
+        rows += integrated_rows(model, tokenizer, first, shares)
     attributed = speakers([shares[name] for name in sets if name in myths])
     rows += removal_rows(model, tokenizer, others, attributed, pcts, draws)
     rows += direction_rows(model, tokenizer, sets, [pct for pct in SHARE_PCTS if pct != 20])

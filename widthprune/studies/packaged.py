@@ -13,6 +13,7 @@ from .stored import study
 
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
+INTEGRATED = 6
 SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
@@ -31,6 +32,7 @@ def misconceptions(
     seed: int = 0,
     pcts: Sequence[float] = REMOVED,
     draws: int = DRAWS,
+    integrated: int = INTEGRATED,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """`widthprune.studies.misconceptions.study_misconceptions` of a model, on the sets that are at hand.
@@ -46,6 +48,8 @@ def misconceptions(
         Pairs of each set, and what draws them.
     pcts, draws
         Percentages of neurons removed; how often random ones.
+    integrated
+        Pairs of each set whose gradients are integrated as well.
 
     Raises
     ------
@@ -57,9 +61,11 @@ def misconceptions(
         from .misconceptions import study_misconceptions
 
         pairs = {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
-        return study_misconceptions(network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws)
+        return study_misconceptions(
+            network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws, integrated=integrated
+        )
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws)
+    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws, integrated=integrated)
     table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
     if measure and (lacking := [name for name in sets_at_hand() if name not in set(table["set"])]):
         raise WidthPruneError(
