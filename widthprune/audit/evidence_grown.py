@@ -66,6 +66,15 @@ class GrownEvidence:
             means["kept"] - means["not random"], before, f"instructions undone at {pct:g}%, {kind}"
         )
 
+    def grown_held(self, kind: str, pct: float, tier: str) -> Effect:
+        """By how much larger a share of the odds of its other value lies in the neurons PPM removes than of common facts."""
+        rows = self._study("attributed", kind)
+        rows = rows[(rows["measure"] == "share") & (rows["pruning_pct"] == pct)]
+        shares = rows.pivot(index="seed", columns="set", values="value")
+        whole = shares["common"].mean() + pct / 100  # stored less the part of neurons that these are
+        label = f"share of {tier} against common at {pct:g}%, {kind}"
+        return self._over_seeds(shares[tier] - shares["common"], whole, label)
+
     @once
     def grown_seeds(self) -> int:
         """How many seeds of each kind were grown and measured."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 from ..mlps import find_mlps
 from .growing import STAGES, Recipe, grow, model_directory, world_of
 from .masking import WAYS, complement, lowest, means, without
+from .misconceptions import study_misconceptions
+from .pairs import Pair
 from .probing import probe
 from .removal import remove
 from .study import TUNED_PCTS
@@ -20,6 +23,7 @@ from .worlds import World, heldout
 
 CRITERIA = ("PPM", "PPM-REVERSED", "RANDOM")
 HALF_CRITERIA = ("PPM-GATE", "PPM-UP")  # another order than PPM's where there is a gate alone
+ATTRIBUTED_PCTS, INTEGRATED = (5.0, 10.0, 20.0), 12  # of few neurons a hundredth is none
 HALF_PCTS, HALF_DRAWS = (10.0, 20.0, 30.0, 40.0, 60.0), 2  # halves take long
 
 
@@ -102,6 +106,36 @@ def causal(models: dict[str, nn.Module], world: World) -> pd.DataFrame:
     return pd.concat(found)
 
 
+class Words:
+    """A world's words as a tokenizer gives them, one token each."""
+
+    bos_token_id = eos_token_id = None
+
+    def __init__(self, world: World):
+        self.ids = {word: place for place, word in enumerate(world.words)}
+
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[self.ids[word] for word in text.split()])
+
+
+def fact_pairs(world: World) -> dict[str, list[Pair]]:
+    """Each fact's true value and its other one, by tier: of a myth the other is what most statements say."""
+    found = {tier.name: [] for tier in world.tiers}
+    for fact in world.facts:
+        prompt = world.say([world.id("."), fact.subject, fact.relation])
+        found[fact.tier].append(
+            Pair(prompt, *(f" {world.say([value])}" for value in (fact.truth, fact.other)))
+        )
+    return found
+
+
+def attributed(model: nn.Module, world: World) -> pd.DataFrame:
+    """`study_misconceptions`, with the tiers of facts as its sets."""
+    return study_misconceptions(
+        model, Words(world), fact_pairs(world), myths=["myth"], pcts=ATTRIBUTED_PCTS, integrated=INTEGRATED
+    )
+
+
 # How the table of each study is made.
 MAKERS = {
     "removal": lambda grown: removal(grown.base, grown.world, grown.recipe.kind),
@@ -109,5 +143,6 @@ MAKERS = {
     "halves": lambda grown: halves(grown.base, grown.world),
     "ranks": lambda grown: rank_correlations(grown.changes),
     "shares": lambda grown: change_shares(grown.changes, TUNED_PCTS),
+    "attributed": lambda grown: attributed(grown.base, grown.world),
     "causal": lambda grown: causal(grown.models, grown.world),
 }

@@ -13,7 +13,7 @@ import pandas as pd
 from .growing import Recipe, steps_of
 from .stored import study
 
-STUDY_NAMES = ("removal", "tuned", "halves", "ranks", "shares", "causal")
+STUDY_NAMES = ("removal", "tuned", "halves", "ranks", "shares", "causal", "attributed")
 TUNED_PCTS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
 
 
