@@ -21,6 +21,7 @@ from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
 from widthprune.studies.packaged import misconceptions, sets_at_hand, slicegpt
 from widthprune.studies.packaged_figures import (
+    by_model,
     plot_odds,
     plot_scores_at_damage,
     plot_shares_of_odds,
@@ -48,7 +49,11 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
     said = origin(tmp_path, "misconceptions")
     assert set(made["model"]) == {"language_model0"} and str(language_model) not in said
     assert "language_model0 (the checkpoint's dtype, computed in float32), limit 4, seed 0, on" in said
-    table_of(made, "truth")
+    assert list(table_of(made, "agreement")) == ["pocket, myths"]
+    shown = by_model(pd.concat([made, made.assign(model="other")]), "share", 20)
+    assert list(shown.index) == ["language_model0", "other"] and list(shown) == ["pocket, myths"]
+    (share,) = made.loc[(made["measure"] == "share") & (made["pruning_pct"] == 20), "value"]
+    assert shown.iloc[0, 0].startswith(f"{share:+.3f} ± ")
     # Another model of this name, and sets that were not at hand, are no answer.
     other = tmp_path / "other" / Path(language_model).name
     shutil.copytree(language_model, other)

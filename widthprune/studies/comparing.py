@@ -141,3 +141,24 @@ def unpruned(table: pd.DataFrame) -> pd.DataFrame:
     found = rows.groupby(["measure", "kind"])["value"].agg(["mean", "std"])
     spreads = found["std"].map(" ± {:.3f}".format, na_action="ignore").fillna("")
     return (found["mean"].map("{:.3f}".format) + spreads).unstack("kind", fill_value="")
+
+
+def by_tier(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """One measure of ``attributed``, tier by tier: the mean over seeds ± its standard error, as texts.
+
+    Returns
+    -------
+    DataFrame
+        A row a kind, criterion and percentage, a column a tier; draws of one seed count as their mean.
+    """
+    rows = table[table["measure"] == measure]
+    keys = ["kind", "criterion", "pruning_pct", "set"]
+    seeds = rows.groupby([*keys, "seed"])["value"].mean()
+    found = seeds.groupby(level=keys).agg(["mean", "sem"])
+    text = found["mean"].map("{:+.3f}".format) + found["sem"].map(
+        " ± {:.3f}".format, na_action="ignore"
+    ).fillna("")
+    wide = text.unstack("set")[list(dict.fromkeys(rows["set"]))]
+    return wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(
+        index=["kind", "criterion", "neurons"], columns=None
+    )

@@ -97,6 +97,15 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     return wide if own["pruning_pct"].any() else wide.droplevel("neurons")
 
 
+def by_model(rows: pd.DataFrame, measure: str, pct: float = 0.0, criterion: str = "PPM") -> pd.DataFrame:
+    """One measure at one percentage as a table: a row a model, a column a set, with one standard error."""
+    own = rows[(rows["measure"] == measure) & (rows["pruning_pct"] == pct) & (rows["criterion"] == criterion)]
+    text = own["value"].map("{:+.3f}".format) + " ± " + own["stderr"].map("{:.3f}".format)
+    wide = own.assign(text=text).pivot(index="model", columns="set", values="text").fillna("not measured")
+    wide = wide[[name for name in SETS if name in wide]].rename_axis(columns=None)
+    return wide.rename(columns=lambda name: f"{name}, {_kind(name)}")
+
+
 def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
     """What four bits change in one model, as text: without a task the removed neurons, with one its headline metric.
 
