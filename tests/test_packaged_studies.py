@@ -239,3 +239,53 @@ def test_a_rule_reaches_every_outcome_it_can_have(claim):
         {LIKE_CONTROL} if claim.alike else set()
     )
     assert reached == possible
+
+
+def criteria_rows(apart, stderr=0.004, criteria=("PPM", "L2")):
+    """Facts fall by a hundredth a percent; under L2 there are so many more than under PPM at as much damage."""
+    scores = {"pocket_prose": "word_perplexity", "pocket_facts": "acc", "pocket_misconceptions_mc2": "acc"}
+    rows = []
+    for model, (criterion, pct), (task, metric) in itertools.product(
+        MODELS, [("none", 0.0), *itertools.product(criteria, (10.0, 20.0))], scores.items()
+    ):
+        # L2 at 20% does the damage of PPM at 15%.
+        as_ppm = pct * 0.75 if criterion == "L2" else pct
+        value = {"pocket_prose": 60.0 * 1.05**as_ppm, "pocket_facts": 0.6 - as_ppm / 100}.get(task, 0.5)
+        value += apart * (criterion == "L2") * (task == "pocket_facts")
+        at = dict(model=model, criterion=criterion, pruning_pct=pct, task=task, metric=metric, value=value)
+        rows.append(at | dict(stderr=stderr * (value if task == "pocket_prose" else 1), n=96))
+    same = dict(seed=0, source="measured", chat_template=False, intermediate_size=1536, expansion_ratio=2.67)
+    return tidy(pd.DataFrame(rows).assign(**same))
+
+
+def test_criteria_are_compared_where_they_did_as_much_damage():
+    effects = Evidence(criteria_rows(0.02), load_floors()).criteria_apart(NAME, "pocket_facts")
+    assert [effect.change for effect in effects] == pytest.approx([0.02, 0.02])
+    assert all(effect.label.startswith("pocket facts of smollm2-135m-instruct, L2 at") for effect in effects)
+    assert effects[0].stderr == pytest.approx(0.004 * 2**0.5) and effects[0].before == pytest.approx(0.6)
+    for rows in (criteria_rows(0.0, criteria=["PPM"]), criteria_rows(0.0, criteria=["L2"])):
+        with pytest.raises(NotMeasured):
+            Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
+
+
+def test_what_damaged_more_than_ppm_is_not_compared():
+    rows = criteria_rows(0.0)
+    more = (rows["criterion"] == "L2") & (rows["pruning_pct"] == 20) & (rows["task"] == "pocket_prose")
+    rows.loc[more, "value"] = 60.0 * 1.05**21
+    effects = Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
+    assert [effect.label.split(",")[1] for effect in effects] == [" L2 at 10% against PPM at equal damage"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        (criteria_rows(0.05), REPRODUCED),
+        (criteria_rows(-0.05), REPRODUCED),
+        (criteria_rows(0.0), NO_TRANSFER),
+        (criteria_rows(0.0, stderr=0.1), INCONCLUSIVE),
+        (criteria_rows(0.0, criteria=["PPM"]), UNTESTABLE),
+    ],
+)
+def test_whether_the_criterion_matters_is_judged(rows, outcome):
+    claim = next(claim for claim in load_claims() if claim.id == "open-criterion-or-width")
+    assert judge(claim, Evidence(rows, load_floors())).outcome == outcome

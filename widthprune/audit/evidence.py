@@ -83,7 +83,15 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
             if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
         }
         rule = self.rule
-        verbs = (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse, rule.compare)
+        verbs = (
+            rule.rises,
+            rule.falls,
+            rule.keeps,
+            rule.some_rise,
+            rule.some_differ,
+            rule.not_worse,
+            rule.compare,
+        )
         verbs = {f.__name__: f for f in (*verbs, both, control, inverse, further)}
         return own | verbs | PLAIN | {"log": np.log, "PCTS": PCTS}
 

@@ -1,5 +1,6 @@
 """What rules may ask of the studies of packaged models: where misconceptions sit, and what SliceGPT does at equal size."""
 
+import numpy as np
 import pandas as pd
 
 from ..report.tasks import TASKS
@@ -65,6 +66,53 @@ class StudiesEvidence:
         if not effects:
             raise NoEvidence(f"{model}: no size at which its sliced model works")
         return effects
+
+    def criteria_apart(self, model: str, task: str) -> list[Effect]:
+        """How much more of a benchmark each criterion leaves than PPM where it damaged prose as much, while the model works.
+
+        PPM's scores are interpolated between its widths, over the logarithm of the perplexity, and never beyond them.
+        """
+        line = [self._at(model, task, "PPM", pct) for pct in (0, *self.widths(model))]
+        if None in line or len(line) < 2:
+            raise NotMeasured(f"{model} was not measured on {TASKS[task].label} under PPM while it works")
+        # A perplexity may fall a little from one width to the next: damage is the most so far.
+        damage = np.maximum.accumulate([at[0] for at in line])
+        effects = []
+        for criterion in sorted(
+            set(self.measured_table.loc[self.measured_table["model"] == model, "criterion"])
+        ):
+            for pct in [] if criterion in ("none", "PPM") else self.widths(model, criterion):
+                found = self._at(model, task, criterion, pct)
+                if found and found[0] <= damage[-1]:
+                    at, score, stderr, n = found
+                    ours, error = (np.interp(at, damage, [each[i] for each in line]) for i in (1, 2))
+                    label = (
+                        f"{TASKS[task].label} of {model}, {criterion} at {pct:g}% against PPM at equal damage"
+                    )
+                    effects.append(Effect(score - ours, float(np.hypot(stderr, error)), line[0][1], n, label))
+        if not effects:
+            raise NotMeasured(
+                f"{model} was not measured on {TASKS[task].label} under two criteria while it works"
+            )
+        return effects
+
+    def _at(self, model: str, task: str, criterion: str, pct: float) -> tuple | None:
+        """Logarithm of the prose perplexity, and score, error and items of a benchmark; None where one was not measured."""
+        try:
+            found = [
+                self._score(
+                    self._same_items(model, name, [criterion], [0, pct], False),
+                    model,
+                    name,
+                    criterion if pct else "none",
+                    pct,
+                )
+                for name in ("pocket_prose", task)
+            ]
+        except NotMeasured:
+            return None
+        self.seen.append((model, task, f"{criterion} at {pct:g}%", int(found[1][2]), False, False))
+        return (np.log(found[0][0]), *found[1][:3])
 
     @staticmethod
     def _sliced_score(rows: pd.DataFrame, task: str, pct: float) -> tuple | None:
