@@ -96,6 +96,28 @@ def slicegpt(
     return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
 
 
+def amp_heads(
+    model: str,
+    results_dir: str | Path = "results",
+    *,
+    measure: bool,
+    limit: int | None = None,
+    seed: int = 0,
+    pcts: Sequence[float] = SLICED,
+    tasks: Sequence[str] = SLICED_TASKS,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`widthprune.studies.equal_size.study_heads` of a model; parameters and errors as of `misconceptions`."""
+
+    def make(network, tokenizer) -> pd.DataFrame:
+        from .equal_size import study_heads
+
+        return study_heads(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
+
+    asked = dict(limit=limit, seed=seed, pcts=list(pcts), tasks=list(tasks))
+    return _of_model("amp_heads", model, results_dir, make, asked, measure=measure, device=device)
+
+
 def four_bits(
     model: str,
     results_dir: str | Path = "results",

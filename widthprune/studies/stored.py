@@ -21,11 +21,15 @@ NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
-# attributed: `misconceptions` of their facts. misconceptions, slicegpt, four_bits: of packaged models, see the modules of these names.
+# attributed: `misconceptions` of their facts. misconceptions, slicegpt, amp_heads, four_bits: of packaged models, see the
+# modules of these names.
 STUDIES = {
     "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
     "slicegpt": {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
     | {"parameters": "int64", "task": "string", "metric": "string"}
+    | NUMBER,
+    "amp_heads": {"model": "string", "removed": "string", "pruning_pct": "float64", "groups": "int64"}
+    | {"neurons": "int64", "parameters": "int64", "task": "string", "metric": "string"}
     | NUMBER,
     "four_bits": dict.fromkeys(("model", "weights", "chosen_by", "criterion"), "string")
     | {"pruning_pct": "float64", "task": "string", "metric": "string"}
