@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from widthprune.audit.claims import load_claims
+from widthprune.audit.comparisons import apart_table
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import INCONCLUSIVE, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, judge
@@ -266,6 +267,14 @@ def test_criteria_are_compared_where_they_did_as_much_damage():
     for rows in (criteria_rows(0.0, criteria=["PPM"]), criteria_rows(0.0, criteria=["L2"])):
         with pytest.raises(NotMeasured):
             Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
+
+
+def test_what_criteria_leave_beyond_ppm_as_a_table():
+    made = Evidence(criteria_rows(0.02), load_floors())
+    shown = apart_table(made, ["pocket_facts", "pocket_misconceptions_mc2"])
+    assert list(shown.index.names) == ["model", "criterion", "removed"] and len(shown) == 4
+    assert list(shown.loc[(NAME, "L2", "20%")]) == ["+0.020 ± 0.006", "+0.000 ± 0.006"]
+    assert not len(apart_table(made, ["pocket_facts"], ["VOW"]))
 
 
 def test_what_damaged_more_than_ppm_is_not_compared():

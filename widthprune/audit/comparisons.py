@@ -90,6 +90,29 @@ def rival_table(
     return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
 
 
+def apart_table(
+    evidence: Evidence, tasks: Sequence[str], criteria: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """What each criterion leaves beyond PPM where it damaged prose as much, on every model at widths at which it works.
+
+    Returns
+    -------
+    DataFrame
+        A row a model, criterion and percentage (its index), a column a benchmark: the difference with its standard error,
+        as a text; empty where there is none.
+    """
+    texts = {}
+    for model, task in itertools.product(evidence.models(), tasks):
+        with contextlib.suppress(NoEvidence):
+            for (criterion, pct), effect in evidence.apart(model, task).items():
+                if criteria is None or criterion in criteria:
+                    text = f"{effect.change:+.3f} ± {effect.stderr:.3f}"
+                    texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
+    table = pd.DataFrame.from_dict(texts, orient="index", columns=[TASKS[task].label for task in tasks])
+    table.index = pd.MultiIndex.from_tuples(texts, names=["model", "criterion", "removed"])
+    return table.fillna("")
+
+
 def _curve(rows: pd.DataFrame, task: str, damage: str) -> pd.DataFrame:
     by = {
         name: rows[(rows["task"] == t) & (rows["metric"] == TASKS[t].metric)].set_index("pruning_pct")[

@@ -68,7 +68,11 @@ class StudiesEvidence:
         return effects
 
     def criteria_apart(self, model: str, task: str) -> list[Effect]:
-        """How much more of a benchmark each criterion leaves than PPM where it damaged prose as much, while the model works.
+        """How much more of a benchmark each criterion leaves than PPM where it damaged prose as much, while the model works."""
+        return list(self.apart(model, task).values())
+
+    def apart(self, model: str, task: str) -> dict[tuple[str, float], Effect]:
+        """`criteria_apart` by criterion and percentage.
 
         PPM's scores are interpolated between its widths, over the logarithm of the perplexity, and never beyond them.
         """
@@ -77,11 +81,9 @@ class StudiesEvidence:
             raise NotMeasured(f"{model} was not measured on {TASKS[task].label} under PPM while it works")
         # A perplexity may fall a little from one width to the next: damage is the most so far.
         damage = np.maximum.accumulate([at[0] for at in line])
-        effects = []
-        for criterion in sorted(
-            set(self.measured_table.loc[self.measured_table["model"] == model, "criterion"])
-        ):
-            for pct in [] if criterion in ("none", "PPM") else self.widths(model, criterion):
+        rows, effects = self.measured_table, {}
+        for criterion in sorted(set(rows.loc[rows["model"] == model, "criterion"]) - {"none", "PPM"}):
+            for pct in self.widths(model, criterion):
                 found = self._at(model, task, criterion, pct)
                 if found and found[0] <= damage[-1]:
                     at, score, stderr, n = found
@@ -89,7 +91,8 @@ class StudiesEvidence:
                     label = (
                         f"{TASKS[task].label} of {model}, {criterion} at {pct:g}% against PPM at equal damage"
                     )
-                    effects.append(Effect(score - ours, float(np.hypot(stderr, error)), line[0][1], n, label))
+                    both = float(np.hypot(stderr, error))
+                    effects[criterion, pct] = Effect(score - ours, both, line[0][1], n, label)
         if not effects:
             raise NotMeasured(
                 f"{model} was not measured on {TASKS[task].label} under two criteria while it works"
@@ -98,19 +101,13 @@ class StudiesEvidence:
 
     def _at(self, model: str, task: str, criterion: str, pct: float) -> tuple | None:
         """Logarithm of the prose perplexity, and score, error and items of a benchmark; None where one was not measured."""
-        try:
-            found = [
-                self._score(
-                    self._same_items(model, name, [criterion], [0, pct], False),
-                    model,
-                    name,
-                    criterion if pct else "none",
-                    pct,
-                )
-                for name in ("pocket_prose", task)
-            ]
-        except NotMeasured:
-            return None
+        found = []
+        for name in ("pocket_prose", task):
+            cells = self._same_items(model, name, [criterion], [0, pct], False)
+            try:
+                found.append(self._score(cells, model, name, criterion if pct else "none", pct))
+            except NotMeasured:
+                return None
         self.seen.append((model, task, f"{criterion} at {pct:g}%", int(found[1][2]), False, False))
         return (np.log(found[0][0]), *found[1][:3])
 
