@@ -340,7 +340,15 @@ def test_make_hands_measure_on():
 
 def test_chapters_measure_in_one_way_only():
     """Whatever takes minutes goes through functions that ask whether they may."""
-    asking = {"stored_or_measured", "never_trained", "described", "misconceptions", "slicegpt", "run"}
+    asking = {
+        "stored_or_measured",
+        "never_trained",
+        "described",
+        "misconceptions",
+        "slicegpt",
+        "amp_heads",
+        "run",
+    }
     for path in NOTEBOOKS:
         source = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
         plain = re.sub(r"^( *)%.*$", r"\1pass", source, flags=re.MULTILINE)

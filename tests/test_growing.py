@@ -12,6 +12,7 @@ from widthprune.studies.growing import (
     Recipe,
     grow,
     model_directory,
+    parameter_count,
     steps_of,
     training_batches,
     tuning_batches,
@@ -51,6 +52,14 @@ def test_both_kinds_have_the_same_number_of_parameters():
     assert hasattr(models[0].model.layers[0].mlp, "gate_proj") and not hasattr(
         models[1].model.layers[0].mlp, "gate_proj"
     )
+
+
+@pytest.mark.parametrize("size", [{}, dict(hidden_size=240, neurons=640), dict(layers=1, neurons=48)])
+@pytest.mark.parametrize("kind", ["gated", "plain"])
+def test_parameters_are_counted_from_the_recipe(kind, size):
+    recipe = Recipe(kind, **size)
+    model = untrained(recipe, world_of(recipe))
+    assert parameter_count(recipe) == count_parameters(model)
 
 
 def test_a_recipe_gives_the_same_batches_and_weights():

@@ -20,9 +20,11 @@ from widthprune.criteria import REGISTRY
 from widthprune.errors import WidthPruneError
 from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
-from widthprune.studies.packaged import misconceptions, sets_at_hand, slicegpt
+from widthprune.report.tasks import TASKS
+from widthprune.studies.packaged import amp_heads, misconceptions, sets_at_hand, slicegpt
 from widthprune.studies.packaged_figures import (
     by_model,
+    heads_table,
     plot_odds,
     plot_scores_at_damage,
     plot_shares_of_odds,
@@ -70,12 +72,62 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
         misconceptions(language_model, tmp_path, measure=True, **asked)
 
 
-def test_what_was_sliced_is_kept(language_model, tmp_path, monkeypatch):
+@pytest.fixture
+def little_text(monkeypatch):
     text = Calibration(sequences=2, length=32)
     monkeypatch.setattr("widthprune.studies.equal_size.Calibration", lambda: text)
-    asked = dict(limit=2, pcts=[40.0], tasks=["pocket_facts"])
-    table = slicegpt(language_model, tmp_path, measure=True, **asked)
+    return dict(limit=2, pcts=[40.0], tasks=["pocket_facts"])
+
+
+def test_what_was_sliced_is_kept(language_model, tmp_path, little_text):
+    table = slicegpt(language_model, tmp_path, measure=True, **little_text)
     assert list(table) == list(STUDIES["slicegpt"]) and set(table["task"]) == {"", "pocket_facts"}
+
+
+def test_heads_beside_neurons_are_kept(language_model, tmp_path, little_text):
+    table = amp_heads(language_model, tmp_path, measure=True, **little_text)
+    pd.testing.assert_frame_equal(table, amp_heads(language_model, tmp_path, measure=False, **little_text))
+    assert list(table) == list(STUDIES["amp_heads"]) and set(table["task"]) == {"pocket_facts"}
+    shown = heads_table(table)
+    assert [*shown.index] == [
+        ("0%", "nothing"),
+        *(("40%", removed) for removed in ("neurons and groups", "neurons", "difference")),
+    ]
+    assert shown.loc[("40%", "neurons and groups"), ["groups removed", "neurons a layer"]].tolist() == [
+        "2",
+        "53",
+    ]
+    assert shown.loc[("40%", "difference"), "parameters"] == ""
+
+
+def test_differences_are_corrected_over_the_table():
+    rows = [
+        dict(
+            model=NAME,
+            removed=removed,
+            pruning_pct=pct,
+            groups=0,
+            neurons=1383,
+            parameters=10**8,
+            task=task,
+            n=96,
+        )
+        | dict(metric=metric, value=value, stderr=stderr)
+        for removed, pct in (("nothing", 0.0), ("neurons and groups", 10.0), ("neurons", 10.0))
+        for task, metric, value, stderr in (
+            ("pocket_prose", "word_perplexity", 100.0, 5.0),
+            ("pocket_prose", "against_neurons", 0.03, 0.01),
+            ("pocket_facts", "acc", 0.5, 0.05),
+            ("pocket_facts", "against_neurons", 0.0, 0.0),
+        )
+        if metric != "against_neurons" or removed == "neurons and groups"
+    ]
+    shown = heads_table(pd.DataFrame(rows))
+    prose, facts = (TASKS[task].label for task in ("pocket_prose", "pocket_facts"))
+    # Twice the p of three standard errors, for two differences; no item moved in the other.
+    assert shown.loc[("10%", "difference"), prose] == "+0.030 ± 0.010, p 0.0054"
+    assert shown.loc[("10%", "difference"), facts] == "+0.000 ± 0.000, p 1"
+    assert shown.loc[("0%", "nothing"), ["parameters", prose]].tolist() == ["100,000,000", "100 ± 5"]
 
 
 def myth_rows(falls, held, holding=MYTHS):

@@ -56,6 +56,21 @@ def test_models_of_the_longest_training_are_read_alone(tmp_path):
     assert origin(tmp_path / "nowhere", "shares") == "not measured here"
 
 
+def test_models_of_another_size_are_read_where_they_are_asked_for(tmp_path):
+    small, large = Recipe(), Recipe(hidden_size=240, neurons=640)
+    for recipe, seed, share in ((small, 0, 0.2), (small, 1, 0.3), (large, 0, 0.7)):
+        made_by = dict(recipe.size, steps=9)
+        key = Recipe(seed=seed, **recipe.size).key
+        study(tmp_path, "shares", key, made_by, lambda seed=seed, share=share: shares(seed, share))
+    assert stored(tmp_path, "shares")["share"].tolist() == [0.2, 0.3]
+    assert stored(tmp_path, "shares", **small.size)["share"].tolist() == [0.2, 0.3]
+    assert stored(tmp_path, "shares", **large.size)["share"].tolist() == [0.7]
+    assert stored(tmp_path, "shares", hidden_size=7).empty
+    for size, count in (({}, 2), (large.size, 1), (dict(hidden_size=240), 1)):
+        assert f"{count} grown models, 9 steps each" in origin(tmp_path, "shares", **size)
+    assert origin(tmp_path, "shares", hidden_size=7) == "not measured here"
+
+
 def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):
     with pytest.raises(WidthPruneError, match="removal-grown-plain-3.csv is not there") as error:
         run([Recipe("plain", 3)], tmp_path / "models", tmp_path, measure=False)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..checkpoints.destination import moved_into_place
 from ..errors import WidthPruneError
+from .stored import SIZE
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 if TYPE_CHECKING:
@@ -59,6 +60,19 @@ class Recipe:
         default = asdict(Recipe(self.kind, self.seed))
         changed = [f"{name}-{value:g}" for name, value in asdict(self).items() if value != default[name]]
         return "-".join([self.name, *changed])
+
+    @property
+    def size(self) -> dict[str, int]:
+        """The fields that tell how large a model is."""
+        return {name: getattr(self, name) for name in SIZE}
+
+
+def parameter_count(recipe: Recipe) -> int:
+    """Parameters of the recipe's models, of either kind, from the sizes alone."""
+    words, width = len(world_of(recipe).words), recipe.hidden_size
+    # Attention has four square matrices, an MLP three matrices of so many neurons; a norm before each, and one at the end.
+    layer = 4 * width**2 + 3 * width * recipe.neurons + 2 * width
+    return words * width + recipe.layers * layer + width
 
 
 def world_of(recipe: Recipe) -> World:

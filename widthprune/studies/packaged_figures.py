@@ -1,11 +1,14 @@
 """Figures of the studies of packaged models: from a tidy table to Axes. Bars are one standard error."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 
 from ..criteria import REGISTRY
 from ..report.drawn import keep_rows
@@ -123,6 +126,32 @@ def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
     way = rows["weights"] + " weights, neurons chosen by " + rows["chosen_by"].replace("stored", "the stored")
     shown = rows.assign(text=texts(rows), neurons=neurons, way=way)
     return shown.pivot(index=["criterion", "neurons"], columns="way", values="text").fillna("")
+
+
+def heads_table(table: pd.DataFrame) -> pd.DataFrame:
+    """AMP with key-value groups beside neurons alone in one model, as text: what is left, what it scores, and the difference.
+
+    The difference is neurons and groups less neurons alone of as many parameters, item by item, of a perplexity in its
+    logarithm; its p is the normal distribution's, corrected by Holm over all differences of the table.
+    """
+    keys, tasks = ["pruning_pct", "removed"], [task for task in TASKS if task in set(table["task"])]
+    scored = table[table["metric"] == table["task"].map({task: TASKS[task].metric for task in tasks})]
+    sizes = scored.drop_duplicates(keys).set_index(keys)[["groups", "neurons", "parameters"]]
+    scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
+    apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
+    z = (apart["value"] / apart["stderr"]).where(apart["stderr"] > 0, 0.0)
+    p = multipletests(2 * norm.sf(z.abs()), method="holm")[1]
+    changes = apart["value"].map("{:+.3f}".format) + " ± " + apart["stderr"].map("{:.3f}".format)
+    apart = apart.assign(text=changes + [f", p {own:.2g}" for own in p])
+    apart = apart.pivot(index=keys, columns="task", values="text")
+    shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")
+    order = itertools.product(
+        sorted(set(table["pruning_pct"])), ("nothing", "neurons and groups", "neurons", "difference")
+    )
+    shown = shown.loc[[key for key in order if key in shown.index]]
+    words = {"groups": "groups removed", "neurons": "neurons a layer"} | {t: TASKS[t].label for t in tasks}
+    shown = shown.rename(columns=words).rename(index="{:g}%".format, level="pruning_pct")
+    return shown.rename_axis(index=["pruned", "removed"])
 
 
 def sizes_and_scores(

@@ -5,6 +5,7 @@ commit, device, duration. A study that is there is read and not made again.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from ..report.atomic import write_atomically
 from ..report.provenance import record, short_commit
 
 FOLDER = "studies"
+SIZE = ("hidden_size", "layers", "neurons")  # fields of a recipe
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
 NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
@@ -140,16 +142,39 @@ def provenance(path: Path) -> dict:
         ) from None
 
 
-def stored(results_dir: str | Path, name: str) -> pd.DataFrame:
+def stored(results_dir: str | Path, name: str, **recipe) -> pd.DataFrame:
     """A study's tables of all models in one; without rows where none is there.
 
-    Where models were grown by several recipes, only those that took the most steps: they know the most.
+    Where models were grown by several recipes, only those that took the most steps, since they know the most, and of these
+    those of the size that most of them have.
+
+    Parameters
+    ----------
+    results_dir : path
+    name : str
+        One of `STUDIES`.
+    **recipe
+        What models must have been grown by, such as `widthprune.studies.growing.Recipe.size`.
     """
-    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
-    steps = {path: provenance(path).get("steps", 0) for path in paths}
-    tables = [read_table(path, name) for path in paths if steps[path] == max(steps.values())]
+    tables = [read_table(path, name) for path in _chosen(results_dir, name, recipe)]
     empty = pd.DataFrame(columns=list(STUDIES[name])).astype(STUDIES[name])
     return pd.concat(tables, ignore_index=True) if tables else empty
+
+
+def _chosen(results_dir: str | Path, name: str, recipe: Mapping) -> dict[Path, dict]:
+    """The files that `stored` reads, with what their first lines say."""
+    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
+    found = {path: provenance(path) for path in paths}
+    found = {path: said for path, said in found.items() if recipe.items() <= said.items()}
+    most = max((said.get("steps", 0) for said in found.values()), default=0)
+    found = {path: said for path, said in found.items() if said.get("steps", 0) == most}
+    sizes = Counter(map(_size, found.values())).most_common(1)
+    return {path: said for path, said in found.items() if _size(said) == sizes[0][0]}
+
+
+def _size(said: Mapping) -> tuple:
+    """Of a grown model; the same for all others."""
+    return tuple(said.get(field) for field in SIZE)
 
 
 class StoredStudies(Mapping):
@@ -172,12 +197,12 @@ class StoredStudies(Mapping):
         return len(STUDIES)
 
 
-def origin(results_dir: str | Path, name: str) -> str:
-    """One line on where a study's numbers come from."""
-    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
-    if not paths:
+def origin(results_dir: str | Path, name: str, **recipe) -> str:
+    """One line on where a study's numbers come from: those that `stored` gives."""
+    found = _chosen(results_dir, name, recipe)
+    if not found:
         return "not measured here"
-    said = [provenance(path) for path in paths]
+    paths, said = found.keys(), found.values()
     devices = ", ".join(sorted({str(one.get("device", "unknown"))[:100] for one in said}))
     commits = ", ".join(sorted({short_commit(str(one.get("commit", "unknown"))) for one in said}))
     steps = sorted({str(one["steps"]) for one in said if "steps" in one})
