@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import SMALL, tiny_model
+from families import byte_tokenizer
 from pandas.testing import assert_frame_equal
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
@@ -185,6 +186,27 @@ def test_bad_input_measures_nothing(language_model, tmp_path, options, message):
     with pytest.raises(WidthPruneError, match=message):
         evaluate(language_model, results_dir=tmp_path / "results", **options)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "criterion", "message"),
+    [
+        ("qwen2", {}, "FLAP-BIAS", "no mlp_bias to declare one: use FLAP"),
+        ("mixtral", dict(num_local_experts=4), "PPM-ACT", "experts"),
+        ("llama", {}, "PPM-ACT", "at most the model.s 64 positions"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_model_that_a_criterion_cannot_make_is_refused_before_anything_is_measured(
+    family, more, criterion, message, dry_run, tmp_path
+):
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    config = AutoConfig.for_model(family, **SMALL | more | dict(vocab_size=300))
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    asked = dict(pruning_pcts=[50], criteria=["PPM", criterion], limit=2, dry_run=dry_run)
+    with pytest.raises(WidthPruneError, match=message) as caught:
+        evaluate(str(tmp_path / "model"), "pocket_facts", results_dir=tmp_path / "results", **asked)
+    assert "\n" not in str(caught.value) and not (tmp_path / "results").exists()
 
 
 def test_draws_of_random_neurons_see_the_same_items(language_model, tmp_path):
