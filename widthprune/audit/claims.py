@@ -1,7 +1,7 @@
 """The claims of the ledger as ``claims.yaml`` states them, read and checked. That file says what its fields mean."""
 
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from importlib import resources
 
 import yaml
@@ -11,23 +11,6 @@ from .effects import answer_of
 
 # The parser in C is ten times as fast, where it was built.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-FIELDS = {"id", "group", "claim", "where", "chapter", "recompute"}
-OPTIONAL = {
-    "printed",
-    "tolerance",
-    "digits",
-    "unit",
-    "found",
-    "holds",
-    "beside",
-    "measured",
-    "grown",
-    "only",
-    "control",
-    "alike",
-    "needs",
-    "v3",
-}
 
 
 @dataclass(frozen=True)
@@ -63,6 +46,9 @@ class Claim:
         )
 
 
+FIELDS = {field.name: field.default is MISSING for field in fields(Claim)}  # name -> whether a claim needs it
+
+
 def load_claims(text: str | None = None) -> list[Claim]:
     """The claims that ship with the package, or those of a YAML text, checked.
 
@@ -76,9 +62,9 @@ def load_claims(text: str | None = None) -> list[Claim]:
     claims = []
     for entry in yaml.load(text, Loader=_LOADER):
         name = entry.get("id", "a claim without id")
-        if missing := sorted(FIELDS - set(entry)):
+        if missing := sorted({name for name, needed in FIELDS.items() if needed} - set(entry)):
             raise WidthPruneError(f"claims.yaml: {name} lacks {', '.join(missing)}")
-        if unknown := sorted(set(entry) - FIELDS - OPTIONAL):
+        if unknown := sorted(set(entry) - set(FIELDS)):
             raise WidthPruneError(f"claims.yaml: {name} has unknown fields {', '.join(unknown)}")
         if name in {claim.id for claim in claims}:
             raise WidthPruneError(f"claims.yaml: the id {name} is there twice")
