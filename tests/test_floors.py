@@ -134,7 +134,7 @@ def test_headline_floors_take_the_best_responder_of_a_kind(pocket):
         pocket, "pocket_instructions", "one text repeated, chosen", "prompt_level_strict_acc_other_half"
     )
     assert floor["pocket_instructions"] == other < strict["reading"] == read["pocket_instructions"]
-    assert headline_floors(pocket, held_out=False)["pocket_instructions"] == strict["blind"]
+    assert floors_and_errors(pocket, held_out=False)["pocket_instructions"][0] == strict["blind"]
     # One word repeated has as much, on all prompts: what it scores is known.
     errors = {task: error for task, (_, error) in floors_and_errors(pocket).items()}
     assert errors["pocket_instructions"] == 0 == errors["pocket_facts"]
@@ -146,7 +146,7 @@ def test_headline_floors_take_the_best_responder_of_a_kind(pocket):
 def test_a_chosen_text_counts_by_the_prompts_that_did_not_choose_it_and_has_their_error():
     ifeval = load_floors().query("task == 'ifeval'")
     other = of(ifeval, "ifeval", "one text repeated, chosen", "prompt_level_strict_acc_other_half")
-    assert headline_floors(ifeval)["ifeval"] == other < headline_floors(ifeval, held_out=False)["ifeval"]
+    assert headline_floors(ifeval)["ifeval"] == other < floors_and_errors(ifeval, held_out=False)["ifeval"][0]
     assert floors_and_errors(ifeval)["ifeval"][1] == pytest.approx((other * (1 - other) / 271) ** 0.5)
 
 

@@ -90,18 +90,18 @@ def shortest_chosen(loglikelihoods: Iterable[Sequence[float]], shortest: Iterabl
     return _mean([int(np.argmax(row)) == at for row, at in zip(loglikelihoods, shortest, strict=True)])
 
 
-def calibration(loglikelihoods: Iterable[Sequence[float]], right: Iterable[int], bins: int = 10) -> dict:
+def calibration(loglikelihoods: Iterable[Sequence[float]], right: Iterable[int]) -> dict:
     """Expected calibration error of a multiple-choice task: ``ece``, and the mean ``confidence``.
 
-    Confidence is the largest normalized probability of an item's answers; items are put into ``bins``
+    Confidence is the largest normalized probability of an item's answers; items are put into ten bins
     of equal width, and the error is the mean gap between accuracy and confidence, weighted by items
     (Guo et al., arXiv 1706.04599).
     """
     normalized = [np.exp(log_softmax(np.asarray(row, float))) for row in loglikelihoods]
     confidence = np.array([row.max() for row in normalized])
     hit = np.array([row.argmax() == target for row, target in zip(normalized, right, strict=True)])
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs((hit - confidence)[bin_of == b].sum()) for b in range(bins)]
+    bin_of = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [abs((hit - confidence)[bin_of == b].sum()) for b in range(10)]
     return {"ece": float(sum(gaps) / len(hit)), "confidence": float(confidence.mean())}
 
 

@@ -132,10 +132,10 @@ def save_floors(table: pd.DataFrame, path: str | Path) -> None:
     write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True) -> pd.Series:
+def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
     """One floor a task, of its headline metric: the best responder of a kind, "blind" or "reading".
 
-    A text that was chosen on half of the prompts counts by its score on the other half (``held_out``), or else on all.
+    A text that was chosen on half of the prompts counts by its score on the other half.
 
     Blind, in multiple choice, is a fair die, or the best constant answer where that beats the die by more
     than three standard errors (BoolQ's answers are mostly yes); in generation the best text; for a
@@ -148,7 +148,7 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool
     WidthPruneError
         If ``kind`` is neither: a control is no floor.
     """
-    found = floors_and_errors(floors, kind, held_out=held_out)
+    found = floors_and_errors(floors, kind)
     return pd.Series({task: value for task, (value, _) in found.items()}, dtype=float)
 
 
@@ -156,6 +156,8 @@ def floors_and_errors(
     floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True
 ) -> dict[str, tuple[float, float]]:
     """Each of `headline_floors` with its standard error, which is 0 but for a text that is scored on half of the prompts.
+
+    Where not ``held_out``, such a text counts by its score on all prompts.
 
     Returns
     -------
