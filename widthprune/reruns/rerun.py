@@ -183,10 +183,11 @@ def _project() -> Path:
 
 def _snakemake(options, out: Path) -> list[str]:
     try:
+        import grimp  # noqa: F401
         import snakemake  # noqa: F401
     except ImportError:
         raise WidthPruneError(
-            "rerun needs Snakemake: pip install 'widthprune[evaluation,book,rerun]'"
+            "rerun needs Snakemake and grimp: pip install 'widthprune[evaluation,book,rerun]'"
         ) from None
     profile = (
         WORKFLOW / "profiles" / options.profile if options.profile in PROFILES else Path(options.profile)
