@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..architectures import meta_model
 from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
-from ..mlps import check_layout, text_fields
+from ..mlps import PRUNABLE_DTYPES, check_layout, text_fields
 from ..widths import find_widths
 from .conversion import check_whole, converted
 from .files import (
@@ -87,10 +87,8 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
 
 
 def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
-    """Refuse a dtype that does not exist and a device that this machine has not."""
-    if isinstance(dtype, str) and not (
-        dtype == "auto" or isinstance(getattr(torch, dtype, None), torch.dtype)
-    ):
+    """Refuse a dtype that weights cannot have, and a device that this machine has not or that holds no numbers."""
+    if dtype != "auto" and getattr(torch, str(dtype), dtype) not in PRUNABLE_DTYPES:
         raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     try:
         # The device "meta" is there everywhere, and computes nothing.
