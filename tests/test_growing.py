@@ -6,7 +6,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from widthprune import WidthPruneError
-from widthprune.architectures import count_parameters
 from widthprune.studies.growing import (
     Recipe,
     grow,
@@ -44,7 +43,7 @@ def test_a_grown_model_reaches_its_loss_and_knows_what_is_common(grown):
 
 def test_both_kinds_have_the_same_number_of_parameters():
     models = [untrained(Recipe(kind), world_of(Recipe())) for kind in ("gated", "plain")]
-    assert count_parameters(models[0]) == count_parameters(models[1])
+    assert models[0].num_parameters() == models[1].num_parameters()
     assert hasattr(models[0].model.layers[0].mlp, "gate_proj") and not hasattr(
         models[1].model.layers[0].mlp, "gate_proj"
     )
