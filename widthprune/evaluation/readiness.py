@@ -24,7 +24,7 @@ from ..models.files import INDEX, WEIGHTS, weight_files
 from ..models.hub import check_weights
 from ..models.loading import load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
-from ..models.remedies import remedy
+from ..models.remedies import remedied
 from ..report.atomic import partial_prefix
 from .suites import Benchmark
 
@@ -55,13 +55,8 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
     """
     check_model_name(name)
     source = local_directory(name, weights=False)
-    try:
+    with remedied(name, source):  # transformers meets odd fields of a config with exceptions of every kind
         _check_class_and_weights(name, source)
-    except WidthPruneError:
-        raise
-    except Exception as error:
-        # transformers meets odd fields of a config with exceptions of every kind.
-        raise WidthPruneError(remedy(name, error, source)) from error
     if tokenizer:
         _check_tokenizer(name, source)
 
