@@ -123,7 +123,8 @@ def with_value(model, task, pct, value):
 
 def test_a_changed_number_changes_the_verdict(evidence):
     other = with_value("Llama-3.2-1B", "ifeval", 40, 0.12)
-    changed = Evidence(evidence.measured_table, evidence.floor_table, capabilities=other)
+    changed = Evidence(evidence.measured_table, evidence.floor_table)
+    changed.capabilities = other
     found = judge(CLAIMS["ifeval-1b-40"], changed)
     assert (found.outcome, found.found) == (NOT, "+16%")
 
@@ -161,9 +162,8 @@ def test_no_rule_breaks_on_scores_that_do_not_move(evidence, name):
     table = published("capabilities")
     whole = table[table["pruning_pct"] == 0].set_index(["model", "task", "metric"])["value"]
     still = whole.reindex(pd.MultiIndex.from_frame(table[["model", "task", "metric"]])).to_numpy()
-    world = Evidence(
-        evidence.measured_table.iloc[:0], evidence.floor_table, capabilities=table.assign(value=still)
-    )
+    world = Evidence(evidence.measured_table.iloc[:0], evidence.floor_table)
+    world.capabilities = table.assign(value=still)
     found = judge(CLAIMS[name], world)
     assert found.outcome in OUTCOMES
     if name in ("r-3b", "p-3b", "r-1b", "p-1b"):

@@ -88,9 +88,7 @@ def found_text(claim: Claim, x) -> str:
 
 
 def printed(claim: Claim) -> str:
-    if claim.printed is None:
-        return ""
-    return f"{claim.printed:{'+' if claim.unit else ''}.{digits(claim)}f}{claim.unit}"
+    return "" if claim.printed is None else found_text(claim, claim.printed)
 
 
 def digits(claim: Claim) -> int:

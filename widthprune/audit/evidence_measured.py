@@ -254,16 +254,6 @@ class MeasuredEvidence:
             for key, rows in groups
         }
 
-    # Shared by the copies that `Evidence.vary` makes: what they hold does not depend on what varies.
-
-    @cached_property
-    def _kinds(self) -> dict:
-        return {}
-
-    @cached_property
-    def _working(self) -> dict:
-        return {}
-
 
 def _cells(rows: pd.DataFrame) -> dict[tuple, list]:
     """(value, standard error, items) of each draw, by criterion, percentage and metric."""

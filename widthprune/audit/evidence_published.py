@@ -163,11 +163,6 @@ class PublishedEvidence:
     # Computed once.
 
     @cached_property
-    def _found(self) -> dict:
-        """What methods under `once` gave."""
-        return {}
-
-    @cached_property
     def _floors(self) -> dict[str, dict[str, tuple[float, float]]]:
         """By kind and task: the floor and its standard error."""
         found = {kind: floors_and_errors(self.floor_table, kind) for kind in ("blind", "reading")}
