@@ -108,23 +108,13 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def load_floors(path: str | Path | None = None) -> pd.DataFrame:
-    """Floors written earlier by `save_floors`; default those that ship with the package, of every task.
+def load_floors() -> pd.DataFrame:
+    """The floors that ship with the package, of every task, as `widthprune floors` writes them.
 
-    ``commit`` is of the code that scored the texts. In the floors that ship, the ``n`` of scores on a half of the prompts
-    was later counted on that half, where that of the whole had stood, and nothing was scored again.
+    ``commit`` is of the code that scored the texts. The ``n`` of scores on a half of the prompts was later counted on that
+    half, where that of the whole had stood, and nothing was scored again.
     """
-    path = Path(__file__).with_name("floors.csv") if path is None else Path(path)
-    if not path.is_file():
-        raise WidthPruneError(f"no floors at {path}: make them with `widthprune floors --out {path}`")
-    table = pd.read_csv(path)
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise WidthPruneError(
-            f"{path} has no column {', '.join(missing)}: make it again with `widthprune floors`"
-        )
-    if table[["task", "responder", "kind", "metric", "value", "n"]].isna().any(axis=None):
-        raise WidthPruneError(f"{path} lacks a value in a row: make it again with `widthprune floors`")
-    return table
+    return pd.read_csv(Path(__file__).with_name("floors.csv"))
 
 
 def save_floors(table: pd.DataFrame, path: str | Path) -> None:
