@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_number
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import entropy
 from statsmodels.stats.contingency_tables import mcnemar
@@ -150,7 +151,7 @@ def run_diagnostics(items: pd.DataFrame, unpruned: pd.DataFrame | None = None) -
         alone = items.dropna(subset=["shortest"])  # of several that are the shortest, none is
         found["shortest_chosen"] = shortest_chosen(alone["loglikelihoods"], alone["shortest"])
     # A perplexity's are pairs, which become a number over all items together.
-    valued = metric in items and bool(items[metric].map(_is_number).all())
+    valued = metric in items and bool(items[metric].map(is_number).all())
     if items["leaf"].nunique() > 1 and valued:
         found["clustered_stderr"] = clustered_stderr(items[metric], items["leaf"])
     if unpruned is not None:
@@ -229,10 +230,6 @@ def described(
 
 def _has(items: pd.DataFrame, column: str) -> bool:
     return column in items and items[column].notna().all()
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float)
 
 
 def _mean(values: Sequence[float]) -> float:
