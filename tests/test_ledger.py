@@ -13,7 +13,7 @@ import yaml
 from IPython.display import Markdown
 
 from widthprune import WidthPruneError, load_results, published
-from widthprune.audit.claims import load_claims
+from widthprune.audit.claims import Claim, load_claims
 from widthprune.audit.effects import AS_MUCH, MORE, NO, UNSURE, YES, Effect
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
@@ -561,30 +561,20 @@ def test_what_copies_share_holds_for_each_of_them(evidence, ledger, change):
         assert judge(claim, shared) == judge(claim, fresh), claim.id
 
 
-GOOD = "- {id: a, group: g, claim: c, where: w, chapter: 01_architecture, recompute: 'True'"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("- {id: a, group: g}", "a lacks chapter, claim, recompute, where"),
-        (GOOD + ", verdict: reproduced}", "a has unknown fields verdict"),
-        (GOOD + "}\n" + GOOD + "}", "the id a is there twice"),
-        (GOOD + ", printed: 3}", "a prints a number and states no tolerance"),
-        (GOOD.replace("'True'", "null") + "}", "a states no rule"),
-        (GOOD + ", alike: 'True'}", "a has a rule for a control and does not name it"),
-        (GOOD + ", control: [b, c], alike: 'True'}", "a names 2 controls, with 1 rules"),
-    ],
-)
-def test_bad_claims(text, message):
-    with pytest.raises(WidthPruneError, match=message):
-        load_claims(text)
+def test_every_claim_states_how_it_is_judged():
+    claims = load_claims()
+    assert len({claim.id for claim in claims}) == len(claims)
+    for claim in claims:
+        assert claim.recompute or claim.measured or claim.grown or claim.needs, claim.id
+        assert (claim.printed is None) == (claim.tolerance is None), claim.id
+        # Every control has its rule.
+        assert bool(claim.alike) == bool(claim.control) and claim.controls, claim.id
 
 
 @pytest.mark.parametrize(
     "rule", ["chnge('1B', 'mmlu', 40)", "change('1B'", "open('x')", "change('7B', 'mmlu', 40)"]
 )
 def test_a_rule_that_cannot_be_evaluated_is_named(evidence, rule):
-    (claim,) = load_claims(GOOD.replace("'True'", '"' + rule + '"') + "}")
+    claim = Claim("a", "g", "c", "w", "01_architecture", rule)
     with pytest.raises(WidthPruneError, match="claims.yaml: a: recompute cannot be evaluated"):
         judge(claim, evidence)
