@@ -21,12 +21,10 @@ KEYS = ["kind", "seed", "stage"]
 class GrownEvidence:
     """The part of `widthprune.audit.evidence.Evidence` that reads ``self.grown_table``, by study."""
 
-    def grown(
-        self, kind: str, stage: str, measure: str, one: str, other: str, study: str = "removal"
-    ) -> Effect:
+    def grown(self, kind: str, stage: str, measure: str, one: str, other: str) -> Effect:
         """By how much more of a measure one criterion leaves than another, at equal damage to prose."""
-        found = self._compared(advantage, study, kind, stage, measure, one, other)
-        whole = self._whole(study, kind, stage, measure)
+        found = self._compared(advantage, "removal", kind, stage, measure, one, other)
+        whole = self._whole("removal", kind, stage, measure)
         return self._over_seeds(found, whole, f"{as_word(measure)} under {one} against {other}, {kind}")
 
     def grown_further(
