@@ -15,7 +15,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
-from widthprune.efficiency.bandwidth import weight_bytes
 from widthprune.evaluation import evaluate as evaluate_module
 from widthprune.evaluation.evaluate import evaluate, evaluate_points
 from widthprune.evaluation.grid import grid
@@ -313,7 +312,7 @@ def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return int(done.stdout.split()[-1])
 
-    half = weight_bytes(big)  # in float32 it takes twice as many
+    half = big.get_memory_footprint(return_buffers=False)  # in float32 it takes twice as many
     assert peak("0", "5", "10", "15") < peak("0") + half
 
 

@@ -6,7 +6,6 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from widthprune import WidthPruneError
-from widthprune.architectures import count_parameters
 from widthprune.studies.attribution import encode, likelihoods, log_odds
 from widthprune.studies.growing import (
     Recipe,
@@ -48,7 +47,7 @@ def test_a_grown_model_reaches_its_loss_and_knows_what_is_common(grown):
 
 def test_both_kinds_have_the_same_number_of_parameters():
     models = [untrained(Recipe(kind), world_of(Recipe())) for kind in ("gated", "plain")]
-    assert count_parameters(models[0]) == count_parameters(models[1])
+    assert models[0].num_parameters() == models[1].num_parameters()
     assert hasattr(models[0].model.layers[0].mlp, "gate_proj") and not hasattr(
         models[1].model.layers[0].mlp, "gate_proj"
     )
@@ -59,7 +58,7 @@ def test_both_kinds_have_the_same_number_of_parameters():
 def test_parameters_are_counted_from_the_recipe(kind, size):
     recipe = Recipe(kind, **size)
     model = untrained(recipe, world_of(recipe))
-    assert parameter_count(recipe) == count_parameters(model)
+    assert parameter_count(recipe) == model.num_parameters()
 
 
 def test_a_recipe_gives_the_same_batches_and_weights():

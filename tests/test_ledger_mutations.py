@@ -36,7 +36,7 @@ PERPLEXITIES = ("wikitext", "lambada_openai", "pocket_prose")
 CACHES = {
     "capabilities": ("_pairs", "_tested", "_values"),
     "floor_table": ("_floors",),
-    "measured_table": ("_kinds", "_working", "_runs"),
+    "measured_table": ("_runs",),
     "runs": ("_summary", "_workloads", "_seeds"),
     "criteria_table": ("_criteria",),
     "shapes": (),
@@ -251,8 +251,9 @@ def reached():
         world = base.vary()  # the same rules: it is the evidence that has to turn them
         for table in changes:
             setattr(world, table, changes[table])
-            for cache in (*CACHES[table], "_found"):
+            for cache in CACHES[table]:
                 vars(world).pop(cache, None)
+            world._found, world._kinds, world._working = {}, {}, {}
         for claim in RULES:
             # What has reached all is not asked again.
             if possible(claim) - set(found[claim.id]):

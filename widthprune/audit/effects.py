@@ -218,10 +218,7 @@ def control(shows, compared=AS_MUCH) -> str:
 
 def agree_controls(answers: Sequence[str]) -> str:
     """One answer of several controls of one claim: those that can tell, if they say the same; the weaker of two."""
-    told = set(answers) - {UNSURE}
-    if told == {AS_MUCH, MORE}:
-        return AS_MUCH
-    return told.pop() if len(told) == 1 else UNSURE
+    return AS_MUCH if set(answers) - {UNSURE} == {AS_MUCH, MORE} else agree(answers)
 
 
 def both(*answers) -> str:

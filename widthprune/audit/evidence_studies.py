@@ -13,11 +13,11 @@ from .lookup import NoEvidence, NotMeasured, once
 class StudiesEvidence:
     """The part of `widthprune.audit.evidence.Evidence` that reads ``misconceptions`` and ``slicegpt`` of ``self.grown_table``."""
 
-    def myths_fall(self, model: str, name: str, pct: float, criterion: str = "PPM") -> Effect:
-        """By how much further the log-odds of a set's myths move without the neurons of a criterion than without random ones."""
+    def myths_fall(self, model: str, name: str, pct: float) -> Effect:
+        """By how much further the log-odds of a set's myths move without the neurons PPM removes than without random ones."""
         before = self._row(model, "odds_before", name)
-        found = self._row(model, "against_random", name, criterion, pct)
-        label = f"odds of {name} under {criterion} against RANDOM at {pct:g}%"
+        found = self._row(model, "against_random", name, "PPM", pct)
+        label = f"odds of {name} under PPM against RANDOM at {pct:g}%"
         return Effect(
             found["value"], found["stderr"], before["value"], found["n"], f"{model}: {label}", unit="pairs"
         )

@@ -107,14 +107,13 @@ def _with_biases(plan: Plan, source: Path) -> Plan:
     changes = {name: after for name, (_, after) in plan.sizes.items()}
     if "mlp_bias" in text_fields(meta_model_of(source)):
         changes["mlp_bias"] = True
-    parameters = sum(p.numel() for p in meta_model_of(source, changes).parameters())
+    parameters = meta_model_of(source, changes).num_parameters()
     nbytes = plan.bytes_after * parameters // plan.parameters_after
     return replace(plan, parameters_after=parameters, bytes_after=nbytes)
 
 
 def _measured(plan: Plan, model, global_widths: bool) -> Plan:
     """The plan with what came of it: a bias adds parameters, and global widths differ from the mean."""
-    parameters = list(model.parameters())
     if global_widths:
         mlps = find_mlps(model)
         widths = find_widths(mlps, text_fields(model), type(model).__name__)
@@ -122,8 +121,8 @@ def _measured(plan: Plan, model, global_widths: bool) -> Plan:
         plan = replace(plan, sizes={name: (plan.sizes[name][0], size) for name, size in after.items()})
     return replace(
         plan,
-        parameters_after=sum(p.numel() for p in parameters),
-        bytes_after=sum(p.nbytes for p in parameters),
+        parameters_after=model.num_parameters(),
+        bytes_after=model.get_memory_footprint(return_buffers=False),
     )
 
 

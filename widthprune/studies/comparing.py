@@ -80,12 +80,7 @@ def over_seeds(values: Iterable[float]) -> dict[str, float]:
     return dict(mean=values.mean(), stderr=stats.sem(values), p=float(found.pvalue), seeds=len(values))
 
 
-def contrasts(
-    table: pd.DataFrame,
-    measures: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    levels: Sequence[float] = LEVELS,
-) -> pd.DataFrame:
+def contrasts(table: pd.DataFrame, measures: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """`advantage` of every pair of criteria in every measure and kind of model, over seeds.
 
     Returns
@@ -100,7 +95,7 @@ def contrasts(
         for measure in measures:
             for one, other in pairs:
                 if {one, other} <= set(own["criterion"]):
-                    values = advantage(own, measure, one, other, levels).dropna()
+                    values = advantage(own, measure, one, other).dropna()
                     rows.append((kind, measure, one, other, *_summary(values)))
     columns = ["kind", "measure", "one", "other", "difference", "stderr", "p", "seeds"]
     found = pd.DataFrame(rows, columns=columns).assign(p_holm=np.nan)

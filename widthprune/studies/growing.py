@@ -133,26 +133,20 @@ def _packed(made, length: int) -> tuple[np.ndarray, np.ndarray]:
     return tokens, labels
 
 
-def train(
-    model: "nn.Module", batches, steps: int, rate: float, progress: Callable = lambda step, loss: None
-) -> "nn.Module":
+def train(model: "nn.Module", batches, steps: int, rate: float) -> "nn.Module":
     """Train in place, by AdamW with a learning rate that rises and falls once; the model, in evaluation mode."""
     import torch
 
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1, pct_start=0.1)
     model.train()
-    for step, (tokens, labels) in enumerate(batches):
-        device = model.device
-        loss = model(
-            input_ids=torch.as_tensor(tokens, device=device), labels=torch.as_tensor(labels, device=device)
-        ).loss
+    for tokens, labels in batches:
+        loss = model(input_ids=torch.as_tensor(tokens), labels=torch.as_tensor(labels)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        progress(step, loss)
     return model.eval()
 
 
@@ -171,7 +165,6 @@ def _tokens(seed: int, facts: int, sentences: int) -> int:
 def grow(
     recipe: Recipe,
     directory: str | Path,
-    device: str = "cpu",
     progress: Callable = print,
     stages: Sequence[str] = STAGES,
 ) -> dict[str, "nn.Module"]:
@@ -193,14 +186,14 @@ def grow(
             progress(f"{recipe.name}: training {stage}")
             with torch.random.fork_rng():
                 if stage == "base":
-                    model = untrained(recipe, world).to(device)
+                    model = untrained(recipe, world)
                     train(model, training_batches(recipe, world), steps_of(recipe), recipe.rate)
                 else:
-                    model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path).to(device)
+                    model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
             with moved_into_place(path) as partial:
                 model.save_pretrained(partial)
-        models[stage] = AutoModelForCausalLM.from_pretrained(path).to(device).eval()
+        models[stage] = AutoModelForCausalLM.from_pretrained(path).eval()
     return models
 
 

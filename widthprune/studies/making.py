@@ -33,7 +33,6 @@ class Grown:
 
     recipe: Recipe
     models_dir: str | Path
-    device: str = "cpu"
     progress: Callable = print
 
     @cached_property
@@ -42,11 +41,11 @@ class Grown:
 
     @cached_property
     def base(self) -> nn.Module:
-        return grow(self.recipe, self.models_dir, self.device, self.progress, stages=("base",))["base"]
+        return grow(self.recipe, self.models_dir, self.progress, stages=("base",))["base"]
 
     @cached_property
     def models(self) -> dict[str, nn.Module]:
-        return grow(self.recipe, self.models_dir, self.device, self.progress)
+        return grow(self.recipe, self.models_dir, self.progress)
 
     @cached_property
     def changes(self) -> pd.DataFrame:

@@ -87,9 +87,9 @@ def slice_model(model: nn.Module, sequences: Sequence[Tensor], width: int) -> nn
     Raises
     ------
     WidthPruneError
-        If the model is of another kind, or ``width`` is none.
+        If the model is of another kind.
     """
-    size = check(model, width)
+    size = check(model)
     model = fused(model)
     inner = model.model
     options = layer_options(model, sequences)
@@ -106,15 +106,13 @@ def slice_model(model: nn.Module, sequences: Sequence[Tensor], width: int) -> nn
     return model.eval()
 
 
-def check(model: nn.Module, width: int) -> int:
-    """The hidden size; refuses other kinds of models, and widths that are none."""
+def check(model: nn.Module) -> int:
+    """The hidden size; refuses other kinds of models."""
     kind, size = model.config.model_type, model.config.hidden_size
     if kind not in NORMS:
         raise WidthPruneError(
             f"SliceGPT is known for models of the kinds {', '.join(NORMS)} here, got {kind}: its norms or shortcuts differ"
         )
-    if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= size:
-        raise WidthPruneError(f"width must be a whole number from 1 to the hidden size {size}, got {width!r}")
     return size
 
 
