@@ -13,7 +13,7 @@ from .stored import study
 
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
-INTEGRATED = 6
+INTEGRATED = 2
 SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
