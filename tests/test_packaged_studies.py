@@ -256,6 +256,14 @@ def test_slicegpt_stands_beside_width_pruning_at_its_size():
     assert {text.get_text() for text in ax.texts} == {"knows nothing", "PPM", "SLICEGPT"}
 
 
+def test_criteria_stand_alone_where_nothing_was_sliced():
+    none = sliced_rows(100.0).iloc[:0]
+    shown = sizes_and_scores(measured_rows(), none)
+    assert set(shown["criterion"]) == {"none", "PPM"} and list(shown) == [
+        *("criterion", "pruning_pct", "task", "value", "stderr", "damage")
+    ]
+
+
 def test_no_panel_names_more_criteria_than_can_be_told_apart():
     names = [*REGISTRY][:8]
     rows = [("none", 0.0, 1.0, 10.0), *((name, 10.0, 0.5, 20.0) for name in names)]

@@ -176,10 +176,8 @@ def sizes_and_scores(
     """
     rows = headline(measured)[["criterion", "pruning_pct", "task", "value", "stderr"]]
     other = sliced[(sliced["counted"] == "without embeddings") & (sliced["metric"] != "width")]
-    keeps = [
-        TASKS[task].metric == metric for task, metric in zip(other["task"], other["metric"], strict=True)
-    ]
-    other = other[keeps].assign(criterion="SLICEGPT")[list(rows)]
+    headlines = other["task"].map(lambda task: TASKS[task].metric)
+    other = other[other["metric"] == headlines].assign(criterion="SLICEGPT")[list(rows)]
     rows = pd.concat([rows, other]).astype({"criterion": "object", "task": "object"})
     rows = rows.groupby(["criterion", "pruning_pct", "task"], as_index=False)[["value", "stderr"]].mean()
     done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")
