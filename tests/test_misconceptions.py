@@ -4,7 +4,6 @@ import copy
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import tiny_model
@@ -19,10 +18,10 @@ from widthprune.studies.attribution import attribute, encode, likelihoods, log_l
 from widthprune.studies.misconceptions import (
     COLUMNS,
     STEPS,
-    integrated_rows,
     last_signals,
     only_myths,
     speakers,
+    study_integrated,
     study_misconceptions,
 )
 from widthprune.studies.pairs import NO_PAIR, SETS, Pair, load_pairs
@@ -120,17 +119,13 @@ def test_attribution_leaves_the_model_as_it_was(model, tokenizer):
 
 
 def test_integrated_gradients_beside_gradients(model, tokenizer):
-    shares = {"pocket": attribute(model, tokenizer, PAIRS)}
-    rows = pd.DataFrame(integrated_rows(model, tokenizer, {"pocket": PAIRS[:3]}, shares))
-    assert set(rows["measure"]) == {
-        *("share_integrated", "rank_integrated", "only_myths_integrated", "agreement")
-    }
-    exact = attribute(model, tokenizer, PAIRS[:3], steps=STEPS)
+    table = study_integrated(model, tokenizer, {"pocket": PAIRS[:3]})
+    assert set(table["measure"]) == {"share", "rank", "only_myths", "agreement"}
+    both = [attribute(model, tokenizer, PAIRS[:3], steps) for steps in (0, STEPS)]
     by_layer = [
-        stats.spearmanr(*[(x[name][:3, 1] - x[name][:3, 0]).mean(0) for x in (shares["pocket"], exact)])[0]
-        for name in exact
+        stats.spearmanr(*[(x[name][:, 1] - x[name][:, 0]).mean(0) for x in both])[0] for name in both[0]
     ]
-    agreement = rows[rows["measure"] == "agreement"].iloc[0]
+    agreement = table[table["measure"] == "agreement"].iloc[0]
     assert agreement["value"] == pytest.approx(np.mean(by_layer)) and 0.2 < agreement["value"] < 1
 
 

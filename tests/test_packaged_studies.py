@@ -21,7 +21,7 @@ from widthprune.errors import WidthPruneError
 from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
 from widthprune.report.tasks import TASKS
-from widthprune.studies.packaged import amp_heads, misconceptions, sets_at_hand, slicegpt
+from widthprune.studies.packaged import amp_heads, integrated, misconceptions, sets_at_hand, slicegpt
 from widthprune.studies.packaged_figures import (
     by_model,
     heads_table,
@@ -52,7 +52,8 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
     said = origin(tmp_path, "misconceptions")
     assert set(made["model"]) == {"language_model0"} and str(language_model) not in said
     assert "language_model0 (the checkpoint's dtype, computed in float32), limit 4, seed 0, on" in said
-    assert list(table_of(made, "agreement")) == ["pocket, myths"]
+    exact = integrated(language_model, tmp_path, measure=True, limit=1)
+    assert list(table_of(exact, "agreement")) == ["pocket, myths"]
     shown = by_model(pd.concat([made, made.assign(model="other")]), "share", 20)
     assert list(shown.index) == ["language_model0", "other"] and list(shown) == ["pocket, myths"]
     (share,) = made.loc[(made["measure"] == "share") & (made["pruning_pct"] == 20), "value"]

@@ -13,7 +13,7 @@ from torch import nn
 from ..mlps import find_mlps
 from .growing import STAGES, Recipe, grow, model_directory, world_of
 from .masking import WAYS, complement, lowest, means, without
-from .misconceptions import study_misconceptions
+from .misconceptions import study_integrated, study_misconceptions
 from .pairs import Pair
 from .probing import probe
 from .removal import remove
@@ -129,10 +129,13 @@ def fact_pairs(world: World) -> dict[str, list[Pair]]:
 
 
 def attributed(model: nn.Module, world: World) -> pd.DataFrame:
-    """`study_misconceptions`, with the tiers of facts as its sets."""
-    return study_misconceptions(
-        model, Words(world), fact_pairs(world), myths=["myth"], pcts=ATTRIBUTED_PCTS, integrated=INTEGRATED
-    )
+    """`study_misconceptions`, with the tiers of facts as its sets, and `study_integrated` of a few, ``_integrated`` behind."""
+    pairs = fact_pairs(world)
+    few = {tier: own[: 2 * INTEGRATED : 2] for tier, own in pairs.items()}  # of those that are looked at
+    found = study_misconceptions(model, Words(world), pairs, myths=["myth"], pcts=ATTRIBUTED_PCTS)
+    more = study_integrated(model, Words(world), few)
+    measures = more["measure"].where(more["measure"] == "agreement", more["measure"] + "_integrated")
+    return pd.concat([found, more.assign(measure=measures)])
 
 
 # How the table of each study is made.

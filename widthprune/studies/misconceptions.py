@@ -72,28 +72,6 @@ def attribution_rows(
     return rows, shares
 
 
-def integrated_rows(
-    model: nn.Module,
-    tokenizer,
-    sets: Mapping[str, Sequence[Pair]],
-    shares: Mapping[str, Mapping[str, Tensor]],
-) -> list[dict]:
-    """The same of integrated gradients, and how far both agree on these pairs, the first of each set.
-
-    Measures are named as those of `attribution_rows`, with ``_integrated`` behind. ``agreement``: Spearman's correlation over
-    a layer's neurons of the mean share of the log-odds by one with that by the other, the mean over layers, its error over
-    layers.
-    """
-    rows, integrated = attribution_rows(model, tokenizer, sets, STEPS)
-    rows = [row | dict(measure=f"{row['measure']}_integrated") for row in rows]
-    for name, pairs in sets.items():
-        both = ([own[mlp][: len(pairs)] for own in (shares[name], integrated[name])] for mlp in shares[name])
-        odds = ([(own[:, 1] - own[:, 0]).mean(0) for own in pair] for pair in both)
-        by_layer = [stats.spearmanr(*pair).statistic for pair in odds]
-        rows.append(mean_row(by_layer, measure="agreement", set=name))
-    return rows
-
-
 def only_myths(importance: Tensor, scores: Tensor) -> list[float]:
     """Ranks by score, 0 to 1, of one layer's neurons that matter for myths and not for truths.
 
@@ -214,7 +192,6 @@ def study_misconceptions(
     myths: Sequence[str],
     pcts: Sequence[float] = (1.0, 5.0, 10.0),
     draws: int = 3,
-    integrated: int = 0,
 ) -> pd.DataFrame:
     """Everything above on one model.
 
@@ -230,8 +207,6 @@ def study_misconceptions(
         Percentages of neurons that are removed.
     draws : int
         Of random neurons.
-    integrated : int
-        Pairs of each set whose gradients are integrated too, which takes layers times `STEPS` as long; 0 for none.
 
     Returns
     -------
@@ -241,10 +216,25 @@ def study_misconceptions(
     looked_at = {name: halves(pairs)[0] for name, pairs in sets.items()}
     others = {name: halves(pairs)[1] for name, pairs in sets.items()}
     rows, shares = attribution_rows(model, tokenizer, looked_at)
-    if integrated:
-        first = {name: pairs[:integrated] for name, pairs in looked_at.items()}
-        rows += integrated_rows(model, tokenizer, first, shares)
     attributed = speakers([shares[name] for name in sets if name in myths])
     rows += removal_rows(model, tokenizer, others, attributed, pcts, draws)
     rows += direction_rows(model, tokenizer, sets, [pct for pct in SHARE_PCTS if pct != 20])
+    return pd.DataFrame(rows)[list(COLUMNS)]
+
+
+def study_integrated(model: nn.Module, tokenizer, sets: Mapping[str, Sequence[Pair]]) -> pd.DataFrame:
+    """What `attribution_rows` says by integrated gradients, and how far they agree with gradient times activation.
+
+    Returns
+    -------
+    DataFrame
+        With `COLUMNS`, and ``agreement`` among the measures: Spearman's correlation over a layer's neurons of the mean share
+        of the log-odds by one with that by the other, the mean over layers, its error over layers.
+    """
+    rows, integrated = attribution_rows(model, tokenizer, sets, STEPS)
+    for name, pairs in sets.items():
+        both = attribute(model, tokenizer, pairs), integrated[name]
+        odds = ([(own[mlp][:, 1] - own[mlp][:, 0]).mean(0) for own in both] for mlp in integrated[name])
+        by_layer = [stats.spearmanr(*pair).statistic for pair in odds]
+        rows.append(mean_row(by_layer, measure="agreement", set=name))
     return pd.DataFrame(rows)[list(COLUMNS)]

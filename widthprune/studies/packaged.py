@@ -8,12 +8,12 @@ import pandas as pd
 from ..errors import WidthPruneError
 from ..report.runs import public_name
 from ..report.tasks import data_dir
-from .pairs import MYTHS, SETS, load_pairs
+from .pairs import MYTHS, SETS, Pair, load_pairs
 from .stored import study
 
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
-INTEGRATED = 2
+INTEGRATED = 4  # pairs of each set
 SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
@@ -32,7 +32,6 @@ def misconceptions(
     seed: int = 0,
     pcts: Sequence[float] = REMOVED,
     draws: int = DRAWS,
-    integrated: int = INTEGRATED,
     device: str = "cpu",
 ) -> pd.DataFrame:
     """`widthprune.studies.misconceptions.study_misconceptions` of a model, on the sets that are at hand.
@@ -48,8 +47,6 @@ def misconceptions(
         Pairs of each set, and what draws them.
     pcts, draws
         Percentages of neurons removed; how often random ones.
-    integrated
-        Pairs of each set whose gradients are integrated as well.
 
     Raises
     ------
@@ -60,13 +57,43 @@ def misconceptions(
     def make(network, tokenizer) -> pd.DataFrame:
         from .misconceptions import study_misconceptions
 
-        pairs = {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
         return study_misconceptions(
-            network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws, integrated=integrated
+            network, tokenizer, _pairs(limit, seed), myths=MYTHS, pcts=pcts, draws=draws
         )
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws, integrated=integrated)
+    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws)
     table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
+    return _with_all_sets(table, results_dir, measure)
+
+
+def integrated(
+    model: str,
+    results_dir: str | Path = "results",
+    *,
+    measure: bool,
+    limit: int | None = INTEGRATED,
+    seed: int = 0,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`widthprune.studies.misconceptions.study_integrated` of a model; parameters and errors as of `misconceptions`."""
+
+    def make(network, tokenizer) -> pd.DataFrame:
+        from .misconceptions import study_integrated
+
+        return study_integrated(network, tokenizer, _pairs(limit, seed))
+
+    table = _of_model(
+        "integrated", model, results_dir, make, dict(limit=limit, seed=seed), measure=measure, device=device
+    )
+    return _with_all_sets(table, results_dir, measure)
+
+
+def _pairs(limit: int | None, seed: int) -> dict[str, list[Pair]]:
+    return {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
+
+
+def _with_all_sets(table: pd.DataFrame, results_dir: str | Path, measure: bool) -> pd.DataFrame:
+    """A table that holds every set which could be measured now."""
     if measure and (lacking := [name for name in sets_at_hand() if name not in set(table["set"])]):
         raise WidthPruneError(
             f"{results_dir} holds this study without {', '.join(lacking)}: name another directory of results"

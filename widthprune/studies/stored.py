@@ -23,10 +23,11 @@ NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
-# attributed: `misconceptions` of their facts. misconceptions, slicegpt, amp_heads, four_bits: of packaged models, see the
-# modules of these names.
+# attributed: `misconceptions` and `integrated` of their facts. misconceptions, integrated, slicegpt, amp_heads, four_bits: of
+# packaged models, see `widthprune.studies.packaged`.
 STUDIES = {
     "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
+    "integrated": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
     "slicegpt": {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
     | {"parameters": "int64", "task": "string", "metric": "string"}
     | NUMBER,
