@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -35,6 +36,20 @@ from widthprune.studies.pairs import MYTHS, QUESTIONS, SETS
 from widthprune.studies.stored import STUDIES, origin, provenance
 
 MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
+
+
+@pytest.mark.parametrize(
+    "shown", [partial(table_of, measure="share"), partial(by_model, measure="share"), heads_table]
+)
+def test_a_table_of_nothing_is_empty(shown):
+    study = "amp_heads" if shown is heads_table else "misconceptions"
+    none = pd.DataFrame(columns=list(STUDIES[study])).astype(STUDIES[study])
+    assert not len(shown(none))
+
+
+def test_one_pair_has_no_other_half(tmp_path):
+    with pytest.raises(WidthPruneError, match="limit must be at least 2"):
+        misconceptions("smollm2-135m-instruct", tmp_path, measure=True, limit=1)
 
 
 def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
@@ -324,7 +339,11 @@ def test_criteria_are_compared_where_they_did_as_much_damage():
     effects = Evidence(criteria_rows(0.02), load_floors()).criteria_apart(NAME, "pocket_facts")
     assert [effect.change for effect in effects] == pytest.approx([0.02, 0.02])
     assert all(effect.label.startswith("pocket facts of smollm2-135m-instruct, L2 at") for effect in effects)
-    assert effects[0].stderr == pytest.approx(0.004 * 2**0.5) and effects[0].before == pytest.approx(0.6)
+    # Both scores have an error of 0.004, and so have both logarithms of perplexities, along which facts fall.
+    slope = 0.01 / np.log(1.05)
+    read = 0.004 * 2**0.5 * slope
+    assert effects[0].stderr == pytest.approx((2 * 0.004**2 + read**2) ** 0.5, rel=0.05)
+    assert effects[0].before == pytest.approx(0.6)
     for rows in (criteria_rows(0.0, criteria=["PPM"]), criteria_rows(0.0, criteria=["L2"])):
         with pytest.raises(NotMeasured):
             Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
@@ -335,13 +354,47 @@ def test_what_criteria_leave_beyond_ppm_as_a_table():
     shown = apart_table(made, ["pocket_facts", "pocket_misconceptions_mc2"])
     assert list(shown.index.names) == ["model", "criterion", "removed"] and len(shown) == 4
     assert list(shown.loc[(NAME, "L2", "20%")]) == ["+0.020 ± 0.006", "+0.000 ± 0.006"]
-    assert not len(apart_table(made, ["pocket_facts"], ["VOW"]))
+    assert not len(apart_table(Evidence(measured_rows(), load_floors()), ["pocket_facts"]))
 
 
-def test_what_damaged_more_than_ppm_is_not_compared():
+def test_only_criteria_that_repair_nothing_are_compared():
+    rows = criteria_rows(0.02)
+    rows["criterion"] = rows["criterion"].replace("L2", "FLAP-BIAS")
+    with pytest.raises(NotMeasured):
+        Evidence(rows, load_floors()).apart(NAME, "pocket_facts")
+
+
+def test_criteria_are_compared_over_the_same_items():
+    # Under L2 forty items were asked, under PPM these and all.
+    rows, few = criteria_rows(0.02), criteria_rows(0.02)
+    few.loc[few["task"] == "pocket_facts", "value"] += 0.1
+    few = few.assign(limit=40, n=40)
+    table = pd.concat([rows[rows["criterion"] != "L2"], few], ignore_index=True)
+    effects = Evidence(table, load_floors()).criteria_apart(NAME, "pocket_facts")
+    assert [effect.change for effect in effects] == pytest.approx([0.02, 0.02])
+    assert {effect.n for effect in effects} == {40}
+
+
+def test_draws_are_compared_as_their_mean_where_ppms_perplexity_fell_between():
+    rows = criteria_rows(0.0)
+    second = rows[rows["criterion"] == "L2"].assign(criterion="RANDOM", neuron_seed=1)
+    rows["criterion"] = rows["criterion"].replace("L2", "RANDOM")
+    second.loc[second["task"] == "pocket_facts", "value"] += 0.04
+    rows = pd.concat([rows, second], ignore_index=True)
+    before = Evidence(rows, load_floors()).apart(NAME, "pocket_facts")["RANDOM", 20.0]
+    assert before.change == pytest.approx(0.02)
+    # At 10% prose is better than unpruned: what it had lost by then is nothing, and facts fall from there on.
+    lower = (rows["criterion"] == "PPM") & (rows["pruning_pct"] == 10) & (rows["task"] == "pocket_prose")
+    rows.loc[lower, "value"] = 50.0
+    after = Evidence(rows, load_floors()).apart(NAME, "pocket_facts")["RANDOM", 20.0]
+    assert after.change == pytest.approx(0.02 + 0.45 - (0.5 - 0.1 * 0.75), abs=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [21, -1])
+def test_what_damaged_more_than_ppm_or_nothing_is_not_compared(exponent):
     rows = criteria_rows(0.0)
     more = (rows["criterion"] == "L2") & (rows["pruning_pct"] == 20) & (rows["task"] == "pocket_prose")
-    rows.loc[more, "value"] = 60.0 * 1.05**21
+    rows.loc[more, "value"] = 60.0 * 1.05**exponent
     effects = Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
     assert [effect.label.split(",")[1] for effect in effects] == [" L2 at 10% against PPM at equal damage"]
 

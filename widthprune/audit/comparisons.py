@@ -78,9 +78,7 @@ def rival_table(
     return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
 
 
-def apart_table(
-    evidence: Evidence, tasks: Sequence[str], criteria: Sequence[str] | None = None
-) -> pd.DataFrame:
+def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
     """What each criterion leaves beyond PPM where it damaged prose as much, on every model at widths at which it works.
 
     Returns
@@ -93,9 +91,8 @@ def apart_table(
     for model, task in itertools.product(evidence.models(), tasks):
         with contextlib.suppress(NoEvidence):
             for (criterion, pct), effect in evidence.apart(model, task).items():
-                if criteria is None or criterion in criteria:
-                    text = f"{effect.change:+.3f} ± {effect.stderr:.3f}"
-                    texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
+                text = f"{effect.change:+.3f} ± {effect.stderr:.3f}"
+                texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
     table = pd.DataFrame.from_dict(texts, orient="index", columns=[TASKS[task].label for task in tasks])
     table.index = pd.MultiIndex.from_tuples(texts, names=["model", "criterion", "removed"])
     return table.fillna("")

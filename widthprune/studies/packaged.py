@@ -13,7 +13,7 @@ from .stored import study
 
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
-INTEGRATED = 4  # pairs of each set
+INTEGRATED = 2  # pairs of each set
 SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
@@ -53,6 +53,11 @@ def misconceptions(
     WidthPruneError
         As `load_model`, `load_pairs` and `study`.
     """
+
+    if limit is not None and limit < 2:
+        raise WidthPruneError(
+            f"limit must be at least 2, since half of each set's pairs are looked at, got {limit}"
+        )
 
     def make(network, tokenizer) -> pd.DataFrame:
         from .misconceptions import study_misconceptions

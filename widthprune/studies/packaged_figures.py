@@ -89,12 +89,20 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _changes(rows: pd.DataFrame) -> pd.Series:
+    """Signed values with one standard error, as texts; none of no rows."""
+    return (
+        rows["value"].map("{:+.3f}".format).astype(object)
+        + " ± "
+        + rows["stderr"].map("{:.3f}".format).astype(object)
+    )
+
+
 def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """One measure as a table: a row a criterion and percentage, a column a set, means over draws with one standard error."""
     own = rows[rows["measure"] == measure]
     means = own.groupby(["criterion", "pruning_pct", "set"])[["value", "stderr"]].mean()
-    text = means["value"].map("{:+.3f}".format) + " ± " + means["stderr"].map("{:.3f}".format)
-    wide = text.unstack("set")[[name for name in SETS if name in set(own["set"])]]
+    wide = _changes(means).unstack("set")[[name for name in SETS if name in set(own["set"])]]
     wide.columns = [f"{name}, {_kind(name)}" for name in wide]
     wide = wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
     return wide if own["pruning_pct"].any() else wide.droplevel("neurons")
@@ -103,8 +111,11 @@ def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 def by_model(rows: pd.DataFrame, measure: str, pct: float = 0.0, criterion: str = "PPM") -> pd.DataFrame:
     """One measure at one percentage as a table: a row a model, a column a set, with one standard error."""
     own = rows[(rows["measure"] == measure) & (rows["pruning_pct"] == pct) & (rows["criterion"] == criterion)]
-    text = own["value"].map("{:+.3f}".format) + " ± " + own["stderr"].map("{:.3f}".format)
-    wide = own.assign(text=text).pivot(index="model", columns="set", values="text").fillna("not measured")
+    wide = (
+        own.assign(text=_changes(own))
+        .pivot(index="model", columns="set", values="text")
+        .fillna("not measured")
+    )
     wide = wide[[name for name in SETS if name in wide]].rename_axis(columns=None)
     return wide.rename(columns=lambda name: f"{name}, {_kind(name)}")
 
@@ -139,10 +150,9 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     sizes = scored.drop_duplicates(keys).set_index(keys)[["groups", "neurons", "parameters"]]
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
     apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
-    z = (apart["value"] / apart["stderr"]).where(apart["stderr"] > 0, 0.0)
-    p = multipletests(2 * norm.sf(z.abs()), method="holm")[1]
-    changes = apart["value"].map("{:+.3f}".format) + " ± " + apart["stderr"].map("{:.3f}".format)
-    apart = apart.assign(text=changes + [f", p {own:.2g}" for own in p])
+    z = (apart["value"] / apart["stderr"]).mask(apart["value"] == 0, 0.0)  # nothing moved: no spread
+    p = multipletests(2 * norm.sf(z.abs()), method="holm")[1] if len(apart) else []
+    apart = apart.assign(text=_changes(apart) + [f", p {own:.2g}" for own in p])
     apart = apart.pivot(index=keys, columns="task", values="text")
     shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")
     order = itertools.product(
