@@ -70,6 +70,7 @@ def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_pa
 def test_another_setting_is_another_result(language_model, tmp_path):
     for change in ({}, {"limit": 5}, {"seed": 1}, {"dtype": "bfloat16"}, {"max_length": 512}):
         evaluate(language_model, ["pocket_facts"], results_dir=tmp_path, **(QUICK | change))
+    evaluate(language_model, ["pocket_facts"], results_dir=tmp_path, **(QUICK | {"dtype": torch.bfloat16}))
     assert len(list(tmp_path.rglob("*.json"))) == 10
 
 
