@@ -131,13 +131,16 @@ def test_groups_of_the_lowest_share_go_first(pct, removed):
     assert lowest_groups(SCORES, pct) == removed
 
 
-@pytest.mark.parametrize(("scores", "most"), [(SCORES, 3), ({"one": torch.ones(1), "two": torch.ones(1)}, 1)])
-def test_a_layer_keeps_a_group(scores, most):
-    with pytest.raises(WidthPruneError, match=f"each layer has at most {most} and keeps one") as refused:
-        lowest_groups(scores, 80)
+@pytest.mark.parametrize("groups", [[3, 3], [1, 1], [2] * 3, [3] * 30, [8] * 32, [5, 2]])
+def test_a_layer_keeps_a_group_and_the_largest_percentage_is_named(groups):
+    scores = {str(layer): torch.ones(count) for layer, count in enumerate(groups)}
+    with pytest.raises(WidthPruneError, match="each layer keeps one: give at most .*%$") as refused:
+        lowest_groups(scores, 99)
     assert "\n" not in str(refused.value)
+    removed = lowest_groups(scores, float(str(refused.value).split()[-1].rstrip("%")))
+    assert [len(own) + 1 for own in removed.values()] == groups
 
 
 def test_models_of_other_kinds_are_refused():
-    with pytest.raises(WidthPruneError, match="kinds llama, .* here, got gemma$"):
+    with pytest.raises(WidthPruneError, match="kinds llama, .* here, got gemma: choose a model of one"):
         find_groups(tiny_model("gemma"))

@@ -105,7 +105,7 @@ def profile_model(
         "revision": "random weights" if random_weights else model_revision(model),
         "weights": "random" if random_weights else "trained",
         "num_fewshot": 0,
-        "dtype": str(dtype),
+        "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
         "energy": energy,

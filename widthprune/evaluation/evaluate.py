@@ -14,6 +14,7 @@ from ..commands.options import SEED, check_list, check_model_name
 from ..criteria import GLOBAL, check_across_layers, find_criterion
 from ..errors import WidthPruneError
 from ..models.loading import load_tokenizer, local_directory, meta_model_of, model_shape
+from ..models.remedies import remedied
 from ..models.templates import check_chat_template
 from ..report.provenance import record
 from ..report.results import tidy
@@ -155,16 +156,19 @@ def check_variants(model: str, points: Iterable[Point], calibration: Calibration
     Raises
     ------
     WidthPruneError
-        As `widthprune.variants.prune.check_variant`, and if the model cannot read the text that a criterion looks at.
+        As `widthprune.variants.prune.check_variant`, and if the model cannot read the text that a criterion looks at; it
+        begins with the model's name.
     """
     variants = {(point.criterion.removesuffix(GLOBAL), point.global_widths) for point in points}
     variants = [(find_criterion(name), across) for name, across in sorted(variants - {("none", False)})]
-    source = local_directory(model, weights=False)
-    described = meta_model_of(source)
-    for criterion, global_widths in variants:
-        check_variant(described, criterion, global_widths)
+    source, longest = local_directory(model, weights=False), 0
     if any(criterion.needs_text for criterion, _ in variants):
-        check_length(described, max(map(len, calibration.token_sequences(load_tokenizer(source)))))
+        longest = max(map(len, calibration.token_sequences(load_tokenizer(source))))
+    with remedied(model, source):
+        described = meta_model_of(source)
+        for criterion, global_widths in variants:
+            check_variant(described, criterion, global_widths)
+        check_length(described, longest)
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:

@@ -86,7 +86,7 @@ class Settings:
     def identities(self, model: str, asked: Iterable[tuple[Point, Benchmark]]) -> list[dict]:
         """What identifies each of these runs: the ``settings`` of its results file."""
         shared = {"model": model, "revision": model_revision(model), "limit": self.limit, "seed": self.seed}
-        shared |= {"dtype": str(self.dtype), "max_length": self.max_length}
+        shared |= {"dtype": str(self.dtype).removeprefix("torch."), "max_length": self.max_length}
         # Named only where they differ from what every earlier result was made with.
         if self.backend != "hf":
             shared["backend"] = self.backend

@@ -84,7 +84,9 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
 
 def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
     """Refuse a dtype that weights cannot have, and a device that this machine has not or that holds no numbers."""
-    if dtype != "auto" and getattr(torch, str(dtype), dtype) not in PRUNABLE_DTYPES:
+    # By one name each: results are told apart by it, and torch calls float16 "half", too.
+    names = [str(known).removeprefix("torch.") for known in PRUNABLE_DTYPES]
+    if dtype not in ("auto", *names, *PRUNABLE_DTYPES):
         raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     try:
         # The device "meta" is there everywhere, and computes nothing.

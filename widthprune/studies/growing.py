@@ -15,7 +15,6 @@ import numpy as np
 
 from ..checkpoints.destination import moved_into_place
 from ..errors import WidthPruneError
-from .stored import SIZE
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 if TYPE_CHECKING:
@@ -62,9 +61,9 @@ class Recipe:
         return "-".join([self.name, *changed])
 
     @property
-    def size(self) -> dict[str, int]:
-        """The fields that tell how large a model is."""
-        return {name: getattr(self, name) for name in SIZE}
+    def shared(self) -> dict[str, int | float]:
+        """All but kind and seed: what `widthprune.studies.stored.stored` finds a chapter's models by."""
+        return {name: value for name, value in asdict(self).items() if name not in ("kind", "seed")}
 
 
 def parameter_count(recipe: Recipe) -> int:

@@ -37,7 +37,8 @@ def find_groups(model: nn.Module) -> dict[str, int]:
     config = model.config.get_text_config()
     if config.model_type not in KNOWN:
         raise WidthPruneError(
-            f"heads are known in models of the kinds {', '.join(KNOWN)} here, got {config.model_type}"
+            f"heads are known in models of the kinds {', '.join(KNOWN)} here, got {config.model_type}: "
+            "choose a model of one of these kinds"
         )
     return {
         name: config.num_key_value_heads
@@ -100,7 +101,12 @@ def lowest_groups(scores: Mapping[str, Tensor], pct: float) -> dict[str, list[in
     WidthPruneError
         If so many are not to be had: each layer keeps one.
     """
-    count = round(sum(map(len, scores.values())) * pct / 100)
+    total = sum(map(len, scores.values()))
+    count, most = round(total * pct / 100), total - len(scores)
+    if count > most:
+        raise WidthPruneError(
+            f"{pct:g}% of {total} key-value groups are {count}, and each layer keeps one: give at most {100 * most / total:g}%"
+        )
     shares = [
         (float(share), name, g) for name, own in scores.items() for g, share in enumerate(own / own.sum())
     ]
@@ -108,11 +114,6 @@ def lowest_groups(scores: Mapping[str, Tensor], pct: float) -> dict[str, list[in
     for _, name, group in sorted(shares):
         if sum(map(len, removed.values())) < count and len(removed[name]) < len(scores[name]) - 1:
             removed[name].append(group)
-    if sum(map(len, removed.values())) < count:
-        most = max(map(len, scores.values()))
-        raise WidthPruneError(
-            f"{pct:g}% of key-value groups are {count}, more than the model can lose: each layer has at most {most} and keeps one"
-        )
     return {name: sorted(own) for name, own in removed.items()}
 
 

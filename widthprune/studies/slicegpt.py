@@ -111,7 +111,8 @@ def check(model: nn.Module) -> int:
     kind, size = model.config.model_type, model.config.hidden_size
     if kind not in NORMS:
         raise WidthPruneError(
-            f"SliceGPT is known for models of the kinds {', '.join(NORMS)} here, got {kind}: its norms or shortcuts differ"
+            f"SliceGPT is known for models of the kinds {', '.join(NORMS)} here, got {kind}, whose norms or shortcuts "
+            "differ: choose a model of one of these kinds"
         )
     return size
 

@@ -155,7 +155,7 @@ def stored(results_dir: str | Path, name: str, **recipe) -> pd.DataFrame:
     name : str
         One of `STUDIES`.
     **recipe
-        What models must have been grown by, such as `widthprune.studies.growing.Recipe.size`.
+        What models must have been grown by, such as `widthprune.studies.growing.Recipe.shared`.
     """
     tables = [read_table(path, name) for path in _chosen(results_dir, name, recipe)]
     empty = pd.DataFrame(columns=list(STUDIES[name])).astype(STUDIES[name])
