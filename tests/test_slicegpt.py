@@ -87,6 +87,10 @@ def test_axes_are_those_of_the_second_moment():
     assert (moment - moment.diagonal().diag()).abs().max() < 1e-3
 
 
+def test_axes_are_found_where_the_signal_is():
+    assert principal_axes([torch.empty(1, 5, 3, device="meta")]).device.type == "meta"
+
+
 def test_parameters_are_counted_from_shapes(model):
     for width in (32, 20, 7):
         narrow = slice_model(model, TOKENS[:1], width)

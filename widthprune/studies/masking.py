@@ -148,6 +148,6 @@ def complement(model: nn.Module, neurons: Mapping[str, Tensor]) -> dict[str, Ten
     found = {}
     for mlp in find_mlps(model):
         others = torch.ones(mlp.size, dtype=torch.bool)
-        others[neurons[mlp.name]] = False
+        others[neurons[mlp.name].cpu()] = False
         found[mlp.name] = others.nonzero().flatten()
     return found

@@ -1,7 +1,7 @@
 """Where misconceptions sit: do the neurons that PPM removes speak for myths more than they speak for other falsehoods?
 
 Half of each set's pairs say which neurons matter, the other half is what removal is measured on. Nothing is
-averaged over tokens of several pairs: every number has a standard error over pairs.
+averaged over tokens of several pairs: a number has a standard error over pairs, or over what its definition says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ def attribution_rows(
     over layers, its error over layers. ``only_myths``: the mean rank by PPM, from 0 to 1, of neurons that are among the
     most important twentieth of their layer for the myths and not for the truths, less 0.5.
     """
-    scores = score_model(model, "PPM")
+    scores = {name: own.cpu() for name, own in score_model(model, "PPM").items()}  # as attributions are
     removed = {pct: lowest(model, "PPM", pct) for pct in SHARE_PCTS}
     rows, shares = [], {}
     for name, pairs in sets.items():

@@ -176,7 +176,7 @@ def layer_options(model: nn.Module, sequences: Sequence[Tensor]) -> list[list[di
 def principal_axes(signals: Sequence[Tensor]) -> Tensor:
     """Orthogonal axes of a signal, most variance first: (d, d) float32, from arrays (..., tokens, d)."""
     moment = sum(x.flatten(0, -2).double().T @ x.flatten(0, -2).double() for x in signals)
-    moment += DAMPING * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
+    moment.diagonal().add_(DAMPING * moment.diagonal().mean())
     return torch.linalg.eigh(moment).eigenvectors.flip(1).float()
 
 
