@@ -47,9 +47,25 @@ def test_a_table_of_nothing_is_empty(shown):
     assert not len(shown(none))
 
 
-def test_one_pair_has_no_other_half(tmp_path):
-    with pytest.raises(WidthPruneError, match="limit must be at least 2"):
-        misconceptions("smollm2-135m-instruct", tmp_path, measure=True, limit=1)
+@pytest.mark.parametrize(
+    ("study", "asked", "message"),
+    [
+        (misconceptions, dict(limit=1), "limit must be a whole number of at least 2"),
+        (misconceptions, dict(draws=0), "draws must be a whole number of at least 1"),
+        (misconceptions, dict(pcts=[10.0, 10.0]), "pcts must name at least one value, and each once"),
+        (integrated, dict(limit=0), "limit must be a whole number of at least 1"),
+        (slicegpt, dict(limit=-1), "limit must be a whole number of at least 1"),
+        (slicegpt, dict(pcts=[]), "pcts must name at least one value"),
+        (amp_heads, dict(pcts=[float("nan")]), "pcts must be in"),
+        (amp_heads, dict(pcts=10), "pcts must be a list"),
+        (amp_heads, dict(tasks=[]), "tasks must name at least one value"),
+        (amp_heads, dict(seed=-1), "seed must be a whole number from 0"),
+    ],
+)
+def test_what_a_study_cannot_be_asked_for(study, asked, message, tmp_path):
+    with pytest.raises(WidthPruneError, match=message) as caught:
+        study("smollm2-135m-instruct", tmp_path, measure=True, **asked)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):

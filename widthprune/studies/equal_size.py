@@ -17,7 +17,7 @@ from ..pruning import prune_model, target_sizes
 from ..report.tasks import TASKS
 from ..scores import score_model
 from .heads import lowest_groups, parameters_of, score_groups, without_groups
-from .slicegpt import count, matched_width, slice_model, sliced_count
+from .slicegpt import check, count, matched_width, slice_model, sliced_count
 
 SIZES = {"all": True, "without embeddings": False}  # which parameters are counted
 
@@ -66,6 +66,7 @@ def study_slicegpt(
         ``value``, ``stderr``, ``n``. Benchmarks are those of the model matched without embeddings, where most of a small
         model's parameters are not. Of all parameters a row says the width, 0 where none is as small.
     """
+    check(model)
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:

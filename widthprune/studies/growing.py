@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..checkpoints.destination import moved_into_place
+from ..commands.options import SEED
 from ..errors import WidthPruneError
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
@@ -46,6 +47,7 @@ class Recipe:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        SEED.check("seed", self.seed)
         if self.neurons % 2:
             raise WidthPruneError(f"neurons must be even, to match a plain MLP, got {self.neurons}")
 

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_list
 from ..errors import WidthPruneError
 from ..report.runs import public_name
 from ..report.tasks import data_dir
 from .pairs import MYTHS, SETS, Pair, load_pairs
 from .stored import study
 
+PAIRS = Number(
+    int, "a whole number of at least 2, as half of the pairs are looked at", lambda n: 2 <= n < 2**63
+)
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
 INTEGRATED = 2  # pairs of each set
@@ -54,10 +58,8 @@ def misconceptions(
         As `load_model`, `load_pairs` and `study`.
     """
 
-    if limit is not None and limit < 2:
-        raise WidthPruneError(
-            f"limit must be at least 2, since half of each set's pairs are looked at, got {limit}"
-        )
+    if limit is not None:
+        PAIRS.check("limit", limit)
 
     def make(network, tokenizer) -> pd.DataFrame:
         from .misconceptions import study_misconceptions
@@ -66,7 +68,7 @@ def misconceptions(
             network, tokenizer, _pairs(limit, seed), myths=MYTHS, pcts=pcts, draws=draws
         )
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws)
+    asked = dict(limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), draws=draws)
     table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
     return _with_all_sets(table, results_dir, measure)
 
@@ -124,7 +126,9 @@ def slicegpt(
 
         return study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), tasks=list(tasks))
+    asked = dict(
+        limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), tasks=check_list("tasks", tasks)
+    )
     return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
 
 
@@ -146,7 +150,9 @@ def amp_heads(
 
         return study_heads(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), tasks=list(tasks))
+    asked = dict(
+        limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), tasks=check_list("tasks", tasks)
+    )
     return _of_model("amp_heads", model, results_dir, make, asked, measure=measure, device=device)
 
 
@@ -171,8 +177,20 @@ def four_bits(
     return _of_model("four_bits", model, results_dir, make, asked, measure=measure, device=device)
 
 
+def _check(limit, seed, pcts=None, draws=1, tasks=None) -> None:
+    """Refuse what was asked for before anything is loaded."""
+    if limit is not None:
+        COUNT.check("limit", limit)
+    SEED.check("seed", seed)
+    COUNT.check("draws", draws)
+    for name, values in (("pcts", pcts), ("tasks", tasks)):
+        if values is not None and len(set(values)) < max(1, len(values)):
+            raise WidthPruneError(f"{name} must name at least one value, and each once, got {values}")
+
+
 def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
     """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
+    _check(**asked)
     public = public_name(model)
     asked = asked | {"dtype": "float32"}
     if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew

@@ -137,7 +137,7 @@ def provenance(path: Path) -> dict:
     try:
         with path.open(encoding="utf-8") as file:
             return dict(json.loads(file.readline().removeprefix("# ")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise WidthPruneError(
             f"{path} is damaged ({first_line(error)}): delete it and run the study again"
         ) from None
