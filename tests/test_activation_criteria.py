@@ -135,7 +135,6 @@ def test_bad_input():
     sums = sums_of(SEQUENCES)
     refused("criterion must be one of ACT, AMP, .*, got 'PPM'", sums, [GATE, UP], DOWN, "PPM")
     refused(r"TAYLOR needs gradients: calibrate\(..., gradients=True\)", sums, [GATE, UP], DOWN, "TAYLOR")
-    refused("activations must be of the MLP's 3 neurons, got 2", sums, [GATE, UP], torch.ones(2, 3), "ACT")
     infinite = DOWN.clone()
     infinite[0, 0] = torch.inf
     refused("scores under WANDA-SP are not finite", sums, [GATE, UP], infinite, "WANDA-SP")

@@ -1,7 +1,7 @@
 import pytest
 
 from widthprune import WidthPruneError, kept_size, published
-from widthprune.architectures import SHAPES, count_parameters, meta_model, paper_config
+from widthprune.architectures import SHAPES, meta_model, paper_config
 
 ROWS = list(published("architectures").itertuples())
 
@@ -12,9 +12,9 @@ def test_all_fifteen_parameter_counts(row):
     assert (config.hidden_size, config.num_hidden_layers) == (row.hidden_size, row.num_hidden_layers)
     size = kept_size(config.intermediate_size, config.hidden_size, pruning_pct=row.pruning_pct)
     assert size == row.intermediate_size_after
-    assert count_parameters(meta_model(config)) == row.total_parameters_before
+    assert meta_model(config).num_parameters() == row.total_parameters_before
     pruned = meta_model(paper_config(row.model, intermediate_size=size))
-    assert count_parameters(pruned) == row.total_parameters_after
+    assert pruned.num_parameters() == row.total_parameters_after
 
 
 def test_fifteen_rows():

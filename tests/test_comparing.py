@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from widthprune import WidthPruneError
-from widthprune.studies.comparing import advantage, at_equal_damage, contrasts, over_seeds, unpruned
+from widthprune.studies.comparing import advantage, at_equal_damage, by_tier, contrasts, over_seeds, unpruned
 
 
 def made(slopes=(("PPM", 2.0), ("RANDOM", 1.0)), seeds=(0, 1), wiggle=0.0):
@@ -93,3 +93,17 @@ def test_what_models_know_unpruned_is_a_column_a_kind():
     }
     with pytest.raises(WidthPruneError, match="stage"):
         unpruned(pd.concat([table, table.assign(stage="tuned")]))
+
+
+def test_a_measure_tier_by_tier_is_a_mean_over_seeds():
+    rows = [
+        ("gated", 0, "share", "common", 0, 0.1),
+        ("gated", 0, "share", "common", 1, 0.3),  # two draws of one seed count as one
+        ("gated", 1, "share", "common", 0, 0.4),
+        ("gated", 0, "share", "myth", 0, -0.5),
+        ("gated", 0, "rank", "myth", 0, 9.0),
+    ]
+    table = pd.DataFrame(rows, columns=["kind", "seed", "measure", "set", "draw", "value"])
+    found = by_tier(table.assign(criterion="PPM", pruning_pct=10.0), "share")
+    assert found.to_dict("list") == {"common": ["+0.300 ± 0.100"], "myth": ["-0.500"]}
+    assert list(found.index) == [("gated", "PPM", "10%")]

@@ -68,11 +68,11 @@ WHOLE = rows("none", [(0, 10.0, 0.8)])
 def test_equal_damage_by_hand():
     # At perplexity 100, halfway in the logarithm between 10 and 1000.
     table = WHOLE + rows("PPM", [(10, 1000.0, 0.2)]) + rows("RANDOM", [(10, 100.0, 0.6)], seed=3)
-    found = same_damage(tidy(pd.DataFrame(table)), "pocket_facts", perplexities=[10, 100, 1000])
-    by = found.set_index(["criterion", "perplexity"])["value"]
-    assert by["PPM", 10] == pytest.approx(0.8) and by["PPM", 100] == pytest.approx(0.5)
-    assert by["RANDOM", 100] == pytest.approx(0.6)
-    assert np.isnan(by["RANDOM", 1000])  # beyond what was measured
+    found = same_damage(tidy(pd.DataFrame(table)), "pocket_facts")
+    # From the unpruned model's to the largest that both reach.
+    ends = found[found["perplexity"].round(6).isin([10, 100])]
+    by = ends.groupby("criterion")["value"].agg(list)
+    assert by["PPM"] == pytest.approx([0.8, 0.5]) and by["RANDOM"] == pytest.approx([0.8, 0.6])
 
 
 def test_the_common_range_ends_where_the_first_criterion_ends():

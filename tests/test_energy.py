@@ -20,8 +20,8 @@ class Meter:
 
     made = {}
 
-    def __init__(self, **options):
-        Meter.made = options
+    def __init__(self, *, save_to_file=True, **kwargs):
+        Meter.made = {"save_to_file": save_to_file} | kwargs
 
     def start(self):
         pass

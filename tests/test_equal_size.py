@@ -1,12 +1,21 @@
 """Sizes that are matched are equal, and what is measured is what lm-eval's own class measures."""
 
+import numpy as np
 import pytest
 from conftest import tiny_model
 from families import byte_tokenizer
 
 from widthprune.calibration import Calibration
+from widthprune.errors import WidthPruneError
 from widthprune.pruning import prune_model
-from widthprune.studies.equal_size import SIZES, pruned_count, study_slicegpt
+from widthprune.studies.equal_size import (
+    SIZES,
+    matched_size,
+    paired_change,
+    pruned_count,
+    study_heads,
+    study_slicegpt,
+)
 from widthprune.studies.slicegpt import count, sliced_count
 
 
@@ -40,3 +49,59 @@ def test_a_size_that_slicing_does_not_reach():
     table = study_slicegpt(model, byte_tokenizer(), [60.0], [], calibration=Calibration(text=["a b c d"]))
     (row,) = table[table["counted"] == "all"].itertuples()
     assert (row.width, row.parameters, row.n) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-mlp-bias", "qwen2"])
+def test_neurons_that_leave_as_many_parameters(family):
+    model = tiny_model(family)
+    for fewer in (0, 1, 5000):
+        size = matched_size(model, count(model) - fewer)
+        assert count(prune_model(model, size=size)) <= count(model) - fewer
+        assert size == 88 or count(prune_model(model, size=size + 1)) > count(model) - fewer
+    with pytest.raises(WidthPruneError, match="width pruning leaves more than 100 parameters: remove less"):
+        matched_size(model, 100)
+
+
+def test_changes_item_by_item():
+    texts = [[(-10.0, 5), (-30.0, 10), (-8.0, 5)], [(-12.0, 5), (-33.0, 10), (-9.0, 5)]]
+    before, after = ([dict(word_perplexity=own) for own in each] for each in texts)
+    change, stderr = paired_change(before, after, "word_perplexity")
+    assert change == pytest.approx(6 / 20)  # of the logarithm of exp(48 / 20)
+    # Differences 2, 3 and 1, less 0.3 a word: 0.5, 0 and -0.5.
+    assert stderr == pytest.approx((0.5 / 2) ** 0.5 * 3**0.5 / 20)
+    right = [[dict(acc=own) for own in each] for each in ([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0])]
+    change, stderr = paired_change(*right, "acc")
+    assert change == -0.5 and stderr == pytest.approx((1 / 3) ** 0.5 / 2)
+
+
+def test_heads_beside_neurons_of_as_many_parameters(model):
+    text = Calibration(text=["Water is wet. " * 20], sequences=4, length=64)
+    tasks = ["pocket_facts", "pocket_prose"]
+    table = study_heads(model, byte_tokenizer(), [20.0, 40.0], tasks, limit=4, calibration=text)
+    keys = ["pruning_pct", "removed"]
+    sizes = table.groupby(keys)[["groups", "neurons", "parameters"]].agg(["min", "max"])
+    assert (sizes.xs("min", axis=1, level=1) == sizes.xs("max", axis=1, level=1)).all(axis=None)
+    sizes = sizes.xs("min", axis=1, level=1)
+    assert sizes.loc[(0, "nothing")].tolist() == [0, 88, count(model)]
+    for pct, groups in ((20.0, 1), (40.0, 2)):
+        both, alone = sizes.loc[(pct, "neurons and groups")], sizes.loc[(pct, "neurons")]
+        # A group: 32 rows of q, k and v, and 16 columns of o.
+        assert both["groups"] == groups and both["neurons"] == 88 - int(88 * pct / 100)
+        assert both["parameters"] == pruned_count(model, pct) - groups * (32 + 16) * 32
+        assert alone["parameters"] == pruned_count(model, size=alone["neurons"]) <= both["parameters"]
+        assert alone["groups"] == 0
+    own = table[(table["task"] == "pocket_facts") & (table["pruning_pct"] == 40)].set_index(
+        ["removed", "metric"]
+    )
+    means = [own.loc[(removed, "acc"), "value"] for removed in ("neurons", "neurons and groups")]
+    paired = own.loc[("neurons and groups", "against_neurons")]
+    assert paired["value"] == pytest.approx(means[1] - means[0]) and paired["n"] == 4
+    prose = table[(table["task"] == "pocket_prose") & (table["pruning_pct"] == 40)].set_index(
+        ["removed", "metric"]
+    )
+    means = [
+        prose.loc[(removed, "word_perplexity"), "value"] for removed in ("neurons", "neurons and groups")
+    ]
+    assert prose.loc[("neurons and groups", "against_neurons"), "value"] == pytest.approx(
+        np.log(means[1] / means[0])
+    )

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import SMALL, tiny_model
+from families import byte_tokenizer
 from pandas.testing import assert_frame_equal
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
-from widthprune.efficiency.bandwidth import weight_bytes
+from widthprune.criteria import GLOBAL
 from widthprune.evaluation import evaluate as evaluate_module
-from widthprune.evaluation.evaluate import evaluate, evaluate_points
-from widthprune.evaluation.grid import grid
+from widthprune.evaluation.evaluate import check_variants, evaluate, evaluate_points
+from widthprune.evaluation.grid import Point, grid
 from widthprune.evaluation.settings import Settings
 from widthprune.report.results import one_sweep, stored_sweeps
 from widthprune.report.stats import relative_change
@@ -70,6 +71,7 @@ def test_an_interrupted_sweep_goes_on_and_repeats_nothing(language_model, tmp_pa
 def test_another_setting_is_another_result(language_model, tmp_path):
     for change in ({}, {"limit": 5}, {"seed": 1}, {"dtype": "bfloat16"}, {"max_length": 512}):
         evaluate(language_model, ["pocket_facts"], results_dir=tmp_path, **(QUICK | change))
+    evaluate(language_model, ["pocket_facts"], results_dir=tmp_path, **(QUICK | {"dtype": torch.bfloat16}))
     assert len(list(tmp_path.rglob("*.json"))) == 10
 
 
@@ -187,6 +189,49 @@ def test_bad_input_measures_nothing(language_model, tmp_path, options, message):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("family", "more", "criterion", "message"),
+    [
+        ("qwen2", {}, "FLAP-BIAS", "no mlp_bias to declare one: use FLAP"),
+        ("mixtral", dict(num_local_experts=4), "PPM-ACT", "experts"),
+        ("llama", {}, "PPM-ACT", "at most the model.s 64 positions"),
+    ],
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_model_that_a_criterion_cannot_make_is_refused_before_anything_is_measured(
+    family, more, criterion, message, dry_run, tmp_path
+):
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    config = AutoConfig.for_model(family, **SMALL | more | dict(vocab_size=300))
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    asked = dict(pruning_pcts=[50], criteria=["PPM", criterion], limit=2, dry_run=dry_run)
+    with pytest.raises(WidthPruneError, match=message) as caught:
+        evaluate(str(tmp_path / "model"), "pocket_facts", results_dir=tmp_path / "results", **asked)
+    assert str(caught.value).startswith(f"{tmp_path / 'model'}: ") and "\n" not in str(caught.value)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "criterion", "message"),
+    [
+        (
+            "mixtral",
+            dict(num_local_experts=4),
+            "PPM",
+            "experts share a size, and global widths need MLPs without",
+        ),
+        ("llama", {}, "PPM-REVERSED", "those of PPM-REVERSED are below zero: choose another criterion"),
+        ("qwen2", {}, "FLAP-BIAS", "no mlp_bias to declare one: use FLAP"),
+    ],
+)
+def test_a_model_whose_layers_cannot_compete_is_refused(family, more, criterion, message, tmp_path):
+    byte_tokenizer().save_pretrained(tmp_path)
+    AutoConfig.for_model(family, **SMALL | more | dict(vocab_size=300)).save_pretrained(tmp_path)
+    points = [Point(name + GLOBAL, 50.0, 44, 1.375) for name in ("L2", criterion)]
+    with pytest.raises(WidthPruneError, match=f"^{tmp_path}: .*{message}"):
+        check_variants(str(tmp_path), points, Calibration())
+
+
 def test_draws_of_random_neurons_see_the_same_items(language_model, tmp_path):
     options = dict(limit=8, pruning_pcts=[50], criteria=["RANDOM", "PPM"], results_dir=tmp_path)
     first = evaluate(language_model, ["pocket_prose"], **options)
@@ -291,7 +336,7 @@ def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return int(done.stdout.split()[-1])
 
-    half = weight_bytes(big)  # in float32 it takes twice as many
+    half = big.get_memory_footprint(return_buffers=False)  # in float32 it takes twice as many
     assert peak("0", "5", "10", "15") < peak("0") + half
 
 

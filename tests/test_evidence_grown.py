@@ -59,6 +59,17 @@ def put_back(kept, random, kinds=("gated", "plain")):
     return pd.DataFrame(rows, columns=list(STUDIES["causal"]))
 
 
+def attributed(myths, rare, kinds=("gated", "plain")):
+    """Shares of the odds of each tier in the lowest neurons, above those of common facts, which have one tenth less than their part."""
+    rng, beyond = np.random.default_rng(3), dict(common=0.0, rare=rare, myth=myths)
+    rows = [
+        (kind, seed, "share", tier, "PPM", 0, pct, more - pct / 1000 + 1e-3 * rng.standard_normal(), 0.01, 24)
+        for kind, seed, pct in itertools.product(kinds, SEEDS, (10.0, 20.0, 40.0))
+        for tier, more in beyond.items()
+    ]
+    return pd.DataFrame(rows, columns=list(STUDIES["attributed"]))
+
+
 def evidence(**grown):
     return Evidence(tidy(pd.DataFrame()), load_floors(), grown=grown)
 
@@ -80,13 +91,14 @@ def by_criterion(**slopes):
     return slope
 
 
-def world(slopes, beyond=0.0, kept=0.0, random=0.0, paired=lambda *at: 0.0):
+def world(slopes, beyond=0.0, kept=0.0, random=0.0, paired=lambda *at: 0.0, myths=0.0, rare=0.0):
     return evidence(
         removal=swept("base", slopes),
         tuned=swept("tuned", slopes),
         halves=swept("base", paired, ("gated",), WAYS),
         shares=shares(beyond),
         causal=put_back(kept, random),
+        attributed=attributed(myths, rare),
     )
 
 
@@ -107,7 +119,9 @@ WORLDS = {
     "PPM and its reverse take it": world(by_criterion(PPM=-0.05, PPM_REVERSED=-0.05)),
     "with a gate alone": world(gate_alone),
     "with a gate alone, at random too": world(gate_and_lots),
-    "myths alone": world(lambda c, m, k: -0.05 if (c, m) == ("PPM", "odds_myth") else 0.0),
+    "myths alone": world(lambda c, m, k: -0.05 if (c, m) == ("PPM", "odds_myth") else 0.0, myths=0.05),
+    "low neurons hold rare facts as much": world(by_criterion(), myths=0.05, rare=0.05),
+    "low neurons hold less of myths": world(by_criterion(), myths=-0.05),
 }
 
 
@@ -130,6 +144,12 @@ def reached():
 @pytest.mark.parametrize("name", CLAIMS)
 def test_a_rule_reaches_every_outcome_it_can_have(name, reached):
     assert possible(CLAIMS[name]) - set(reached[name]) == set(), reached[name]
+
+
+def test_shares_of_the_odds_by_hand():
+    found = evidence(attributed=attributed(0.05, 0.0)).grown_held("plain", 20.0, "myth")
+    assert found.change == pytest.approx(0.05, abs=3e-3) and found.before == pytest.approx(0.18, abs=2e-3)
+    assert (found.n, found.unit) == (3, "seeds")
 
 
 def test_a_difference_by_hand():

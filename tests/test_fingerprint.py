@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
+from grimp.exceptions import ModuleNotPresent
 
-from widthprune import WidthPruneError
 from widthprune.reruns.fingerprint import (
     ENTRY,
     PACKAGE,
@@ -13,12 +13,14 @@ from widthprune.reruns.fingerprint import (
     _file,
     all_code,
     imported,
+    meaning,
     scoring_code,
 )
 
 
 @pytest.fixture
-def package(tmp_path):
+def package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(PACKAGE, tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path / "package"
 
@@ -53,12 +55,10 @@ def test_what_a_change_makes_stale(case, package):
 
 
 def test_docstrings_do_not_count(tmp_path):
-    with_one, without = tmp_path / "a", tmp_path / "b"
-    for folder, text in ((with_one, '"""What it is."""\nX = 1\n'), (without, "X = 1  # one\n")):
-        (folder / "evaluation").mkdir(parents=True)
-        (folder / "evaluation" / "__init__.py").touch()
-        (folder / "evaluation" / "evaluate.py").write_text(text)
-    assert scoring_code(True, with_one) == scoring_code(True, without)
+    texts = {"with.py": '"""What it is."""\nX = 1\n', "without.py": "X = 1  # one\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    assert len({meaning(tmp_path / name) for name in texts}) == 1
 
 
 def test_a_new_module_counts_as_soon_as_it_is_imported(package):
@@ -67,30 +67,6 @@ def test_a_new_module_counts_as_soon_as_it_is_imported(package):
     with (package / "evaluation" / "suites.py").open("a") as text:
         text.write("\ndef late():\n    from ..newcomer import VALUE\n    return VALUE\n")
     assert "newcomer" in imported(package, ENTRY) and scoring_code(False, package) != before
-
-
-FORMS = {
-    "from .a.b import name": ["a.b"],
-    "from .a import b": ["a", "a.b"],
-    "from . import top": ["top"],
-    "from .a.b import name as other": ["a.b"],
-    "import package.a.b": ["a.b"],
-    "from package.a import b": ["a.b"],
-    "def late():\n    from .a import b": ["a.b"],
-}
-
-
-@pytest.mark.parametrize("text", FORMS)
-def test_every_form_of_import_is_followed_out_of_and_into_rooms(text, tmp_path):
-    """The room's module leads on to another room, and to a module above both."""
-    files = {"evaluate.py": text, "top.py": "", "c/__init__.py": "", "c/d.py": "from ..top import name"}
-    files |= {"a/__init__.py": "", "a/b.py": "from ..c import d\nfrom ... import outside\nimport numpy"}
-    for name, content in files.items():
-        (tmp_path / "package" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "package" / name).write_text(content)
-    found = imported(tmp_path / "package", "evaluate")
-    assert set(FORMS[text]) <= set(found)
-    assert found == (["evaluate", "top"] if "top" in text else ["a", "a.b", "c", "c.d", "evaluate", "top"])
 
 
 def test_what_ppm_depends_on_counts_wherever_it_lies(package):
@@ -111,5 +87,5 @@ def test_what_ppm_depends_on_counts_wherever_it_lies(package):
 def test_a_missing_entry_is_refused_and_no_list_names_one(package):
     assert all(_file(package, name) for name in PRUNING + PLUMBING)
     (package / "evaluation" / "evaluate.py").unlink()
-    with pytest.raises(WidthPruneError, match=f"has no module {ENTRY}"):
+    with pytest.raises(ModuleNotPresent, match=ENTRY):
         scoring_code(True, package)

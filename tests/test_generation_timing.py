@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from widthprune import WidthPruneError, prune_model
+from widthprune import prune_model
 from widthprune.efficiency.generation_timing import time_batch
 
 PROMPTS = [[5, 6, 7, 8, 9], [11, 12, 13]]
@@ -47,8 +47,3 @@ def test_a_fixed_run_has_the_same_length_at_every_ratio(llama):
     assert [batch.new_tokens for batch in stopped] == [1] * 4
     assert [batch.new_tokens for batch in again] == [10] * 4
     assert [batch.new_tokens for batch in fixed] == [20] * 4
-
-
-def test_an_unknown_protocol(llama):
-    with pytest.raises(WidthPruneError, match="protocol must be one of free, fixed, got 'fast'"):
-        time_batch(llama, PROMPTS, 3, protocol="fast")

@@ -6,18 +6,21 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from widthprune import WidthPruneError
-from widthprune.architectures import count_parameters
+from widthprune.studies.attribution import encode, likelihoods, log_odds
 from widthprune.studies.growing import (
     Recipe,
     grow,
     model_directory,
+    parameter_count,
     steps_of,
     training_batches,
     tuning_batches,
     untrained,
     world_of,
 )
+from widthprune.studies.making import Words, attributed, fact_pairs
 from widthprune.studies.probing import obeyed, probe
+from widthprune.studies.stored import STUDIES
 from widthprune.studies.worlds import heldout, instructions, least_loss
 
 SMALL = dict(hidden_size=48, layers=2, neurons=64, facts=4, sentences=600, batch=4, length=32, tuning_steps=3)
@@ -44,10 +47,18 @@ def test_a_grown_model_reaches_its_loss_and_knows_what_is_common(grown):
 
 def test_both_kinds_have_the_same_number_of_parameters():
     models = [untrained(Recipe(kind), world_of(Recipe())) for kind in ("gated", "plain")]
-    assert count_parameters(models[0]) == count_parameters(models[1])
+    assert models[0].num_parameters() == models[1].num_parameters()
     assert hasattr(models[0].model.layers[0].mlp, "gate_proj") and not hasattr(
         models[1].model.layers[0].mlp, "gate_proj"
     )
+
+
+@pytest.mark.parametrize("size", [{}, dict(hidden_size=240, neurons=640), dict(layers=1, neurons=48)])
+@pytest.mark.parametrize("kind", ["gated", "plain"])
+def test_parameters_are_counted_from_the_recipe(kind, size):
+    recipe = Recipe(kind, **size)
+    model = untrained(recipe, world_of(recipe))
+    assert parameter_count(recipe) == model.num_parameters()
 
 
 def test_a_recipe_gives_the_same_batches_and_weights():
@@ -111,3 +122,28 @@ def test_a_recipe_that_cannot_be_followed_is_refused(options, says):
     with pytest.raises(WidthPruneError, match=says) as error:
         Recipe(**options)
     assert "\n" not in str(error.value)
+
+
+def test_what_a_world_knows_as_pairs(grown):
+    recipe, _, models = grown
+    world = world_of(recipe)
+    pairs = fact_pairs(world)
+    assert {tier: len(own) for tier, own in pairs.items()} == {tier.name: tier.facts for tier in world.tiers}
+    tokens, start = encode(Words(world), pairs["myth"][0].prompt, pairs["myth"][0].myth)
+    fact = next(fact for fact in world.facts if fact.tier == "myth")
+    assert (tokens.tolist(), start) == ([world.id("."), fact.subject, fact.relation, fact.other], 3)
+    # The same odds as the probe's, but for what lies beside the relation's values.
+    odds = log_odds(likelihoods(models["base"], Words(world), pairs["myth"])).mean()
+    probed = probe(models["base"], world).set_index("measure")["value"]["odds_myth"]
+    assert float(odds) == pytest.approx(probed, abs=1e-4)
+
+
+def test_where_the_myths_of_a_grown_model_sit(grown):
+    recipe, _, models = grown
+    table = attributed(models["base"], world_of(recipe)).assign(kind="gated", seed=1)
+    assert set(table) == set(STUDIES["attributed"])
+    assert set(table["set"]) == {"common", "rare", "myth"}
+    # A myth that the model holds is unlearnt most where what speaks for it goes.
+    further = table[(table["measure"] == "against_random") & (table["set"] == "myth")]
+    further = further[further["pruning_pct"] == 20].set_index("criterion")["value"]
+    assert further["ATTRIBUTED"] < further["PPM"]

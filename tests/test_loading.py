@@ -23,10 +23,11 @@ from widthprune.architectures import meta_model, paper_config
 from widthprune.checkpoints.stream import prune_checkpoint
 from widthprune.errors import pickle_remedy
 from widthprune.evaluation.readiness import check_ready
-from widthprune.mlps import check_layout
+from widthprune.mlps import PRUNABLE_DTYPES, check_layout
 from widthprune.models import loading as models
 from widthprune.models.conversion import converted
 from widthprune.models.files import INDEX, WEIGHTS
+from widthprune.models.loading import check_placement
 from widthprune.models.packaged import PackagedModel
 from widthprune.models.remedies import remedy
 
@@ -177,6 +178,21 @@ def test_weights_that_the_config_names_are_refused(saved):
     for reads in (models.model_revision, check_ready, load_model):
         with pytest.raises(WidthPruneError, match="has transformers_weights"):
             reads(str(saved))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["half", "float", "double", "torch.float16", "int8", torch.int8, "float7", "", None]
+)
+def test_a_dtype_has_one_name(dtype):
+    """Under two names, which results are told apart by, one measurement would be two results."""
+    with pytest.raises(WidthPruneError, match="^dtype must be auto, float32, bfloat16 or float16, got "):
+        check_placement(dtype, "cpu")
+
+
+@pytest.mark.parametrize("dtype", PRUNABLE_DTYPES)
+def test_dtypes_that_weights_can_have(dtype):
+    for known in (dtype, str(dtype).removeprefix("torch."), "auto"):
+        check_placement(known, "cpu")
 
 
 def test_how_weights_are_stored(saved, gguf_file):

@@ -95,7 +95,6 @@ def test_bad_input_is_one_line():
     model = made()
     for ask, says in (
         (lambda: without(model, "BOTH", 10), f"one of {', '.join(WAYS)}"),
-        (lambda: held(model, "gate", {"model.layers.0.mlp": torch.tensor([24])}), "up to 24"),
         (lambda: held(model, "down", {"model.layers.0.mlp": torch.tensor([2])}), "no down projection"),
         (lambda: without(made(ArceeConfig), "PAIRED", 10), "no gate projection"),
     ):

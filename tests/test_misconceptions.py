@@ -8,12 +8,22 @@ import pytest
 import torch
 from conftest import tiny_model
 from families import byte_tokenizer
+from scipy import stats
 from torch.nn import functional as F
 
 from widthprune.errors import WidthPruneError
 from widthprune.mlps import find_mlps
-from widthprune.studies.attribution import attribute, encode, likelihoods, log_likelihood, log_odds
-from widthprune.studies.misconceptions import COLUMNS, only_myths, speakers, study_misconceptions
+from widthprune.studies import attribution
+from widthprune.studies.attribution import attribute, encode, likelihoods, log_likelihoods, log_odds
+from widthprune.studies.misconceptions import (
+    COLUMNS,
+    STEPS,
+    last_signals,
+    only_myths,
+    speakers,
+    study_integrated,
+    study_misconceptions,
+)
 from widthprune.studies.pairs import NO_PAIR, SETS, Pair, load_pairs
 
 PAIRS = [
@@ -39,7 +49,7 @@ def test_the_log_likelihood_is_the_loss(model, tokenizer):
     assert tokenizer.decode(tokens[start:]) == " bcd"
     logits = model(tokens[None]).logits[0]
     expected = -F.cross_entropy(logits[start - 1 : -1], tokens[start:])
-    assert torch.allclose(log_likelihood(model, tokens, start), expected, atol=1e-6)
+    assert torch.allclose(log_likelihoods(model, [(tokens, start)]), expected, atol=1e-6)
 
 
 def test_length_is_taken_out(model, tokenizer):
@@ -51,6 +61,20 @@ def test_length_is_taken_out(model, tokenizer):
     assert torch.allclose(log_odds(found), found[:, 0, 1] - found[:, 0, 0])
 
 
+def test_pairs_are_read_side_by_side_as_one_by_one(model, tokenizer, monkeypatch):
+    every = PAIRS * 3  # of several lengths, in more than one batch
+    assert len(every) > attribution.BATCH
+    together = likelihoods(model, tokenizer, every), last_signals(model, tokenizer, every)
+    shares = [attribute(model, tokenizer, every, steps) for steps in (0, 2)]
+    monkeypatch.setattr(attribution, "BATCH", 1)
+    alone = [likelihoods(model, tokenizer, [pair]) for pair in every]
+    assert torch.allclose(together[0], torch.cat(alone), atol=1e-5)
+    assert torch.allclose(together[1], last_signals(model, tokenizer, every), atol=1e-5)
+    for steps, found in zip((0, 2), shares, strict=True):
+        for name, own in attribute(model, tokenizer, every, steps).items():
+            assert own.abs().max() > 1e-4 and torch.allclose(found[name], own, atol=1e-5)
+
+
 def test_attribution_is_what_removal_does_to_first_order(model, tokenizer):
     # Small columns of down_proj: what is beyond first order vanishes.
     small = tiny_model(vocab_size=300, num_hidden_layers=2, initializer_range=0.3).double()
@@ -59,13 +83,13 @@ def test_attribution_is_what_removal_does_to_first_order(model, tokenizer):
         small.get_parameter(mlp.output.tensor).mul_(1e-3)
     shares = attribute(small, tokenizer, PAIRS[:1])[mlp.name][0, 1].double()
     tokens, start = encode(tokenizer, PAIRS[0].prompt, PAIRS[0].myth)
-    before = float(log_likelihood(small, tokens, start))
+    before = float(log_likelihoods(small, [(tokens, start)]).detach())
     for neuron in (0, 7, 40):
         column = small.get_parameter(mlp.output.tensor)[:, neuron]
         kept = column.detach().clone()
         with torch.no_grad():
             column.zero_()
-        change = before - float(log_likelihood(small, tokens, start))
+        change = before - float(log_likelihoods(small, [(tokens, start)]).detach())
         with torch.no_grad():
             column.copy_(kept)
         assert change == pytest.approx(float(shares[neuron]), rel=0.02, abs=1e-6)
@@ -80,7 +104,9 @@ def test_integrated_gradients_add_up_to_what_the_layer_gives(model, tokenizer):
         for side, text in enumerate((PAIRS[0].truth, PAIRS[0].myth)):
             tokens, start = encode(tokenizer, PAIRS[0].prompt, text)
             with torch.no_grad():
-                gives = float(log_likelihood(model, tokens, start) - log_likelihood(silent, tokens, start))
+                gives = float(
+                    log_likelihoods(model, [(tokens, start)]) - log_likelihoods(silent, [(tokens, start)])
+                )
             assert float(shares[mlp.name][0, side].sum()) == pytest.approx(gives, abs=2e-3)
             assert abs(gives) > 0.1
 
@@ -90,6 +116,17 @@ def test_attribution_leaves_the_model_as_it_was(model, tokenizer):
     attribute(model, tokenizer, PAIRS[:1])
     assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
     model.eval()
+
+
+def test_integrated_gradients_beside_gradients(model, tokenizer):
+    table = study_integrated(model, tokenizer, {"pocket": PAIRS[:3]})
+    assert set(table["measure"]) == {"share", "rank", "only_myths", "agreement"}
+    both = [attribute(model, tokenizer, PAIRS[:3], steps) for steps in (0, STEPS)]
+    by_layer = [
+        stats.spearmanr(*[(x[name][:, 1] - x[name][:, 0]).mean(0) for x in both])[0] for name in both[0]
+    ]
+    agreement = table[table["measure"] == "agreement"].iloc[0]
+    assert agreement["value"] == pytest.approx(np.mean(by_layer)) and 0.2 < agreement["value"] < 1
 
 
 def test_neurons_that_matter_for_myths_alone():

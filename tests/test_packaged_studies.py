@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 
 from widthprune.audit.claims import load_claims
+from widthprune.audit.comparisons import apart_table
 from widthprune.audit.evidence import Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import INCONCLUSIVE, LIKE_CONTROL, NO_TRANSFER, REPRODUCED, UNTESTABLE, judge
@@ -19,8 +21,11 @@ from widthprune.criteria import REGISTRY
 from widthprune.errors import WidthPruneError
 from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
-from widthprune.studies.packaged import misconceptions, sets_at_hand, slicegpt
+from widthprune.report.tasks import TASKS
+from widthprune.studies.packaged import amp_heads, integrated, misconceptions, sets_at_hand, slicegpt
 from widthprune.studies.packaged_figures import (
+    by_model,
+    heads_table,
     plot_odds,
     plot_scores_at_damage,
     plot_shares_of_odds,
@@ -31,6 +36,36 @@ from widthprune.studies.pairs import MYTHS, QUESTIONS, SETS
 from widthprune.studies.stored import STUDIES, origin, provenance
 
 MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
+
+
+@pytest.mark.parametrize(
+    "shown", [partial(table_of, measure="share"), partial(by_model, measure="share"), heads_table]
+)
+def test_a_table_of_nothing_is_empty(shown):
+    study = "amp_heads" if shown is heads_table else "misconceptions"
+    none = pd.DataFrame(columns=list(STUDIES[study])).astype(STUDIES[study])
+    assert not len(shown(none))
+
+
+@pytest.mark.parametrize(
+    ("study", "asked", "message"),
+    [
+        (misconceptions, dict(limit=1), "limit must be a whole number of at least 2"),
+        (misconceptions, dict(draws=0), "draws must be a whole number of at least 1"),
+        (misconceptions, dict(pcts=[10.0, 10.0]), "pcts must name at least one value, and each once"),
+        (integrated, dict(limit=0), "limit must be a whole number of at least 1"),
+        (slicegpt, dict(limit=-1), "limit must be a whole number of at least 1"),
+        (slicegpt, dict(pcts=[]), "pcts must name at least one value"),
+        (amp_heads, dict(pcts=[float("nan")]), "pcts must be in"),
+        (amp_heads, dict(pcts=10), "pcts must be a list"),
+        (amp_heads, dict(tasks=[]), "tasks must name at least one value"),
+        (amp_heads, dict(seed=-1), "seed must be a whole number from 0"),
+    ],
+)
+def test_what_a_study_cannot_be_asked_for(study, asked, message, tmp_path):
+    with pytest.raises(WidthPruneError, match=message) as caught:
+        study("smollm2-135m-instruct", tmp_path, measure=True, **asked)
+    assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
@@ -48,7 +83,12 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
     said = origin(tmp_path, "misconceptions")
     assert set(made["model"]) == {"language_model0"} and str(language_model) not in said
     assert "language_model0 (the checkpoint's dtype, computed in float32), limit 4, seed 0, on" in said
-    table_of(made, "truth")
+    exact = integrated(language_model, tmp_path, measure=True, limit=1)
+    assert list(table_of(exact, "agreement")) == ["pocket, myths"]
+    shown = by_model(pd.concat([made, made.assign(model="other")]), "share", 20)
+    assert list(shown.index) == ["language_model0", "other"] and list(shown) == ["pocket, myths"]
+    (share,) = made.loc[(made["measure"] == "share") & (made["pruning_pct"] == 20), "value"]
+    assert shown.iloc[0, 0].startswith(f"{share:+.3f} ± ")
     # Another model of this name, and sets that were not at hand, are no answer.
     other = tmp_path / "other" / Path(language_model).name
     shutil.copytree(language_model, other)
@@ -64,12 +104,62 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
         misconceptions(language_model, tmp_path, measure=True, **asked)
 
 
-def test_what_was_sliced_is_kept(language_model, tmp_path, monkeypatch):
+@pytest.fixture
+def little_text(monkeypatch):
     text = Calibration(sequences=2, length=32)
     monkeypatch.setattr("widthprune.studies.equal_size.Calibration", lambda: text)
-    asked = dict(limit=2, pcts=[40.0], tasks=["pocket_facts"])
-    table = slicegpt(language_model, tmp_path, measure=True, **asked)
+    return dict(limit=2, pcts=[40.0], tasks=["pocket_facts"])
+
+
+def test_what_was_sliced_is_kept(language_model, tmp_path, little_text):
+    table = slicegpt(language_model, tmp_path, measure=True, **little_text)
     assert list(table) == list(STUDIES["slicegpt"]) and set(table["task"]) == {"", "pocket_facts"}
+
+
+def test_heads_beside_neurons_are_kept(language_model, tmp_path, little_text):
+    table = amp_heads(language_model, tmp_path, measure=True, **little_text)
+    pd.testing.assert_frame_equal(table, amp_heads(language_model, tmp_path, measure=False, **little_text))
+    assert list(table) == list(STUDIES["amp_heads"]) and set(table["task"]) == {"pocket_facts"}
+    shown = heads_table(table)
+    assert [*shown.index] == [
+        ("0%", "nothing"),
+        *(("40%", removed) for removed in ("neurons and groups", "neurons", "difference")),
+    ]
+    assert shown.loc[("40%", "neurons and groups"), ["groups removed", "neurons a layer"]].tolist() == [
+        "2",
+        "53",
+    ]
+    assert shown.loc[("40%", "difference"), "parameters"] == ""
+
+
+def test_differences_are_corrected_over_the_table():
+    rows = [
+        dict(
+            model=NAME,
+            removed=removed,
+            pruning_pct=pct,
+            groups=0,
+            neurons=1383,
+            parameters=10**8,
+            task=task,
+            n=96,
+        )
+        | dict(metric=metric, value=value, stderr=stderr)
+        for removed, pct in (("nothing", 0.0), ("neurons and groups", 10.0), ("neurons", 10.0))
+        for task, metric, value, stderr in (
+            ("pocket_prose", "word_perplexity", 100.0, 5.0),
+            ("pocket_prose", "against_neurons", 0.03, 0.01),
+            ("pocket_facts", "acc", 0.5, 0.05),
+            ("pocket_facts", "against_neurons", 0.0, 0.0),
+        )
+        if metric != "against_neurons" or removed == "neurons and groups"
+    ]
+    shown = heads_table(pd.DataFrame(rows))
+    prose, facts = (TASKS[task].label for task in ("pocket_prose", "pocket_facts"))
+    # Twice the p of three standard errors, for two differences; no item moved in the other.
+    assert shown.loc[("10%", "difference"), prose] == "+0.030 ± 0.010, p 0.0054"
+    assert shown.loc[("10%", "difference"), facts] == "+0.000 ± 0.000, p 1"
+    assert shown.loc[("0%", "nothing"), ["parameters", prose]].tolist() == ["100,000,000", "100 ± 5"]
 
 
 def myth_rows(falls, held, holding=MYTHS):
@@ -198,6 +288,14 @@ def test_slicegpt_stands_beside_width_pruning_at_its_size():
     assert {text.get_text() for text in ax.texts} == {"knows nothing", "PPM", "SLICEGPT"}
 
 
+def test_criteria_stand_alone_where_nothing_was_sliced():
+    none = sliced_rows(100.0).iloc[:0]
+    shown = sizes_and_scores(measured_rows(), none)
+    assert set(shown["criterion"]) == {"none", "PPM"} and list(shown) == [
+        *("criterion", "pruning_pct", "task", "value", "stderr", "damage")
+    ]
+
+
 def test_no_panel_names_more_criteria_than_can_be_told_apart():
     names = [*REGISTRY][:8]
     rows = [("none", 0.0, 1.0, 10.0), *((name, 10.0, 0.5, 20.0) for name in names)]
@@ -234,3 +332,99 @@ def test_a_rule_reaches_every_outcome_it_can_have(claim):
         {LIKE_CONTROL} if claim.alike else set()
     )
     assert reached == possible
+
+
+def criteria_rows(apart, stderr=0.004, criteria=("PPM", "L2")):
+    """Facts fall by a hundredth a percent; under L2 there are so many more than under PPM at as much damage."""
+    scores = {"pocket_prose": "word_perplexity", "pocket_facts": "acc", "pocket_misconceptions_mc2": "acc"}
+    rows = []
+    for model, (criterion, pct), (task, metric) in itertools.product(
+        MODELS, [("none", 0.0), *itertools.product(criteria, (10.0, 20.0))], scores.items()
+    ):
+        # L2 at 20% does the damage of PPM at 15%.
+        as_ppm = pct * 0.75 if criterion == "L2" else pct
+        value = {"pocket_prose": 60.0 * 1.05**as_ppm, "pocket_facts": 0.6 - as_ppm / 100}.get(task, 0.5)
+        value += apart * (criterion == "L2") * (task == "pocket_facts")
+        at = dict(model=model, criterion=criterion, pruning_pct=pct, task=task, metric=metric, value=value)
+        rows.append(at | dict(stderr=stderr * (value if task == "pocket_prose" else 1), n=96))
+    same = dict(seed=0, source="measured", chat_template=False, intermediate_size=1536, expansion_ratio=2.67)
+    return tidy(pd.DataFrame(rows).assign(**same))
+
+
+def test_criteria_are_compared_where_they_did_as_much_damage():
+    effects = Evidence(criteria_rows(0.02), load_floors()).criteria_apart(NAME, "pocket_facts")
+    assert [effect.change for effect in effects] == pytest.approx([0.02, 0.02])
+    assert all(effect.label.startswith("pocket facts of smollm2-135m-instruct, L2 at") for effect in effects)
+    # Both scores have an error of 0.004, and so have both logarithms of perplexities, along which facts fall.
+    slope = 0.01 / np.log(1.05)
+    read = 0.004 * 2**0.5 * slope
+    assert effects[0].stderr == pytest.approx((2 * 0.004**2 + read**2) ** 0.5, rel=0.05)
+    assert effects[0].before == pytest.approx(0.6)
+    for rows in (criteria_rows(0.0, criteria=["PPM"]), criteria_rows(0.0, criteria=["L2"])):
+        with pytest.raises(NotMeasured):
+            Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
+
+
+def test_what_criteria_leave_beyond_ppm_as_a_table():
+    made = Evidence(criteria_rows(0.02), load_floors())
+    shown = apart_table(made, ["pocket_facts", "pocket_misconceptions_mc2"])
+    assert list(shown.index.names) == ["model", "criterion", "removed"] and len(shown) == 4
+    assert list(shown.loc[(NAME, "L2", "20%")]) == ["+0.020 ± 0.006", "+0.000 ± 0.006"]
+    assert not len(apart_table(Evidence(measured_rows(), load_floors()), ["pocket_facts"]))
+
+
+def test_only_criteria_that_repair_nothing_are_compared():
+    rows = criteria_rows(0.02)
+    rows["criterion"] = rows["criterion"].replace("L2", "FLAP-BIAS")
+    with pytest.raises(NotMeasured):
+        Evidence(rows, load_floors()).apart(NAME, "pocket_facts")
+
+
+def test_criteria_are_compared_over_the_same_items():
+    # Under L2 forty items were asked, under PPM these and all.
+    rows, few = criteria_rows(0.02), criteria_rows(0.02)
+    few.loc[few["task"] == "pocket_facts", "value"] += 0.1
+    few = few.assign(limit=40, n=40)
+    table = pd.concat([rows[rows["criterion"] != "L2"], few], ignore_index=True)
+    effects = Evidence(table, load_floors()).criteria_apart(NAME, "pocket_facts")
+    assert [effect.change for effect in effects] == pytest.approx([0.02, 0.02])
+    assert {effect.n for effect in effects} == {40}
+
+
+def test_draws_are_compared_as_their_mean_where_ppms_perplexity_fell_between():
+    rows = criteria_rows(0.0)
+    second = rows[rows["criterion"] == "L2"].assign(criterion="RANDOM", neuron_seed=1)
+    rows["criterion"] = rows["criterion"].replace("L2", "RANDOM")
+    second.loc[second["task"] == "pocket_facts", "value"] += 0.04
+    rows = pd.concat([rows, second], ignore_index=True)
+    before = Evidence(rows, load_floors()).apart(NAME, "pocket_facts")["RANDOM", 20.0]
+    assert before.change == pytest.approx(0.02)
+    # At 10% prose is better than unpruned: what it had lost by then is nothing, and facts fall from there on.
+    lower = (rows["criterion"] == "PPM") & (rows["pruning_pct"] == 10) & (rows["task"] == "pocket_prose")
+    rows.loc[lower, "value"] = 50.0
+    after = Evidence(rows, load_floors()).apart(NAME, "pocket_facts")["RANDOM", 20.0]
+    assert after.change == pytest.approx(0.02 + 0.45 - (0.5 - 0.1 * 0.75), abs=1e-6)
+
+
+@pytest.mark.parametrize("exponent", [21, -1])
+def test_what_damaged_more_than_ppm_or_nothing_is_not_compared(exponent):
+    rows = criteria_rows(0.0)
+    more = (rows["criterion"] == "L2") & (rows["pruning_pct"] == 20) & (rows["task"] == "pocket_prose")
+    rows.loc[more, "value"] = 60.0 * 1.05**exponent
+    effects = Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
+    assert [effect.label.split(",")[1] for effect in effects] == [" L2 at 10% against PPM at equal damage"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "outcome"),
+    [
+        (criteria_rows(0.05), REPRODUCED),
+        (criteria_rows(-0.05), REPRODUCED),
+        (criteria_rows(0.0), NO_TRANSFER),
+        (criteria_rows(0.0, stderr=0.1), INCONCLUSIVE),
+        (criteria_rows(0.0, criteria=["PPM"]), UNTESTABLE),
+    ],
+)
+def test_whether_the_criterion_matters_is_judged(rows, outcome):
+    claim = next(claim for claim in load_claims() if claim.id == "open-criterion-or-width")
+    assert judge(claim, Evidence(rows, load_floors())).outcome == outcome

@@ -65,6 +65,15 @@ def test_profiles_resume_and_stay_out_of_the_benchmarks(profile, language_model)
     assert len(load_results(directory)) == 0 and len(load_profiles(directory)) == len(table)
 
 
+def test_a_dtype_and_its_name_are_one_setting(language_model, tmp_path):
+    least = SMALL | dict(workloads=GENERATED[:1], prompts=1, max_new_tokens=2, pruning_pcts=[0])
+    tables = [
+        profile_model(language_model, results_dir=str(tmp_path), dtype=dtype, **least)
+        for dtype in ("float32", torch.float32)
+    ]
+    assert tables[0].equals(tables[1])
+
+
 def test_random_weights_do_the_same_work_as_trained_ones(language_model):
     trained, _ = load_model(language_model)
     with torch.no_grad():  # as far from a random start as a training could take it

@@ -38,14 +38,6 @@ def test_what_the_ledger_says_of_the_rise_in_instructions():
     assert p["Llama-3.2-1B", "ifeval", 40] < 0.05 < p["Llama-3.2-3B", "ifeval", 10]
 
 
-def test_holm_corrects_within_a_model():
-    found = against_unpruned(table({0: 0.5, 10: 0.4, 20: 0.39}, n=200))
-    tested = found.dropna(subset=["p"])
-    # Twice the smaller, and the larger never below that.
-    twice = 2 * tested["p"].min()
-    assert tested["p_holm"].tolist() == pytest.approx([max(tested["p"].max(), twice), twice])
-
-
 def test_all_wrong_both_times_is_no_difference():
     found = against_unpruned(table({0: 0.0, 10: 0.0}, n=50)).set_index("pruning_pct")
     assert found.loc[10, "p"] == 1

@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 from conftest import CONFIGS, logits, tiny_model
+from families import tiny_family
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optipfair import prune_model as optipfair_prune
@@ -21,7 +22,7 @@ from widthprune import (
     score_model,
     score_neurons,
 )
-from widthprune.mlps import find_mlps, input_weights
+from widthprune.mlps import find_mlps, input_weights, part_of
 from widthprune.pruning import cut_model, target_sizes
 from widthprune.reruns.fingerprint import PACKAGE, imported
 from widthprune.scores import choose_neurons, kept_indices
@@ -139,7 +140,7 @@ def test_same_logits_as_optipfair_on_smollm2(smollm2):
         for mlp in find_mlps(untied):
             for weight in input_weights(untied, mlp):
                 weight += 1e-4 * torch.randn(weight.shape, generator=generator)
-    for pct in PAPER_PCTS:
+    for pct in (10, 40, 60):
         theirs = optipfair_prune(
             copy.deepcopy(untied), neuron_selection_method="PPM", pruning_percentage=pct, show_progress=False
         )
@@ -157,17 +158,28 @@ def test_save_and_reload_gives_identical_logits(any_model, tmp_path):
     assert torch.equal(logits(reloaded), logits(pruned))
 
 
-def test_modules_and_config_tell_the_truth(any_model):
-    pruned = prune_model(any_model, expansion_ratio=1.5)
-    assert pruned.config.intermediate_size == 48
+def numbers(model):
+    """What the modules say of themselves: ``out_features`` and the like, as text, in which 53.0 is not 53."""
+    return {
+        name: {key: repr(value) for key, value in vars(module).items() if isinstance(value, int | float)}
+        for name, module in model.named_modules()
+    }
+
+
+# Of 32 neurons each matrix has two sides of one length, of which one is to change.
+@pytest.mark.parametrize("neurons", [88, 32])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_modules_and_config_tell_the_truth(family, neurons):
+    pruned = prune_model(tiny_model(family, intermediate_size=neurons), expansion_ratio=0.75)
+    assert pruned.config.intermediate_size == 24
+    assert numbers(pruned) == numbers(tiny_model(family, intermediate_size=24))
     for mlp in find_mlps(pruned):
         module = pruned.get_submodule(mlp.name)
-        assert module.gate_proj.weight.shape == module.up_proj.weight.shape == (48, 32)
-        assert module.down_proj.weight.shape == (32, 48)
+        assert module.gate_proj.weight.shape == module.up_proj.weight.shape == (24, 32)
+        assert module.down_proj.weight.shape == (32, 24)
         assert (
-            module.gate_proj.out_features == module.up_proj.out_features == module.down_proj.in_features == 48
+            module.gate_proj.out_features == module.up_proj.out_features == module.down_proj.in_features == 24
         )
-        assert getattr(module, "intermediate_size", 48) == 48
 
 
 def test_not_in_place_shares_what_it_does_not_touch(any_model):
@@ -216,14 +228,34 @@ def test_tied_embeddings_stay_tied(tmp_path):
 # Cutting knows indices only.
 
 
-def test_any_neurons_may_be_kept(llama):
-    kept = {mlp.name: torch.tensor([2, 3, 5, 7, 11 + i]) for i, mlp in enumerate(find_mlps(llama))}
+@pytest.mark.parametrize("first", [[2, 3, 5, 7, 11], [0], [85]], ids=str)
+def test_any_neurons_may_be_kept(llama, first):
+    kept = {mlp.name: torch.tensor(first) + i for i, mlp in enumerate(find_mlps(llama))}
     cut = cut_model(llama, kept)
-    assert cut.config.intermediate_size == 5 and llama.config.intermediate_size == 88
+    assert cut.config.intermediate_size == len(first) and llama.config.intermediate_size == 88
     for mlp, own in zip(find_mlps(llama), kept.values(), strict=True):
         for part in mlp.parts:
             expected = llama.get_parameter(part.tensor).index_select(part.axis, own)
             assert torch.equal(cut.get_parameter(part.tensor), expected)
+
+
+def test_every_expert_may_keep_its_own():
+    model = tiny_family("mixtral")
+    mlps = find_mlps(model)
+    own = torch.stack([torch.arange(8) + 20 * expert for expert in range(4)])
+    cut = cut_model(model, {mlp.name: own + i for i, mlp in enumerate(mlps)})
+    assert cut.config.intermediate_size == 8 and logits(cut).isfinite().all()
+    assert numbers(cut) == numbers(tiny_family("mixtral", intermediate_size=8))
+    for i, (mlp, smaller) in enumerate(zip(mlps, find_mlps(cut), strict=True)):
+        assert (smaller.experts, smaller.size) == (4, 8)
+        for expert in range(4):
+            pairs = zip(input_weights(cut, smaller, expert), input_weights(model, mlp, expert), strict=True)
+            assert all(torch.equal(found, whole[own[expert] + i]) for found, whole in pairs)
+            found, whole = (part_of(each, of.output, expert) for each, of in ((cut, smaller), (model, mlp)))
+            assert torch.equal(found, whole[:, own[expert] + i])
+    for wrong in (own[:3], own[0], own[:, None]):
+        with pytest.raises(WidthPruneError, match="kept must hold, for "):
+            cut_model(model, {mlp.name: wrong for mlp in mlps})
 
 
 def test_what_is_chosen_by_score_is_what_pruning_keeps(any_model):
@@ -242,14 +274,28 @@ def test_sizes_that_the_config_cannot_tell_are_cut_and_not_saved(llama, tmp_path
         cut.save_pretrained(tmp_path / "out")
 
 
-@pytest.mark.parametrize("wrong", [[], [3, 2], [2, 2], [-1, 2], [2, 88], [0.0, 1.0], [[0, 1]], None], ids=str)
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [3, 2], [2, 2], [-1, 2], [2, 88], [2, 89], [0.0, 1.0], [[0, 1]], None, torch.arange(0)],
+    ids=str,
+)
 def test_neurons_that_do_not_fit_are_refused(llama, wrong):
     kept = {mlp.name: torch.arange(5) for mlp in find_mlps(llama)}
     last = list(kept)[-1]
-    kept.pop(last) if wrong is None else kept.update({last: torch.tensor(wrong)})
+    kept.pop(last) if wrong is None else kept.update({last: torch.as_tensor(wrong)})
     with pytest.raises(WidthPruneError, match=f"kept must hold, for {last}, ascending numbers .* 88 neurons"):
         cut_model(llama, kept, inplace=True)
     assert llama.config.intermediate_size == 88 and llama.model.layers[0].mlp.up_proj.out_features == 88
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"intermediate_size": 52}, {"intermediate_size": 54}, {"num_hidden_layers": 2}, {"mlp_bias": True}],
+    ids=str,
+)
+def test_a_config_from_which_another_model_is_built_is_refused(llama, changes, monkeypatch):
+    monkeypatch.setattr(pruning, "twin", lambda *_: tiny_model(**({"intermediate_size": 53} | changes)))
+    refused(llama, "LlamaForCausalLM: from the pruned config transformers builds .*: it cannot be pruned")
 
 
 def test_the_core_knows_no_variant(llama):

@@ -1,6 +1,7 @@
 """Reruns: one command from a question to a book; kills, two at once, and what a change recomputes."""
 
 import contextlib
+import io
 import json
 import os
 import random
@@ -113,7 +114,9 @@ def finished(language_model, project, tmp_path_factory):
         while len(store(out)) == before and group.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         if kill == 0:
-            second = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
+            with contextlib.redirect_stderr(io.StringIO()) as told:
+                status = main(command(language_model, project, out)[3:])
+            second = SimpleNamespace(returncode=status, stderr=told.getvalue())
         time.sleep(pause.uniform(0, 3))
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group.pid, signal.SIGKILL)

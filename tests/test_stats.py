@@ -49,9 +49,15 @@ def test_leave_one_out_range_moves_with_one_outlier():
     assert found.r > 0.99 and found.loo_low < 0
 
 
-def test_a_constant_rest_does_not_break_leave_one_out():
-    found = correlate([0, 0, 0, 1], [1, 2, 3, 4])
-    assert np.isfinite([found.loo_low, found.loo_high]).all()
+@pytest.mark.parametrize("outlier", range(4))
+@pytest.mark.parametrize("constant", ["x", "y"])
+def test_a_constant_rest_does_not_break_leave_one_out(constant, outlier):
+    flat, rising = np.zeros(4), np.arange(1, 5)
+    flat[outlier] = 1
+    found = correlate(flat, rising) if constant == "x" else correlate(rising, flat)
+    # Three points of which one stands out: all that is left where one of the level ones goes.
+    rest = [correlate(np.delete(flat, i), np.delete(rising, i)).r for i in range(4) if i != outlier]
+    assert [found.loo_low, found.loo_high] == pytest.approx([min(rest), max(rest)])
 
 
 # The paper's text, section on the truthfulness paradox.
@@ -113,6 +119,25 @@ def test_change_by_hand():
     assert rows["change_se"].tolist() == pytest.approx([0, 100 * np.hypot(0.1, 0.05)])
 
 
+def test_the_unpruned_row_may_stand_anywhere():
+    rows = relative_change(table({20: 0.4, 0: 0.5, 10: 0.25}, stderr=0.05)).set_index("pruning_pct")
+    assert rows["change_pct"].to_dict() == pytest.approx({20: -20, 0: 0, 10: -50})
+    assert (rows["change_se"] == 0).to_dict() == {20: False, 0: True, 10: False}
+
+
+def test_values_are_those_of_one_task_and_metric():
+    rows = [
+        table({10: i, 0: i + 1}, task=task, metric=metric)
+        for i, (task, metric) in enumerate(
+            (task, metric)
+            for task in ("arc_challenge", "mmlu", "piqa")
+            for metric in ("acc", "acc_norm", "f1")
+        )
+    ]
+    assert values(pd.concat(rows), "mmlu").to_dict() == {0: 4, 10: 3}
+    assert values(pd.concat(rows), "mmlu", "acc_norm").to_dict() == {0: 5, 10: 4}
+
+
 def test_a_change_of_nothing_is_empty():
     rows = relative_change(pd.concat([table({0: 0.0, 10: 0.2}), table({0: 0.5, 10: 0.2}, task="piqa")]))
     assert rows["change_pct"].isna().tolist() == [True, True, False, False]
@@ -146,6 +171,7 @@ def test_grid():
     [
         ([1, 2], [1, 2], "at least 3"),
         ([1, 2, 3], [1, 2], "at least 3"),
+        ([1, 2, 3], [1, 2, 3, 4], "at least 3"),
         ([1, 2, np.nan], [1, 2, 3], "finite"),
         ([1, 1, 1], [1, 2, 3], "constant"),
     ],
@@ -195,6 +221,11 @@ def test_the_paired_error_is_that_of_the_items():
     assert movements(rows, {})["z"].item() == pytest.approx(each.mean() / found)
 
 
+def test_items_that_all_flip_the_same_way_leave_no_error():
+    # The mean may be rounded above the share that flipped.
+    assert paired_stderr(np.nextafter(1, 2), 1, 8) == 0
+
+
 def test_movements_by_hand():
     rows = pd.concat(
         [
@@ -225,6 +256,12 @@ def test_over_floors_by_hand():
     over = found.set_index(["task", "pruning_pct"])["over_floor"]
     assert over[list(expected)].tolist() == pytest.approx(list(expected.values()))
     assert np.isnan(over["ifeval", 0])
+
+
+@pytest.mark.parametrize(("errors", "above"), [(-3, False), (1, False), (2, False), (2.5, True), (3, True)])
+def test_there_is_something_to_lose_over_two_errors_above_the_floor(errors, above):
+    found = movements(table({0: 0.25 + errors / 32, 40: 0.2}, stderr=1 / 32), {"mmlu": 0.25})
+    assert found["above_floor"].tolist() == [above]
 
 
 @pytest.mark.filterwarnings("error")

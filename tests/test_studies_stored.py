@@ -1,8 +1,10 @@
 """Studies on disk: made once, whole or not at all, and a damaged file is named in one line."""
 
+import ast
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +21,12 @@ NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
 
 def shares(seed=0, share=0.2):
     return pd.DataFrame([("gated", seed, 10.0, share, 0.1, 0.01)], columns=list(STUDIES["shares"]))
+
+
+def keep(directory, recipe, share):
+    """A stored table of a recipe's model, as `run` would store it."""
+    made_by = asdict(recipe) | dict(steps=240 * recipe.epochs)
+    study(directory, "shares", recipe.key, made_by, lambda: shares(recipe.seed, share))
 
 
 def test_a_study_is_made_once_and_says_how(tmp_path):
@@ -54,6 +62,43 @@ def test_models_of_the_longest_training_are_read_alone(tmp_path):
     assert {name: len(table) for name, table in studies.items() if len(table)} == {"shares": 2}
     assert studies["shares"] is studies["shares"] and "another" not in studies
     assert origin(tmp_path / "nowhere", "shares") == "not measured here"
+
+
+def test_models_of_another_size_are_read_where_they_are_asked_for(tmp_path):
+    small, large = Recipe(), Recipe(hidden_size=240, neurons=640)
+    for recipe, seed, share in ((small, 0, 0.2), (small, 1, 0.3), (large, 0, 0.7)):
+        keep(tmp_path, Recipe(seed=seed, **recipe.shared), share)
+    assert stored(tmp_path, "shares")["share"].tolist() == [0.2, 0.3]
+    assert stored(tmp_path, "shares", **small.shared)["share"].tolist() == [0.2, 0.3]
+    assert stored(tmp_path, "shares", **large.shared)["share"].tolist() == [0.7]
+    assert stored(tmp_path, "shares", hidden_size=7).empty
+    for size, count in (({}, 2), (large.shared, 1), (dict(hidden_size=240), 1)):
+        assert f"{count} grown models, 480 steps each" in origin(tmp_path, "shares", **size)
+    assert origin(tmp_path, "shares", hidden_size=7) == "not measured here"
+
+
+@pytest.mark.parametrize("changed", [dict(neurons=512), dict(epochs=1), dict(rate=2e-3), dict(sentences=500)])
+def test_models_of_another_recipe_are_read_where_they_are_asked_for(changed, tmp_path):
+    """However many lie beside them, and whichever were trained longer."""
+    for seed in range(3):
+        keep(tmp_path, Recipe(seed=seed), 0.2)
+    asked = Recipe(seed=1, **changed)
+    keep(tmp_path, asked, 0.7)
+    assert stored(tmp_path, "shares", **asked.shared)["share"].tolist() == [0.7]
+    assert stored(tmp_path, "shares", **Recipe().shared)["share"].tolist() == [0.2] * 3
+    assert origin(tmp_path, "shares", **asked.shared).startswith("Measured: 1 grown models")
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in NOTEBOOKS if '"recipe = ' in p.read_text()], ids=lambda p: p.stem
+)
+def test_a_chapter_reads_the_models_of_its_own_recipe(path):
+    cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    lines = [line.rstrip("\n") for cell in cells for line in cell if not line.lstrip().startswith("%")]
+    calls = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.Call)]
+    reads = [call for call in calls if getattr(call.func, "id", "") in ("stored", "origin")]
+    assert reads
+    assert [ast.unparse(call) for call in reads if None not in {word.arg for word in call.keywords}] == []
 
 
 def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):

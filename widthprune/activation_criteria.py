@@ -118,16 +118,12 @@ def score_activations(
     Raises
     ------
     WidthPruneError
-        If the criterion is unknown, the sums are of another MLP or lack gradients that it needs,
+        If the criterion is unknown, the sums lack gradients that it needs,
         or a score is not finite.
     """
     record = find_criterion(criterion, needs_text=True)
     if record.needs_gradients and activations.saliency is None:
         raise WidthPruneError(f"criterion {record.name} needs gradients: calibrate(..., gradients=True)")
-    if activations.d_ff != down.shape[1]:
-        raise WidthPruneError(
-            f"activations must be of the MLP's {down.shape[1]} neurons, got {activations.d_ff}"
-        )
     scores = apply_formula(record, down.shape[1], activations, inputs, down).float()
     if not bool(scores.isfinite().all()):
         raise WidthPruneError(f"scores under {record.name} are not finite: load the model in float32")

@@ -72,8 +72,3 @@ def random_model(config: PretrainedConfig, dtype: str = "auto", device: str = "c
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(config, dtype=dtype).to(device).eval()
-
-
-def count_parameters(model: torch.nn.Module) -> int:
-    """Number of parameters, a tied one counted once, measured from the tensors."""
-    return sum(parameter.numel() for parameter in model.parameters())

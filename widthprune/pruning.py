@@ -126,7 +126,7 @@ def cut_model(model: nn.Module, kept: Mapping[str, Tensor], *, inplace: bool = F
     expected = twin(model, changes)
     check_twin(model, mlps, uniform, expected)
     if not inplace:
-        model = _shallow_model(model)
+        model = shallow_model(model)
     # In place, one after another: never more than one MLP is in memory twice.
     with threads(1 if inplace else None) as pool:
         list(pool.map(lambda mlp: cut_mlp(model, mlp, kept[mlp.name], expected), mlps))
@@ -202,7 +202,7 @@ def _resize_fields(module: nn.Module, expected: nn.Module, old: int, new: int) -
             setattr(module, name, value // old * new)
 
 
-def _shallow_model(model: nn.Module) -> nn.Module:
+def shallow_model(model: nn.Module) -> nn.Module:
     """A copy of the modules and the config around the very same parameters and buffers."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, memo={id(tensor): tensor for tensor in tensors})

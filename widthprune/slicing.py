@@ -9,10 +9,13 @@ from .layouts import Part
 
 def neuron_rows(matrix: Tensor, part: Part) -> list[Tensor]:
     """Views of an input projection with one row per neuron: [gate, up] if it holds both, else itself."""
-    rows = matrix if part.axis == 0 else matrix.T
-    if part.packing == "alternating":
-        return [rows[0::2], rows[1::2]]
-    return list(rows.chunk(2)) if part.packing == "halves" else [rows]
+    rows = matrix.movedim(part.axis, 0)
+    match part.packing:
+        case "halves":
+            return list(rows.chunk(2))
+        case "alternating":
+            return [rows[0::2], rows[1::2]]
+    return [rows]
 
 
 def slice_part(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
@@ -25,17 +28,18 @@ def slice_part(tensor: Tensor, part: Part, kept: Tensor) -> Tensor:
         Which axis counts the neurons, and how.
     kept : Tensor, shape (size,), int64
     """
-    size = tensor.shape[part.axis] // 2
     kept = kept.to(tensor.device)
-    if part.packing == "halves":
-        kept = torch.cat([kept, kept + size])
-    elif part.packing == "alternating":
-        kept = torch.stack([2 * kept, 2 * kept + 1], dim=1).flatten()
+    entries = torch.arange(tensor.shape[part.axis], device=tensor.device)
+    match part.packing:
+        case "halves":
+            kept = entries.view(2, -1)[:, kept].flatten()
+        case "alternating":
+            kept = entries.view(-1, 2)[kept].flatten()
     return tensor.index_select(0, kept) if part.axis == 0 else _columns(tensor, kept)
 
 
 def _columns(tensor: Tensor, kept: Tensor) -> Tensor:
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         return tensor[:, kept].contiguous()
     # numpy took a third of the processor time that torch's indexing and index_select did.
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]

@@ -24,7 +24,7 @@ from .effects import holm
 ALL_ORDERS = 5040  # 7!, the orders of seven ratios
 
 
-def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[str, float]:
+def associate(x, y, dose=None, *, resampled: bool = True) -> dict[str, float]:
     """One pair of series, one value per ratio, from every side.
 
     Parameters
@@ -32,8 +32,6 @@ def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[
     x, y : array-like, shape (n,)
     dose : array-like, shape (n,), optional
         The pruning percentages, for the partial correlation.
-    rng : int
-        Seed of the bootstrap; everything else is exact.
     resampled : bool
         Without, ``p_exact``, the bootstrap and the rank correlations are left out, which take most of the time.
 
@@ -42,7 +40,7 @@ def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[
     dict
         ``r``, ``p`` and Fisher's interval as in `widthprune.report.stats.correlate`; ``spearman``, ``kendall`` and
         their p as SciPy gives it; ``p_exact``, two-sided over all n! pairings (n <= 7; beyond, 5,040 random ones);
-        ``boot_low`` and ``boot_high``, 95% percentile bootstrap over points; ``steps_r`` and ``steps_p``,
+        ``boot_low`` and ``boot_high``, 95% percentile bootstrap over points, of seed 0; ``steps_r`` and ``steps_p``,
         the correlation of the first differences, which a common trend does not make; ``dose_r``, what two series
         that share nothing but the dose would have: the product of their correlations with it; ``partial_r``
         and ``partial_p`` given the dose (n - 3 degrees of freedom). The last five answer one question:
@@ -57,7 +55,7 @@ def associate(x, y, dose=None, *, rng: int = 0, resampled: bool = True) -> dict[
         row["spearman"], row["spearman_p"] = stats.spearmanr(x, y)
         row["kendall"], row["kendall_p"] = stats.kendalltau(x, y)
         row["p_exact"] = permutation_p(x, y)
-        row["boot_low"], row["boot_high"] = bootstrap_interval(x, y, rng=rng)
+        row["boot_low"], row["boot_high"] = bootstrap_interval(x, y)
     steps = np.diff(x), np.diff(y)
     if len(x) > 3 and min(np.ptp(step) for step in steps) > 1e-12:
         row["steps_r"], row["steps_p"] = stats.pearsonr(*steps)
@@ -84,9 +82,9 @@ def permutation_p(x, y) -> float:
     return float(found.pvalue)
 
 
-def bootstrap_interval(x, y, *, rng: int = 0) -> tuple[float, float]:
+def bootstrap_interval(x, y) -> tuple[float, float]:
     """95% percentile bootstrap interval of r over points; draws in which a series is constant are left out."""
-    generator = np.random.default_rng(rng)
+    generator = np.random.default_rng(0)
     drawn = generator.integers(0, len(x), size=(5000, len(x)))
     a, b = np.asarray(x, float)[drawn], np.asarray(y, float)[drawn]
     vary = (np.ptp(a, axis=1) > 0) & (np.ptp(b, axis=1) > 0)

@@ -12,18 +12,14 @@ from ..report.results import one_sweep
 from ..report.tasks import TASKS
 from .evidence import Evidence, NoEvidence
 
+DAMAGE = "pocket_prose"  # the perplexity that says how damaged a model is
 
-def same_damage(
-    table: pd.DataFrame,
-    task: str,
-    *,
-    damage: str = "pocket_prose",
-    perplexities=None,
-) -> pd.DataFrame:
+
+def same_damage(table: pd.DataFrame, task: str) -> pd.DataFrame:
     """A benchmark under every criterion at equal perplexity, where the criteria left different widths.
 
-    Between the ratios that were measured, the score is interpolated linearly in the logarithm of the
-    perplexity; beyond them it is left empty, never extrapolated.
+    Five perplexities, from the unpruned model's to the largest that all criteria reach. Between the ratios that were
+    measured, the score is interpolated linearly in the logarithm of the perplexity, never extrapolated.
 
     Parameters
     ----------
@@ -31,10 +27,6 @@ def same_damage(
         Measured rows of one model, several criteria, the unpruned model included.
     task : str
         The benchmark to compare, by its headline metric.
-    damage : str
-        The perplexity that says how damaged a model is.
-    perplexities : sequence of float, optional
-        Where to compare; default five steps from the unpruned model's to the largest that all reach.
 
     Returns
     -------
@@ -43,25 +35,21 @@ def same_damage(
     """
     rows = one_sweep(table)
     curves = {}
-    whole = _curve(rows[rows["criterion"] == "none"], task, damage)
+    whole = _curve(rows[rows["criterion"] == "none"], task)
     if len(whole) != 1:
-        raise WidthPruneError(f"comparing {task} at equal damage needs it and {damage} on one unpruned model")
+        raise WidthPruneError(f"comparing {task} at equal damage needs it and {DAMAGE} on one unpruned model")
     pruned = rows[rows["criterion"] != "none"]
     for key, group in pruned.groupby(["criterion", "neuron_seed"], dropna=False):
-        curve = pd.concat([whole, _curve(group, task, damage)]).sort_values("damage")
+        curve = pd.concat([whole, _curve(group, task)]).sort_values("damage")
         if len(curve) > 1:
             curves[key] = curve
     if not curves:
-        raise WidthPruneError(f"no criterion was measured on both {task} and {damage}")
-    if perplexities is None:
-        reach = min(curve["damage"].max() for curve in curves.values())
-        perplexities = np.geomspace(whole["damage"].iloc[0], reach, 5)
+        raise WidthPruneError(f"no criterion was measured on both {task} and {DAMAGE}")
+    reach = min(curve["damage"].max() for curve in curves.values())
+    perplexities = np.geomspace(whole["damage"].iloc[0], reach, 5)
     found = []
     for (criterion, neuron_seed), curve in curves.items():
-        log, at = np.log(curve["damage"]), np.log(np.asarray(perplexities, float))
-        # A shade of tolerance: the ends are themselves measured perplexities.
-        at = np.where(np.abs(at - log.max()) < 1e-9, log.max(), at)
-        value = np.interp(at, log, curve["value"], left=np.nan, right=np.nan)
+        value = np.interp(np.log(perplexities), np.log(curve["damage"]), curve["value"])
         found += [
             {"criterion": criterion, "neuron_seed": neuron_seed, "perplexity": p, "value": v}
             for p, v in zip(perplexities, value, strict=True)
@@ -90,12 +78,32 @@ def rival_table(
     return pd.DataFrame(rows, columns=["model", "benchmark", "criterion", "pruned", "z"])
 
 
-def _curve(rows: pd.DataFrame, task: str, damage: str) -> pd.DataFrame:
+def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
+    """What each criterion leaves beyond PPM where it damaged prose as much, on every model at widths at which it works.
+
+    Returns
+    -------
+    DataFrame
+        A row a model, criterion and percentage (its index), a column a benchmark: the difference with its standard error,
+        as a text; empty where there is none.
+    """
+    texts = {}
+    for model, task in itertools.product(evidence.models(), tasks):
+        with contextlib.suppress(NoEvidence):
+            for (criterion, pct), effect in evidence.apart(model, task).items():
+                text = f"{effect.change:+.3f} ± {effect.stderr:.3f}"
+                texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
+    table = pd.DataFrame.from_dict(texts, orient="index", columns=[TASKS[task].label for task in tasks])
+    table.index = pd.MultiIndex.from_tuples(texts, names=["model", "criterion", "removed"])
+    return table.fillna("")
+
+
+def _curve(rows: pd.DataFrame, task: str) -> pd.DataFrame:
     by = {
         name: rows[(rows["task"] == t) & (rows["metric"] == TASKS[t].metric)].set_index("pruning_pct")[
             "value"
         ]
-        for name, t in (("damage", damage), ("value", task))
+        for name, t in (("damage", DAMAGE), ("value", task))
     }
     both = pd.concat(by, axis=1, join="inner")
     return both[np.isfinite(both).all(axis=1)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_number
 from scipy.special import log_softmax, logsumexp
 from scipy.stats import entropy
 from statsmodels.stats.contingency_tables import mcnemar
@@ -90,18 +91,18 @@ def shortest_chosen(loglikelihoods: Iterable[Sequence[float]], shortest: Iterabl
     return _mean([int(np.argmax(row)) == at for row, at in zip(loglikelihoods, shortest, strict=True)])
 
 
-def calibration(loglikelihoods: Iterable[Sequence[float]], right: Iterable[int], bins: int = 10) -> dict:
+def calibration(loglikelihoods: Iterable[Sequence[float]], right: Iterable[int]) -> dict:
     """Expected calibration error of a multiple-choice task: ``ece``, and the mean ``confidence``.
 
-    Confidence is the largest normalized probability of an item's answers; items are put into ``bins``
+    Confidence is the largest normalized probability of an item's answers; items are put into ten bins
     of equal width, and the error is the mean gap between accuracy and confidence, weighted by items
     (Guo et al., arXiv 1706.04599).
     """
     normalized = [np.exp(log_softmax(np.asarray(row, float))) for row in loglikelihoods]
     confidence = np.array([row.max() for row in normalized])
     hit = np.array([row.argmax() == target for row, target in zip(normalized, right, strict=True)])
-    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs((hit - confidence)[bin_of == b].sum()) for b in range(bins)]
+    bin_of = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [abs((hit - confidence)[bin_of == b].sum()) for b in range(10)]
     return {"ece": float(sum(gaps) / len(hit)), "confidence": float(confidence.mean())}
 
 
@@ -150,7 +151,7 @@ def run_diagnostics(items: pd.DataFrame, unpruned: pd.DataFrame | None = None) -
         alone = items.dropna(subset=["shortest"])  # of several that are the shortest, none is
         found["shortest_chosen"] = shortest_chosen(alone["loglikelihoods"], alone["shortest"])
     # A perplexity's are pairs, which become a number over all items together.
-    valued = metric in items and bool(items[metric].map(_is_number).all())
+    valued = metric in items and bool(items[metric].map(is_number).all())
     if items["leaf"].nunique() > 1 and valued:
         found["clustered_stderr"] = clustered_stderr(items[metric], items["leaf"])
     if unpruned is not None:
@@ -229,10 +230,6 @@ def described(
 
 def _has(items: pd.DataFrame, column: str) -> bool:
     return column in items and items[column].notna().all()
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float)
 
 
 def _mean(values: Sequence[float]) -> float:

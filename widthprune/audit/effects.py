@@ -159,6 +159,11 @@ class Rule:
         self._keep_open(UNSURE if left else NO, *turned, 1, len(effects))
         return UNSURE if left or not effects else NO
 
+    def some_differ(self, *effects: Effect) -> str:
+        """Yes, if an effect is significant, whichever way; no, if each is less than the margin both ways."""
+        answers = {self.some_rise(*effects), self.some_rise(*(replace(e, change=-e.change) for e in effects))}
+        return YES if YES in answers else UNSURE if UNSURE in answers else NO
+
     def not_worse(self, *effects: Effect) -> str:
         """No, if one is a significant fall; else yes. For what so few items can contradict, and not bear out."""
         return NO if -1 in self.signs(effects) else YES
@@ -213,10 +218,7 @@ def control(shows, compared=AS_MUCH) -> str:
 
 def agree_controls(answers: Sequence[str]) -> str:
     """One answer of several controls of one claim: those that can tell, if they say the same; the weaker of two."""
-    told = set(answers) - {UNSURE}
-    if told == {AS_MUCH, MORE}:
-        return AS_MUCH
-    return told.pop() if len(told) == 1 else UNSURE
+    return AS_MUCH if set(answers) - {UNSURE} == {AS_MUCH, MORE} else agree(answers)
 
 
 def both(*answers) -> str:

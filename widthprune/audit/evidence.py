@@ -38,7 +38,7 @@ def _as_effect(r: float, p: float, n: float, label: str, family: int = 1) -> Eff
 
 
 class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvidence, StudiesEvidence):
-    """The tables that verdicts are computed from.
+    """The tables that verdicts are computed from: the published ones that ship with the package, and those given.
 
     Parameters
     ----------
@@ -48,27 +48,22 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
         From `widthprune.audit.floors.load_floors`.
     grown : mapping of str to DataFrame, optional
         Of the models grown here, each study's table, from `widthprune.studies.stored.StoredStudies`; default none.
-    capabilities, criteria, runs, shapes : DataFrame, optional
-        The published tables; default those that ship with the package.
     """
 
-    def __init__(
-        self, measured, floors, *, grown=None, capabilities=None, criteria=None, runs=None, shapes=None
-    ):
+    def __init__(self, measured, floors, *, grown=None):
         self.measured_table, self.floor_table = measured, floors
         self.grown_table = grown or {}
-        self.capabilities = published("capabilities") if capabilities is None else capabilities
-        self.criteria_table = published("criteria") if criteria is None else criteria
-        self.runs = published("efficiency_runs") if runs is None else runs
-        self.shapes = published("architectures") if shapes is None else shapes
+        self.capabilities, self.criteria_table = published("capabilities"), published("criteria")
+        self.runs, self.shapes = published("efficiency_runs"), published("architectures")
         self.rule, self.without, self.floor_kinds = Rule(), None, ("blind",)
         self.seen = []
+        # Remembered for all copies that `vary` makes: none of it depends on what varies.
+        self._found, self._kinds, self._working = {}, {}, {}
 
     def vary(self, *, without=None, floor_kinds=("blind",), **rule) -> "Evidence":
         """The same tables under another `Rule`, with a model left out, or with other floors."""
         # What does not depend on these was computed once, and goes along.
-        self._pairs, self._tested, self._values, self._summary, self._kinds, self._working  # noqa: B018
-        self._runs, self._found  # noqa: B018
+        self._pairs, self._tested, self._values, self._summary, self._runs  # noqa: B018
         other = copy.copy(self)
         other.rule, other.without, other.floor_kinds = Rule(**rule), without, floor_kinds
         other.seen = []
@@ -83,7 +78,15 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
             if callable(method) and not name.startswith("_") and name not in ("names", "vary", "models")
         }
         rule = self.rule
-        verbs = (rule.rises, rule.falls, rule.keeps, rule.some_rise, rule.not_worse, rule.compare)
+        verbs = (
+            rule.rises,
+            rule.falls,
+            rule.keeps,
+            rule.some_rise,
+            rule.some_differ,
+            rule.not_worse,
+            rule.compare,
+        )
         verbs = {f.__name__: f for f in (*verbs, both, control, inverse, further)}
         return own | verbs | PLAIN | {"log": np.log, "PCTS": PCTS}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from ..efficiency.analysis import change_pct, decompose, summarize
+from ..efficiency.analysis import change_pct, summarize
 from ..report.tasks import workload_words
 from .effects import Effect
-from .lookup import LLAMA, NoEvidence, once, only, where
+from .lookup import LLAMA, NoEvidence, once, where
 
 
 class EfficiencyEvidence:
@@ -48,12 +48,6 @@ class EfficiencyEvidence:
             p,
             unit="seeds",
         )
-
-    @once
-    def per_token(self, model: str, workload: str, pct: float) -> float:
-        """Change of the time to the last token divided by tokens generated; single requests only."""
-        rows = where(decompose(self._summary), model=LLAMA[model], workload=workload, pruning_pct=pct)
-        return 100 * (only(rows, f"{workload} of {model} at {pct}%", "time_per_token_factor") - 1)
 
     def joules(self, model: str, workload: str, pct: float) -> float:
         """Joules per token as printed."""

@@ -21,12 +21,10 @@ KEYS = ["kind", "seed", "stage"]
 class GrownEvidence:
     """The part of `widthprune.audit.evidence.Evidence` that reads ``self.grown_table``, by study."""
 
-    def grown(
-        self, kind: str, stage: str, measure: str, one: str, other: str, study: str = "removal"
-    ) -> Effect:
+    def grown(self, kind: str, stage: str, measure: str, one: str, other: str) -> Effect:
         """By how much more of a measure one criterion leaves than another, at equal damage to prose."""
-        found = self._advantage(study, kind, stage, measure, one, other)
-        whole = self._whole(study, kind, stage, measure)
+        found = self._compared(advantage, "removal", kind, stage, measure, one, other)
+        whole = self._whole("removal", kind, stage, measure)
         return self._over_seeds(found, whole, f"{as_word(measure)} under {one} against {other}, {kind}")
 
     def grown_further(
@@ -34,7 +32,7 @@ class GrownEvidence:
     ) -> Effect:
         """How much further one such difference goes than another: of two measures, each with a pair of criteria."""
         one, other = (
-            self._advantage(study, kind, stage, measure, *pair)
+            self._compared(advantage, study, kind, stage, measure, *pair)
             for measure, pair in zip(measures, pairs, strict=True)
         )
         whole = self._whole(study, kind, stage, measures[0])
@@ -66,15 +64,21 @@ class GrownEvidence:
             means["kept"] - means["not random"], before, f"instructions undone at {pct:g}%, {kind}"
         )
 
+    def grown_held(self, kind: str, pct: float, tier: str) -> Effect:
+        """By how much larger a share of the odds of its other value lies in the neurons PPM removes than of common facts."""
+        rows = self._study("attributed", kind)
+        rows = rows[(rows["measure"] == "share") & (rows["pruning_pct"] == pct)]
+        shares = rows.pivot(index="seed", columns="set", values="value")
+        whole = shares["common"].mean() + pct / 100  # stored less the part of neurons that these are
+        label = f"share of {tier} against common at {pct:g}%, {kind}"
+        return self._over_seeds(shares[tier] - shares["common"], whole, label)
+
     @once
     def grown_seeds(self) -> int:
         """How many seeds of each kind were grown and measured."""
         grown = [table for table in self.grown_table.values() if "kind" in table]
         tables = [table.groupby("kind")["seed"].nunique() for table in grown]
         return int(min((seeds.min() for seeds in tables if len(seeds)), default=0))
-
-    def _advantage(self, study: str, kind: str, stage: str, *asked: str) -> pd.Series:
-        return self._compared(advantage, study, kind, stage, *asked)
 
     @once
     def _surplus(self, kind: str, pct: float) -> pd.Series:

@@ -104,9 +104,9 @@ class MeasuredEvidence:
             raise NoEvidence(_no_width(model, task, criterion))
         return found
 
-    def starts_above(self, model, task, *, chat_template=False) -> bool:
+    def starts_above(self, model, task) -> bool:
         """Whether the unpruned model is better than the floor by two standard errors, and has something to lose."""
-        cells = self._same_items(model, task, [], [0], chat_template)
+        cells = self._same_items(model, task, [], [0], False)
         return self._better_than_floor(task, self._score(cells, model, task, "none", 0))
 
     def knowledge(self, model, *criteria) -> str:
@@ -253,16 +253,6 @@ class MeasuredEvidence:
             key: (rows, {}) if kind[rows.index].nunique() > 1 else (None, _cells(rows))
             for key, rows in groups
         }
-
-    # Shared by the copies that `Evidence.vary` makes: what they hold does not depend on what varies.
-
-    @cached_property
-    def _kinds(self) -> dict:
-        return {}
-
-    @cached_property
-    def _working(self) -> dict:
-        return {}
 
 
 def _cells(rows: pd.DataFrame) -> dict[tuple, list]:

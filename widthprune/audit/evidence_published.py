@@ -51,10 +51,6 @@ class PublishedEvidence:
         """The percentage of neurons removed at which a published score is highest."""
         return max((0, *PCTS), key=lambda pct: self.value(model, task, pct))
 
-    def error(self, model: str, task: str, pct: float) -> float:
-        """Binomial standard error of a published score, for the official number of items."""
-        return self._point(model, task, pct)[1]
-
     # Effects.
 
     def moved(self, model: str, task: str, pct: float, start: float = 0) -> Effect:
@@ -79,9 +75,9 @@ class PublishedEvidence:
         closed = difference((abs(left), dleft), (share * abs(gap), share * dgap))
         return Effect(*closed, abs(gap), n, f"{TASKS[task].label}, instruct less base, 0 to {pct:g}%")
 
-    def approaches(self, model: str, task: str, pct: float, responder: str | None = None) -> Effect:
-        """How much nearer pruning brought a published score to a responder's."""
-        floor = self._floor_and_error(task, responder)[0]
+    def approaches(self, model: str, task: str, pct: float) -> Effect:
+        """How much nearer pruning brought a published score to the floor."""
+        floor = self.floor(task)
         (x, dx, _), (y, dy, n) = (self._point(model, task, at) for at in (0, pct))
         nearer = difference((abs(y - floor), dy), (abs(x - floor), dx))
         return Effect(*nearer, x, n, f"{TASKS[task].label} of {model}, 0 to {pct:g}%")
@@ -92,9 +88,9 @@ class PublishedEvidence:
         """Score of an uninformed responder: the blind floor, the "reading" one, or a named responder's."""
         return self._floor_and_error(task, responder)[0]
 
-    def floor_error(self, task: str, responder: str | None = None) -> float:
-        """The standard error of that: 0 where it is known and not sampled."""
-        return self._floor_and_error(task, responder)[1]
+    def floor_error(self, task: str) -> float:
+        """The standard error of the blind floor: 0 where it is known and not sampled."""
+        return self._floor_and_error(task)[1]
 
     def over_floor(self, model: str, task: str, pct: float, responder: str | None = None) -> Effect:
         """How far a published score is above a responder's, with both errors."""
@@ -165,11 +161,6 @@ class PublishedEvidence:
         return value, float(np.sqrt(value * (1 - value) * (1 / n - 1 / official))) if sampled else 0.0
 
     # Computed once.
-
-    @cached_property
-    def _found(self) -> dict:
-        """What methods under `once` gave."""
-        return {}
 
     @cached_property
     def _floors(self) -> dict[str, dict[str, tuple[float, float]]]:

@@ -1,7 +1,9 @@
-"""What rules may ask of the studies of packaged models: where misconceptions sit, and what SliceGPT does at equal size."""
+"""What rules may ask about chapters 12 and 13: where misconceptions sit, SliceGPT at equal size, criteria at equal damage."""
 
+import numpy as np
 import pandas as pd
 
+from ..criteria import criterion_of
 from ..report.tasks import TASKS
 from ..studies.pairs import MYTHS, QUESTIONS, SETS
 from .effects import Effect
@@ -10,13 +12,16 @@ from .lookup import NoEvidence, NotMeasured, once
 
 
 class StudiesEvidence:
-    """The part of `widthprune.audit.evidence.Evidence` that reads ``misconceptions`` and ``slicegpt`` of ``self.grown_table``."""
+    """The part of `widthprune.audit.evidence.Evidence` that reads ``misconceptions`` and ``slicegpt`` of ``self.grown_table``.
 
-    def myths_fall(self, model: str, name: str, pct: float, criterion: str = "PPM") -> Effect:
-        """By how much further the log-odds of a set's myths move without the neurons of a criterion than without random ones."""
+    Criteria are compared by ``self.measured_table``.
+    """
+
+    def myths_fall(self, model: str, name: str, pct: float) -> Effect:
+        """By how much further the log-odds of a set's myths move without the neurons PPM removes than without random ones."""
         before = self._row(model, "odds_before", name)
-        found = self._row(model, "against_random", name, criterion, pct)
-        label = f"odds of {name} under {criterion} against RANDOM at {pct:g}%"
+        found = self._row(model, "against_random", name, "PPM", pct)
+        label = f"odds of {name} under PPM against RANDOM at {pct:g}%"
         return Effect(
             found["value"], found["stderr"], before["value"], found["n"], f"{model}: {label}", unit="pairs"
         )
@@ -64,6 +69,62 @@ class StudiesEvidence:
                 effects.append(self._effect(model, task, before, scores[task], what, False))
         if not effects:
             raise NoEvidence(f"{model}: no size at which its sliced model works")
+        return effects
+
+    def criteria_apart(self, model: str, task: str) -> list[Effect]:
+        """How much more of a benchmark each criterion leaves than PPM where it damaged prose as much, while the model works."""
+        return list(self.apart(model, task).values())
+
+    def apart(self, model: str, task: str) -> dict[tuple[str, float], Effect]:
+        """`criteria_apart` by criterion and percentage.
+
+        PPM's scores are interpolated between its widths, over the logarithm of the perplexity, and never beyond them. Criteria
+        that add a bias are left out: they repair what they remove.
+        """
+        names = set(self.measured_table.loc[self.measured_table["model"] == model, "criterion"])
+        effects = {}
+        for criterion in sorted(names - {"none", "PPM"}):
+            record = criterion_of(criterion)
+            if record and not record.adds_bias:
+                effects |= self._apart(model, task, criterion)
+        if not effects:
+            raise NotMeasured(
+                f"{model} was not measured on {TASKS[task].label} under PPM and another criterion that did as much "
+                "damage while it works"
+            )
+        return effects
+
+    def _apart(self, model: str, task: str, criterion: str) -> dict[tuple[str, float], Effect]:
+        ours, theirs = [0, *self.widths(model)], self.widths(model, criterion)
+        asked = (["PPM", criterion], [*ours, *theirs], False)
+        both = [(name, self._same_items(model, name, *asked)) for name in ("pocket_prose", task)]
+
+        def at(name: str, pct: float) -> tuple | None:
+            """Logarithm of the prose perplexity and its error; score, its error, items."""
+            try:
+                (x, dx, *_), (y, dy, n, _) = (
+                    self._score(cells, model, own, name, pct) for own, cells in both
+                )
+            except NotMeasured:
+                return None
+            return np.log(x), dx / x, y, dy, n
+
+        line, effects = [at("PPM" if pct else "none", pct) for pct in ours], {}
+        line = np.array([point for point in line if point])
+        # A perplexity may fall a little from one width to the next: damage is the most so far.
+        damage = np.maximum.accumulate(line[:, 0]) if len(line) > 1 else np.array([np.inf])
+        for pct in theirs:
+            found = at(criterion, pct)
+            if found and damage[0] <= found[0] <= damage[-1]:
+                x, dx, y, dy, n = found
+                _, dx_line, y_line, dy_line, _ = (np.interp(x, damage, column) for column in line.T)
+                # Both perplexities have errors: so has the place at which the line is read.
+                off = np.hypot(dx, dx_line)
+                ends = np.interp([x - off, x + off], damage, line[:, 2])
+                stderr = np.sqrt(dy**2 + dy_line**2 + (np.ptp(ends) / 2) ** 2)
+                label = f"{TASKS[task].label} of {model}, {criterion} at {pct:g}% against PPM at equal damage"
+                effects[criterion, pct] = Effect(float(y - y_line), float(stderr), line[0, 2], n, label)
+                self.seen.append((model, task, f"{criterion} at {pct:g}%", int(n), False, False))
         return effects
 
     @staticmethod

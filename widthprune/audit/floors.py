@@ -108,23 +108,13 @@ def compute_floors(tasks: str | Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def load_floors(path: str | Path | None = None) -> pd.DataFrame:
-    """Floors written earlier by `save_floors`; default those that ship with the package, of every task.
+def load_floors() -> pd.DataFrame:
+    """The floors that ship with the package, of every task, as `widthprune floors` writes them.
 
-    ``commit`` is of the code that scored the texts. In the floors that ship, the ``n`` of scores on a half of the prompts
-    was later counted on that half, where that of the whole had stood, and nothing was scored again.
+    ``commit`` is of the code that scored the texts. The ``n`` of scores on a half of the prompts was later counted on that
+    half, where that of the whole had stood, and nothing was scored again.
     """
-    path = Path(__file__).with_name("floors.csv") if path is None else Path(path)
-    if not path.is_file():
-        raise WidthPruneError(f"no floors at {path}: make them with `widthprune floors --out {path}`")
-    table = pd.read_csv(path)
-    if missing := [name for name in COLUMNS if name not in table]:
-        raise WidthPruneError(
-            f"{path} has no column {', '.join(missing)}: make it again with `widthprune floors`"
-        )
-    if table[["task", "responder", "kind", "metric", "value", "n"]].isna().any(axis=None):
-        raise WidthPruneError(f"{path} lacks a value in a row: make it again with `widthprune floors`")
-    return table
+    return pd.read_csv(Path(__file__).with_name("floors.csv"))
 
 
 def save_floors(table: pd.DataFrame, path: str | Path) -> None:
@@ -132,10 +122,10 @@ def save_floors(table: pd.DataFrame, path: str | Path) -> None:
     write_atomically(path, table.to_csv(index=False, float_format="%.6g"))
 
 
-def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True) -> pd.Series:
+def headline_floors(floors: pd.DataFrame, kind: str = "blind") -> pd.Series:
     """One floor a task, of its headline metric: the best responder of a kind, "blind" or "reading".
 
-    A text that was chosen on half of the prompts counts by its score on the other half (``held_out``), or else on all.
+    A text that was chosen on half of the prompts counts by its score on the other half.
 
     Blind, in multiple choice, is a fair die, or the best constant answer where that beats the die by more
     than three standard errors (BoolQ's answers are mostly yes); in generation the best text; for a
@@ -148,7 +138,7 @@ def headline_floors(floors: pd.DataFrame, kind: str = "blind", *, held_out: bool
     WidthPruneError
         If ``kind`` is neither: a control is no floor.
     """
-    found = floors_and_errors(floors, kind, held_out=held_out)
+    found = floors_and_errors(floors, kind)
     return pd.Series({task: value for task, (value, _) in found.items()}, dtype=float)
 
 
@@ -156,6 +146,8 @@ def floors_and_errors(
     floors: pd.DataFrame, kind: str = "blind", *, held_out: bool = True
 ) -> dict[str, tuple[float, float]]:
     """Each of `headline_floors` with its standard error, which is 0 but for a text that is scored on half of the prompts.
+
+    Where not ``held_out``, such a text counts by its score on all prompts.
 
     Returns
     -------

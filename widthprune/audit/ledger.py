@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import WidthPruneError
 from ..report.escaping import as_myst
-from ..report.results import load_results, stored_results
+from ..report.results import stored_results
 from ..report.runs import public_name
 from ..report.tasks import TASKS
 from ..report.verdicts import OUTCOMES, Verdict
@@ -270,8 +270,8 @@ class Ledger:
 
 def judge_all(results_dir: str | Path = "results") -> list[Judged]:
     """Verdicts on every claim, from the published tables, the floors, and a results directory."""
-    evidence = Evidence(load_results(results_dir), load_floors(), grown=StoredStudies(results_dir))
-    return [judge(claim, evidence) for claim in load_claims()]
+    ledger = Ledger(results_dir)
+    return [ledger.judge(name) for name in ledger.claims]
 
 
 @cache

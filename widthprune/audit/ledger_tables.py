@@ -20,11 +20,10 @@ def to_table(ledger: Iterable[Judged]) -> pd.DataFrame:
     """The ledger as a table, one row a claim: what a reader or another program needs of it."""
     rows = []
     for one in ledger:
-        fields = {name: value for name, value in asdict(one.claim).items()}
         verdict = {"outcome": one.outcome, "found": one.found, "published_holds": one.published}
         verdict |= {"measured_holds": one.measured, "because": one.because, "protocol": one.protocol}
         # The rule named found makes the text of that name.
-        rows.append(fields | verdict | {"damage": one.damage, "settle": one.settle})
+        rows.append(asdict(one.claim) | verdict | {"damage": one.damage, "settle": one.settle})
     return pd.DataFrame(rows)
 
 

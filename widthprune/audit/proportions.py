@@ -1,14 +1,12 @@
-"""Is a score different from the unpruned one, given how many items it was taken over? statsmodels computes."""
+"""Is a score different from the unpruned one, given how many items it was taken over?"""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm
-from statsmodels.stats.proportion import proportion_confint
 
 from ..errors import WidthPruneError
 from ..report.stats import difference
 from ..report.tasks import TASKS, headline
-from .effects import holm
 
 
 def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
@@ -26,8 +24,8 @@ def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Accuracies of headline metrics, with ``items``, ``binomial_se``, ``low`` and ``high`` (Wilson 95%),
-        ``z``, ``p`` and ``p_holm`` over all rows of the model; the unpruned rows have none of the last three.
+        Accuracies of headline metrics, with ``items``, ``binomial_se``, ``z`` and ``p``; the unpruned rows have none of the
+        last two.
     """
     rows = headline(table)
     rows = rows[[TASKS[task].higher_is_better for task in rows["task"]]].copy()
@@ -37,15 +35,11 @@ def against_unpruned(table: pd.DataFrame) -> pd.DataFrame:
         task = rows.loc[rows["items"].isna(), "task"].iloc[0]
         raise WidthPruneError(f"{task} has neither n nor an official size, so its error is unknown")
     rows["binomial_se"] = np.sqrt(rows["value"] * (1 - rows["value"]) / rows["items"])
-    hits = rows["value"] * rows["items"]
-    rows["low"], rows["high"] = proportion_confint(hits, rows["items"], method="wilson")
     whole = rows[rows["pruning_pct"] == 0].set_index(["model", "task"])[["value", "binomial_se"]]
     rows = rows.join(whole.add_suffix("_0"), on=["model", "task"])
     found = difference(*((rows[f"value{end}"], rows[f"binomial_se{end}"]) for end in ("_0", "")))
     pruned = (rows["pruning_pct"] > 0) & rows["value_0"].notna()
     # All right or all wrong both times: no spread, and no difference.
     rows["z"] = pd.Series(found.z, rows.index).mask(found.change == 0, 0.0).where(pruned)
-    rows["p"], rows["p_holm"] = 2 * norm.sf(rows["z"].abs()), np.nan
-    for _, of_model in rows.dropna(subset=["p"]).groupby("model"):
-        rows.loc[of_model.index, "p_holm"] = holm(of_model["p"])
+    rows["p"] = 2 * norm.sf(rows["z"].abs())
     return rows.drop(columns=["value_0", "binomial_se_0"])

@@ -7,16 +7,14 @@ the first cut. Everything else goes through `prune_checkpoint`, in a few layers'
 from dataclasses import replace
 from pathlib import Path
 
-from ..calibration import UNHEARD, Calibration, calibrate, check_length
-from ..criteria import Criterion, check_across_layers, find_criterion
+from ..calibration import Calibration, calibrate, check_length
+from ..criteria import Criterion, find_criterion
 from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
-from ..mlps import check_layout, check_no_experts, find_mlps, text_fields
+from ..mlps import check_layout, find_mlps, text_fields
 from ..models.files import copy_beside
 from ..models.loading import load_model, load_tokenizer, local_directory, meta_model_of
 from ..pruning import unsaveable
-from ..variants.compensation import bias_changes
-from ..variants.global_widths import STACKED
-from ..variants.prune import prune_model
+from ..variants.prune import check_variant, prune_model
 from ..widths import find_widths
 from .cards import model_card
 from .destination import moved_into_place
@@ -109,14 +107,13 @@ def _with_biases(plan: Plan, source: Path) -> Plan:
     changes = {name: after for name, (_, after) in plan.sizes.items()}
     if "mlp_bias" in text_fields(meta_model_of(source)):
         changes["mlp_bias"] = True
-    parameters = sum(p.numel() for p in meta_model_of(source, changes).parameters())
+    parameters = meta_model_of(source, changes).num_parameters()
     nbytes = plan.bytes_after * parameters // plan.parameters_after
     return replace(plan, parameters_after=parameters, bytes_after=nbytes)
 
 
 def _measured(plan: Plan, model, global_widths: bool) -> Plan:
     """The plan with what came of it: a bias adds parameters, and global widths differ from the mean."""
-    parameters = list(model.parameters())
     if global_widths:
         mlps = find_mlps(model)
         widths = find_widths(mlps, text_fields(model), type(model).__name__)
@@ -124,22 +121,16 @@ def _measured(plan: Plan, model, global_widths: bool) -> Plan:
         plan = replace(plan, sizes={name: (plan.sizes[name][0], size) for name, size in after.items()})
     return replace(
         plan,
-        parameters_after=sum(p.numel() for p in parameters),
-        bytes_after=sum(p.nbytes for p in parameters),
+        parameters_after=model.num_parameters(),
+        bytes_after=model.get_memory_footprint(return_buffers=False),
     )
 
 
 def _check_saveable(model, criterion: Criterion, global_widths: bool) -> None:
     """Refuse, before any weight is read, what could not be loaded again."""
-    mlps = check_layout(model)
-    if criterion.needs_text:
-        check_no_experts(mlps, UNHEARD)
-    if criterion.adds_bias:
-        bias_changes(model, mlps)
+    check_variant(model, criterion, global_widths)
     if global_widths:
-        check_across_layers(criterion)
-        check_no_experts(mlps, STACKED)
-        widths = find_widths(mlps, text_fields(model), type(model).__name__)
+        widths = find_widths(check_layout(model), text_fields(model), type(model).__name__)
         # Each MLP needs a field, or an entry of a list, of its own.
         if len(set(widths.values())) < len(widths):
             raise WidthPruneError(unsaveable(model, widths))

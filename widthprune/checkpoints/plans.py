@@ -49,13 +49,8 @@ class Plan:
     notes: tuple[str, ...] = ()  # what the result will lack
 
     @property
-    def size_before(self) -> int:
-        """Neurons before, of the first of `sizes` (most models have one)."""
-        return next(iter(self.sizes.values()))[0]
-
-    @property
     def size_after(self) -> int:
-        """Neurons after, of the first of `sizes`."""
+        """Neurons after, of the first of `sizes` (most models have one)."""
         return next(iter(self.sizes.values()))[1]
 
     def rows(self) -> list[tuple[str, str, str]]:

@@ -174,14 +174,10 @@ def create_file(path: Path, own: list[Stored], shapes: Mapping[str, tuple[int, .
 def read_into(stored: Stored, buffer) -> None:
     """Fill a writable buffer of ``stored.nbytes`` bytes with a tensor's bytes."""
     try:
-        with stored.file.open("rb", buffering=0) as stream:
+        with stored.file.open("rb") as stream:
             stream.seek(stored.start)
-            view = memoryview(buffer)
-            while view:
-                count = stream.readinto(view)
-                if not count:
-                    raise WidthPruneError(f"{stored.file} became shorter while it was read: copy it again")
-                view = view[count:]
+            if stream.readinto(buffer) < stored.nbytes:
+                raise WidthPruneError(f"{stored.file} became shorter while it was read: copy it again")
     except OSError as error:  # of a read that fails, which names no file
         raise WidthPruneError(f"{stored.file} cannot be read ({error.strerror}): copy it again") from None
 
@@ -197,12 +193,9 @@ def read_tensor(stored: Stored):
 
 def write_from(stored: Stored, buffer) -> None:
     """Write a tensor's bytes to its place."""
-    # One write call takes at most 2 GiB and may take less than it was given.
-    with stored.file.open("r+b", buffering=0) as stream:
+    with stored.file.open("r+b") as stream:
         stream.seek(stored.start)
-        view = memoryview(buffer)
-        while view:
-            view = view[stream.write(view) :]
+        stream.write(buffer)
 
 
 def copy_bytes(stored: Stored, copies: list[Stored]) -> None:

@@ -211,14 +211,6 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def is_file(path: Path) -> bool:
-    """Whether a path is a file; one that the system cannot even look at is none."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 def nearest(path: Path) -> Path:
     """The path, or the closest above it that is there; an OSError if a name below that is too long."""
     path = path.absolute()

@@ -46,7 +46,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         ``j_per_token_printed`` as in the paper, kg CO2eq read as kWh; ``j_per_token`` the same net
         of idle but in true joules, empty for a model whose runs did not record what is needed;
         ``ttlt_ms`` (batch 1 only), ``throughput_tok_s``, ``new_tokens`` per run,
-        ``ms_per_token`` (batch 1 only), and ``*_sd`` over seeds of the first, the third and the fourth.
+        ``ms_per_token`` (batch 1 only).
     """
     runs = runs.assign(
         j_per_token_printed=runs["tracker_stop_net"] * JOULES_PER_KWH / runs["new_tokens"],
@@ -64,9 +64,7 @@ def summarize(runs: pd.DataFrame) -> pd.DataFrame:
         "new_tokens",
         "ms_per_token",
     ]
-    by = runs.groupby(KEYS)
-    spread = by[["j_per_token_printed", "ttlt_ms", "throughput_tok_s"]].std().add_suffix("_sd")
-    return by[columns].mean().join(spread).reset_index()
+    return runs.groupby(KEYS)[columns].mean().reset_index()
 
 
 def change_pct(summary: pd.DataFrame, column: str) -> pd.Series:

@@ -3,7 +3,7 @@
 import time
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 
 def read_bandwidth(device: str | torch.device = "cpu", *, megabytes: int = 512, repeats: int = 7) -> float:
@@ -21,17 +21,11 @@ def read_bandwidth(device: str | torch.device = "cpu", *, megabytes: int = 512, 
     return buffer.numel() * buffer.element_size() / min(seconds)
 
 
-def weight_bytes(model: nn.Module) -> int:
-    """Bytes of all parameters, a tied one counted once, measured from the tensors."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-def bytes_per_token(model: nn.Module) -> int:
+def bytes_per_token(model: PreTrainedModel) -> int:
     """Bytes of weights read for each token: all, but for an input embedding that is not also the output's.
 
     Of the input embedding one row is read, which is not counted.
     """
     inputs, outputs = model.get_input_embeddings().weight, model.get_output_embeddings()
-    if outputs is not None and outputs.weight is inputs:
-        return weight_bytes(model)
-    return weight_bytes(model) - inputs.numel() * inputs.element_size()
+    whole = model.get_memory_footprint(return_buffers=False)
+    return whole if outputs is not None and outputs.weight is inputs else whole - inputs.nbytes

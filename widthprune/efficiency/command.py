@@ -3,6 +3,7 @@
 from ..commands.options import COUNT, PERCENTAGE, SECONDS, SEED, argument, criterion, folder
 from ..commands.shared import ANY, SEVERAL, add_dry_run, add_model, print_sweep
 from ..criteria import CRITERIA
+from ..evaluation.grid import PAPER_PCTS
 
 
 @argument
@@ -28,7 +29,7 @@ def add_profile(commands) -> None:
     )
     protocols = ("free", "fixed")
     command.add_argument("--protocols", choices=protocols, **SEVERAL, metavar="NAME", default=protocols)
-    command.add_argument("--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT")
+    command.add_argument("--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT", default=PAPER_PCTS)
     command.add_argument(
         "--criterion", type=criterion, default="PPM", help=f"default PPM; of {', '.join(CRITERIA)}"
     )
@@ -37,7 +38,9 @@ def add_profile(commands) -> None:
     command.add_argument("--prompts", type=COUNT, help="default the workload's own")
     command.add_argument("--max-new-tokens", type=COUNT, help="default the workload's own")
     command.add_argument("--seeds", type=SEED, **SEVERAL, default=(42, 123, 456))
-    command.add_argument("--no-energy", action="store_true", help="times only; needs no codecarbon")
+    command.add_argument(
+        "--no-energy", dest="energy", action="store_false", help="times only; needs no codecarbon"
+    )
     command.add_argument("--idle-s", type=SECONDS, default=10, help="seconds of idle power; default 10")
     command.add_argument("--results-dir", type=folder, default="results", help="default results")
     command.add_argument("--dtype", default="auto")
@@ -46,28 +49,11 @@ def add_profile(commands) -> None:
 
 
 def profile(options) -> None:
-    from ..evaluation.grid import PAPER_PCTS
     from .profiling import profile_model
-    from .workloads import WORKLOADS
 
-    table = profile_model(
-        options.model,
-        options.workloads or tuple(WORKLOADS),
-        protocols=options.protocols,
-        pruning_pcts=PAPER_PCTS if options.pruning_pcts is None else options.pruning_pcts,
-        criterion=options.criterion,
-        multiples=options.multiples,
-        random_weights=options.random_weights,
-        prompts=options.prompts,
-        max_new_tokens=options.max_new_tokens,
-        seeds=options.seeds,
-        energy=not options.no_energy,
-        idle_s=options.idle_s,
-        results_dir=options.results_dir,
-        dtype=options.dtype,
-        device=options.device,
-        dry_run=options.dry_run,
-    )
+    # Options have the names of the function's arguments, and what is not said has its default.
+    asked = {name: value for name, value in vars(options).items() if name != "run" and value is not None}
+    table = profile_model(**asked)
     shown = ["ttlt_ms_p50", "ms_per_token_p50", "net_j_per_token"]
     columns = ["pruning_pct", "task", "protocol", "seed", "metric", "value", "n"]
     print_sweep(table, options, lambda rows: rows[rows["metric"].isin(shown)], columns)

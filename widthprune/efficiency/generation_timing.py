@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from ..errors import WidthPruneError
-
 PROTOCOLS = ("free", "fixed")
 
 
@@ -54,8 +52,6 @@ def time_batch(
     clock : callable
         Seconds; the device is idle whenever it is read.
     """
-    if protocol not in PROTOCOLS:
-        raise WidthPruneError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     device = model.device
     ends = torch.tensor(sorted(eos) if protocol == "free" else [], dtype=torch.long, device=device)
     _wait(device)

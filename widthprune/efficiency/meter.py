@@ -25,52 +25,34 @@ _CPU_WAYS = {
     "Windows Emi": "Windows energy meter",
     "Cpu Load": "modelled: power from a table, scaled by load",
 }
-# Every setting that codecarbon would else take from the environment or from a file in the home or the
-# current directory: joules are then the same whoever measures. Nothing is written or sent.
+# codecarbon would else take every setting from the environment or from a file in the home or the current directory:
+# joules are then the same whoever measures, and nothing is written or sent. All that have no value here are None.
 _SETTINGS = {
     "project_name": "widthprune",
+    "experiment_name": "widthprune",
     "measure_power_secs": 1,
     "api_call_interval": -1,
-    "api_endpoint": None,
-    "api_key": None,
     "output_file": "emissions.csv",
+    "output_handlers": [],
+    "output_methods": [],
     "save_to_file": False,
     "save_to_api": False,
     "save_to_logger": False,
     "save_to_prometheus": False,
     "save_to_logfire": False,
-    "logging_logger": None,
-    "prometheus_url": None,
-    "output_handlers": [],
-    "gpu_ids": None,
-    "emissions_endpoint": None,
-    "experiment_id": None,
-    "experiment_name": "widthprune",
     "log_level": "critical",
     "on_csv_write": "append",
     "logger_preamble": "",
-    "force_cpu_power": None,
-    "force_ram_power": None,
     "pue": 1.0,
+    "wue": 0,
     "force_mode_cpu_load": False,
+    "rapl_include_dram": False,
+    "rapl_prefer_psys": False,
     "allow_multiple_runs": True,
     # The country sets the carbon intensity alone, which no number here uses.
     "country_iso_code": "USA",
-    "country_2letter_iso_code": None,
-    "region": None,
-    "cloud_provider": None,
-    "cloud_region": None,
 }
-# Not known to every version that is allowed.
-_NEWER_SETTINGS = {
-    "output_methods": [],
-    "electricitymaps_api_token": None,
-    "wue": 0,
-    "force_carbon_intensity_g_co2e_kwh": None,
-    "rapl_include_dram": False,
-    "rapl_prefer_psys": False,
-    "metadata": None,
-}
+_NO_SETTINGS = {"args", "kwargs", "co2_signal_api_token"}  # the last is an old name of another
 
 
 @dataclass
@@ -119,10 +101,11 @@ def offline_tracker(tracking_mode: str = "machine"):
         ) from None
     # It announces itself before it has read its own log level.
     logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
+    # Not every version that is allowed knows all of them.
     known = {name for kind in OfflineEmissionsTracker.__mro__ for name in inspect.signature(kind).parameters}
-    newer = {name: value for name, value in _NEWER_SETTINGS.items() if name in known}
+    settings = {name: _SETTINGS.get(name) for name in known - _NO_SETTINGS}
     return OfflineEmissionsTracker(
-        tracking_mode=tracking_mode, output_dir=tempfile.gettempdir(), **_SETTINGS, **newer
+        **settings | {"tracking_mode": tracking_mode, "output_dir": tempfile.gettempdir()}
     )
 
 

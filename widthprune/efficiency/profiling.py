@@ -19,14 +19,14 @@ from ..criteria import find_criterion
 from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..evaluation.grid import PAPER_PCTS, Point, grid
 from ..evaluation.pruned_models import PrunedModels
-from ..evaluation.readiness import check_arithmetic, check_numbers, check_results_dir
-from ..models.loading import local_directory, model_revision, model_shape
+from ..evaluation.readiness import check_numbers, check_results_dir
+from ..models.loading import check_placement, local_directory, model_revision, model_shape
 from ..report.provenance import clock_mhz, device_name, record
 from ..report.results import PROFILE_COLUMNS, tidy
 from ..report.runs import find_run, run_path, run_rows, write_run
 from ..report.schema import METRIC_FIELDS
 from ..sizes import expansion_ratio, kept_size
-from .bandwidth import bytes_per_token, read_bandwidth, weight_bytes
+from .bandwidth import bytes_per_token, read_bandwidth
 from .generation_timing import PROTOCOLS, TimedBatch, time_batch
 from .meter import PARTS, Reading, measure_idle, measured
 from .workloads import WORKLOADS, check_run, find_workload, read_prompts
@@ -97,7 +97,7 @@ def profile_model(
     workloads, protocols, multiples, seeds = _check(
         workloads, protocols, multiples, seeds, prompts, max_new_tokens, idle_s
     )
-    check_arithmetic(dtype, device)
+    check_placement(dtype, device)
     check_model_name(model)
     sizes = _shape(model, random_weights)
     shared = {
@@ -105,7 +105,7 @@ def profile_model(
         "revision": "random weights" if random_weights else model_revision(model),
         "weights": "random" if random_weights else "trained",
         "num_fewshot": 0,
-        "dtype": str(dtype),
+        "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "device": device_name(device),
         "energy": energy,
@@ -201,7 +201,7 @@ def profile_prompts(
         with measure() as gross:
             timed = generate()
     metrics = time_metrics(timed)
-    metrics += [_metric("model_size_gib", weight_bytes(model) / 2**30)]
+    metrics += [_metric("model_size_gib", model.get_memory_footprint(return_buffers=False) / 2**30)]
     metrics += [_metric("peak_memory_gib", peak)] if (peak := memory.gib()) is not None else []
     if gross is None:
         return metrics, {}

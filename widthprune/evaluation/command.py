@@ -13,6 +13,9 @@ from ..commands.shared import (
 from ..criteria import REGISTRY, find_criterion
 from ..errors import WidthPruneError
 from ..report.tasks import SUITES, TASKS
+from .grid import PAPER_PCTS
+
+OTHERWISE = ("run", "suite", "tasks", "calibration", "calibration_sequences", "calibration_length")
 
 
 def add_evaluate(commands) -> None:
@@ -28,7 +31,12 @@ def add_evaluate(commands) -> None:
         help="tasks of the suites, instead of --suite",
     )
     command.add_argument(
-        "--pruning-pcts", type=PERCENTAGE, **ANY, metavar="PCT", help="default 0 10 20 30 40 50 60"
+        "--pruning-pcts",
+        type=PERCENTAGE,
+        **ANY,
+        metavar="PCT",
+        default=PAPER_PCTS,
+        help=f"default {' '.join(map(str, PAPER_PCTS))}",
     )
     command.add_argument("--expansion-ratios", type=RATIO, **ANY, metavar="RATIO", default=())
     command.add_argument(
@@ -75,31 +83,12 @@ def add_evaluate(commands) -> None:
 def evaluate(options) -> None:
     from ..report.tasks import headline
     from .evaluate import evaluate
-    from .grid import PAPER_PCTS
 
     _check_conflicts(options)
-    table = evaluate(
-        options.model,
-        options.tasks or options.suite or "pocket",
-        pruning_pcts=PAPER_PCTS if options.pruning_pcts is None else options.pruning_pcts,
-        expansion_ratios=options.expansion_ratios,
-        criteria=options.criteria,
-        limit=options.limit,
-        seed=options.seed,
-        neuron_seeds=options.neuron_seeds,
-        results_dir=options.results_dir,
-        save_samples=options.save_samples,
-        dtype=options.dtype,
-        device=options.device,
-        compute_dtype=options.compute_dtype,
-        batch_size=options.batch_size,
-        max_length=options.max_length,
-        chat_template=options.chat_template,
-        backend=options.backend,
-        calibration=calibration_of(options),
-        global_widths=options.global_widths,
-        dry_run=options.dry_run,
-    )
+    # The other options have the names of the function's arguments.
+    asked = {name: value for name, value in vars(options).items() if name not in OTHERWISE}
+    tasks = options.tasks or options.suite or "pocket"
+    table = evaluate(tasks=tasks, calibration=calibration_of(options), **asked)
     columns = ["criterion", "pruning_pct", "expansion_ratio", "task", "metric", "value", "stderr", "n"]
     print_sweep(table, options, headline, columns)
 

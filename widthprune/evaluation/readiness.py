@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
 from huggingface_hub import HfApi
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
 
@@ -23,13 +22,11 @@ from ..commands.options import (
 from ..errors import WidthPruneError
 from ..models.files import INDEX, WEIGHTS, weight_files
 from ..models.hub import check_weights
-from ..models.loading import check_placement, load_tokenizer, local_directory
+from ..models.loading import load_tokenizer, local_directory
 from ..models.packaged import PACKAGED
-from ..models.remedies import remedy
+from ..models.remedies import remedied
 from ..report.atomic import partial_prefix
 from .suites import Benchmark
-
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def check_numbers(numbers: dict[Number, dict]) -> None:
@@ -38,13 +35,6 @@ def check_numbers(numbers: dict[Number, dict]) -> None:
         for name, value in values.items():
             if value is not None:
                 number.check(name, value)
-
-
-def check_arithmetic(dtype: str | torch.dtype, device: str | torch.device) -> None:
-    """Refuse a dtype that weights cannot have, and a device that this machine has not or that holds no numbers."""
-    if str(dtype).removeprefix("torch.") not in ("auto", *DTYPES):
-        raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
-    check_placement(dtype, device)
 
 
 def check_ready(name: str, *, tokenizer: bool = True) -> None:
@@ -65,13 +55,8 @@ def check_ready(name: str, *, tokenizer: bool = True) -> None:
     """
     check_model_name(name)
     source = local_directory(name, weights=False)
-    try:
+    with remedied(name, source):  # transformers meets odd fields of a config with exceptions of every kind
         _check_class_and_weights(name, source)
-    except WidthPruneError:
-        raise
-    except Exception as error:
-        # transformers meets odd fields of a config with exceptions of every kind.
-        raise WidthPruneError(remedy(name, error, source)) from error
     if tokenizer:
         _check_tokenizer(name, source)
 

@@ -9,9 +9,9 @@ from ..commands.options import COUNT, SEED, TOKENS
 from ..criteria import criterion_of
 from ..errors import WidthPruneError
 from ..models.arithmetic import check_compute_dtype
-from ..models.loading import model_revision
+from ..models.loading import check_placement, model_revision
 from .grid import Point
-from .readiness import check_arithmetic, check_numbers
+from .readiness import check_numbers
 from .suites import Benchmark
 
 BACKENDS = ("hf", "stock", "vllm")
@@ -71,7 +71,7 @@ class Settings:
         counts = {"limit": self.limit, "batch_size": self.batch_size}
         check_numbers({COUNT: counts, TOKENS: {"max_length": self.max_length}})
         SEED.check("seed", self.seed)
-        check_arithmetic(self.dtype, self.device)
+        check_placement(self.dtype, self.device)
         if self.backend not in BACKENDS:
             raise WidthPruneError(f"backend must be hf, stock or vllm, got {self.backend!r}")
         if self.backend == "vllm" and find_spec("vllm") is None:
@@ -86,7 +86,7 @@ class Settings:
     def identities(self, model: str, asked: Iterable[tuple[Point, Benchmark]]) -> list[dict]:
         """What identifies each of these runs: the ``settings`` of its results file."""
         shared = {"model": model, "revision": model_revision(model), "limit": self.limit, "seed": self.seed}
-        shared |= {"dtype": str(self.dtype), "max_length": self.max_length}
+        shared |= {"dtype": str(self.dtype).removeprefix("torch."), "max_length": self.max_length}
         # Named only where they differ from what every earlier result was made with.
         if self.backend != "hf":
             shared["backend"] = self.backend

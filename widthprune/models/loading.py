@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..architectures import meta_model
 from ..errors import WidthPruneError, first_line, is_panic, remote_code_remedy
-from ..mlps import check_layout, text_fields
+from ..mlps import PRUNABLE_DTYPES, check_layout, text_fields
 from ..widths import find_widths
 from .conversion import check_whole, converted
 from .files import (
@@ -32,7 +32,7 @@ from .files import (
 )
 from .hub import check_weights, damaged_reference, hub_files, parted, quiet
 from .packaged import PACKAGED, weights_format
-from .remedies import remedy
+from .remedies import remedied
 
 PROBE = "A tokenizer's file is a program, too: it may fail on any text, in 1 of 100 or in all. " * 4
 
@@ -66,7 +66,7 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
     """
     check_placement(dtype, device)
     source = local_directory(name)
-    try:
+    with remedied(name, source):
         weight_files(source)  # transformers would follow an index out of the directory
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         check_layout(meta_model_of(source))
@@ -79,18 +79,14 @@ def load_model(name: str, *, dtype: str | torch.dtype = "auto", device: str | to
             output_loading_info=True,
         )
         check_whole(loading, "config.json asks for")
-    except WidthPruneError as error:
-        raise WidthPruneError(f"{name}: {error}") from None
-    except Exception as error:
-        raise WidthPruneError(remedy(name, error, source)) from error
     return model.to(device).eval(), load_tokenizer(source)
 
 
 def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> None:
-    """Refuse a dtype that does not exist and a device that this machine has not."""
-    if isinstance(dtype, str) and not (
-        dtype == "auto" or isinstance(getattr(torch, dtype, None), torch.dtype)
-    ):
+    """Refuse a dtype that weights cannot have, and a device that this machine has not or that holds no numbers."""
+    # By one name each: results are told apart by it, and torch calls float16 "half", too.
+    names = [str(known).removeprefix("torch.") for known in PRUNABLE_DTYPES]
+    if dtype not in ("auto", *names, *PRUNABLE_DTYPES):
         raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
     try:
         # The device "meta" is there everywhere, and computes nothing.
@@ -104,14 +100,10 @@ def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> Non
 def model_shape(name: str) -> tuple[int, int]:
     """(intermediate_size, hidden_size) of a model that `load_model` could load, without its weights."""
     source = local_directory(name, weights=False)
-    try:
+    with remedied(name, source):
         model = meta_model_of(source)
         mlps = check_layout(model)
         widths = find_widths(mlps, text_fields(model), type(model).__name__)
-    except WidthPruneError as error:
-        raise WidthPruneError(f"{name}: {error}") from None
-    except Exception as error:
-        raise WidthPruneError(remedy(name, error, source)) from error
     shapes = {(widths[mlp.name].unit, mlp.hidden_size) for mlp in mlps}
     # Of no positions nothing could be read, and every item would be left out.
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -164,7 +156,7 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
         local = dict(local_files_only=True) if constants.HF_HUB_OFFLINE else {}
         return Path(snapshot_download(repository, revision=revision, allow_patterns=list(names), **local))
 
-    try:
+    with remedied(name):
         with quiet():
             snapshot = fetched("config.json", "adapter_config.json", INDEX, *BESIDE)
         if damage := damaged_reference(name):
@@ -181,10 +173,6 @@ def local_directory(name: str, *, weights: bool = True) -> Path:
             files = [WEIGHTS]
             check_weights(name, files)
         return fetched(*map(glob.escape, files))
-    except WidthPruneError as error:
-        raise WidthPruneError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
-    except Exception as error:
-        raise WidthPruneError(remedy(name, error)) from error
 
 
 def _linked(target: Path, file: Path) -> Path:

@@ -1,5 +1,7 @@
 """What to do about a model that cannot be loaded, in one line."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 
-from ..errors import COPY_AGAIN, first_line, pickle_remedy, remote_code_remedy
+from ..errors import COPY_AGAIN, WidthPruneError, first_line, pickle_remedy, remote_code_remedy
 from .hub import cached_commits, damaged_reference, parted
 from .packaged import PACKAGED
 
@@ -38,6 +40,17 @@ def _unfetched(error: Exception) -> str:
             f"the hub's cache is to be {constants.HF_HUB_CACHE}: set HF_HOME to a folder that can be written"
         )
     return "check the network, and give the command again"
+
+
+@contextmanager
+def remedied(name: str, source: Path | None = None) -> Iterator[None]:
+    """Inside, whatever breaks while a model is looked at or loaded ends in one line that begins with its name."""
+    try:
+        yield
+    except WidthPruneError as error:
+        raise WidthPruneError(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
+    except Exception as error:
+        raise WidthPruneError(remedy(name, error, source)) from error
 
 
 def remedy(name: str, error: Exception, source: Path | None = None) -> str:

@@ -82,38 +82,8 @@ TIMES_STORIES = """
 A box holds {a} large and {b} small {things}. How many {things} do {c} boxes hold?
 {name} packs {a} {things} in the morning and {b} in the evening of each day. How many {things} in {c} days?
 """
-NAMES = [
-    "Anna",
-    "Ben",
-    "Clara",
-    "David",
-    "Emma",
-    "Felix",
-    "Grace",
-    "Hugo",
-    "Ida",
-    "Jonas",
-    "Karim",
-    "Lena",
-    "Maya",
-    "Noah",
-    "Olga",
-    "Peter",
-]
-THINGS = [
-    "apples",
-    "stamps",
-    "marbles",
-    "books",
-    "candles",
-    "coins",
-    "pencils",
-    "shells",
-    "buttons",
-    "tickets",
-    "cups",
-    "cards",
-]
+NAMES = "Anna Ben Clara David Emma Felix Grace Hugo Ida Jonas Karim Lena Maya Noah Olga Peter"
+THINGS = "apples stamps marbles books candles coins pencils shells buttons tickets cups cards"
 
 TOPICS = """
 Describe a walk along a river in spring.
@@ -137,20 +107,7 @@ Explain the rules of a simple game.
 Write about a lost dog that finds its way home.
 Explain why people travel.
 """
-WORDS = [
-    "window",
-    "garden",
-    "river",
-    "music",
-    "morning",
-    "letter",
-    "bridge",
-    "winter",
-    "teacher",
-    "market",
-    "silver",
-    "kitchen",
-]
+WORDS = "window garden river music morning letter bridge winter teacher market silver kitchen"
 LAST_WORDS = ("That is all I have to say.", "Thank you for reading.", "I hope this helps.")
 
 
@@ -182,7 +139,7 @@ def arithmetic(seed: int = 0) -> list[dict]:
         product = len(items) % 2 == 1
         c = int(random.integers(2, 6) if product else random.integers(2, a + b - 1))
         story = str(random.choice(times if product else less))
-        words = {"name": random.choice(NAMES), "things": random.choice(THINGS)}
+        words = {"name": random.choice(NAMES.split()), "things": random.choice(THINGS.split())}
         answer = (a + b) * c if product else a + b - c
         step = f"{a + b} * {c} = {answer}" if product else f"{a + b} - {c} = {answer}"
         question = story.format(a=a, b=b, c=c, **words)
@@ -203,7 +160,7 @@ def instructions(seed: int = 0) -> list[dict]:
     random = np.random.default_rng(seed)
 
     def words(n):
-        return random.choice(WORDS, n, replace=False).tolist()
+        return random.choice(WORDS.split(), n, replace=False).tolist()
 
     kinds = {
         "keywords:existence": lambda: {"keywords": words(2)},

@@ -1,6 +1,5 @@
 """Where a number comes from: software, commit, device, time. Stored with every result."""
 
-import os
 import platform
 import subprocess
 import time
@@ -46,7 +45,7 @@ def device_name(device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"cpu: {_cpu_name()}"
+        return f"cpu: {_cpu_says('model name') or platform.processor() or platform.machine()}"
     return device.type
 
 
@@ -56,11 +55,7 @@ def clock_mhz(device) -> float | None:
 
     if torch.device(device).type == "cuda":
         return float(torch.cuda.clock_rate(device))
-    if os.path.exists("/proc/cpuinfo"):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("cpu MHz"):
-                return float(line.split(":", 1)[1])
-    return None
+    return float(clock) if (clock := _cpu_says("cpu MHz")) else None
 
 
 @cache
@@ -93,12 +88,11 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _cpu_name() -> str:
-    if os.path.exists("/proc/cpuinfo"):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+def _cpu_says(field: str) -> str:
+    """A field of the first core, as Linux tells it; empty elsewhere."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def short_commit(commit: str) -> str:

@@ -213,8 +213,8 @@ def movements(table: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     DataFrame
         The pruned models' rows with ``z``, the `difference` from the unpruned score over its standard error,
         positive where the model got better; and ``above_floor``, whether the unpruned score is better than
-        the floor by two standard errors, so that there is something to lose. Both are missing where an error
-        is not known.
+        the floor by more than two standard errors, so that there is something to lose. Both are missing where
+        an error is not known.
     """
     rows = over_floors(table, floors)
     over = rows.pop("over_floor")

@@ -3,8 +3,8 @@
 Snakemake looks at which files there are, and not at what they hold.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import WidthPruneError
@@ -25,7 +25,7 @@ def damaged(plan: Mapping) -> list[Path]:
         for store, files in jobs_in_store(plan)
         for task, file in files.items()
         for path in _parts(store / file)
-        if _lies_there(path) and not _is_whole(path)
+        if os.path.lexists(path) and not _is_whole(path)
     ]
 
 
@@ -61,10 +61,10 @@ def mend(folder: Path, plan: Mapping) -> None:
             whole = False
         else:
             whole &= all(_has(folder / "results", *one) for one in files.items())
-    notebooks = [folder / "notebooks" / f"{name}.ipynb" for name in plan["notebooks"]]
-    for path in notebooks if whole else [*notebooks, folder / TABLE, folder / RECORD, folder / BOOK]:
-        if not whole or not _is_json(path):
-            path.unlink(missing_ok=True)
+    notebooks = [Path("notebooks", f"{name}.ipynb") for name in plan["notebooks"]]
+    for path in notebooks if whole else [*notebooks, TABLE, RECORD, BOOK]:
+        if not whole or not _can_be_read(read_json, folder, path):
+            (folder / path).unlink(missing_ok=True)
             (folder / BOOK).unlink(missing_ok=True)
 
 
@@ -105,23 +105,16 @@ def _parts(result: Path) -> list[Path]:
     return [result, result.with_suffix(SUFFIX)]
 
 
-def _lies_there(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
-
-
 def _is_whole(path: Path) -> bool:
+    return _can_be_read(read_records if path.name.endswith(SUFFIX) else read_run, path)
+
+
+def _can_be_read(read: Callable, *what) -> bool:
     try:
-        (read_records if path.name.endswith(SUFFIX) else read_run)(path)
+        read(*what)
     except WidthPruneError:
         return False
     return True
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        return isinstance(json.loads(path.read_text("utf-8")), dict)
-    except (OSError, ValueError):
-        return False
 
 
 def _table_is_whole(folder: Path) -> bool:

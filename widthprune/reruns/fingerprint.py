@@ -6,10 +6,7 @@ these hashes. Comments, docstrings and formatting do not count: they cannot chan
 
 import ast
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
-
-from ..errors import WidthPruneError
 
 PACKAGE = Path(__file__).parent.parent
 # A room stands for all that is in it. Only pruned models depend on these; the unpruned one is never scored or sliced.
@@ -65,48 +62,27 @@ def imported(package: Path, name: str) -> list[str]:
     Parameters
     ----------
     package : Path
-        The package's folder.
+        The package's folder; Python finds the package by the folder's name.
     name : str
         A module, dotted from the package on: "pruning", "reruns.plan".
-
-    Raises
-    ------
-    WidthPruneError
-        If there is no such module: an empty answer would make no change count.
     """
-    if _file(package, name) is None:
-        raise WidthPruneError(f"{package} has no module {name}, whose imports say what code a result needs")
-    found, todo = set(), [name]
+    import grimp  # here, since other commands need none of what comes with a rerun
+
+    graph = grimp.build_graph(package.name, cache_dir=None)
+    found, todo = {package.name}, [f"{package.name}.{name}"]
     while todo:
         module = todo.pop()
-        if module in found or not module or _file(package, module) is None:
-            continue
-        found.add(module)
-        # Importing a module runs the __init__ of each room above it.
-        todo += [module.rpartition(".")[0], *_imports(package, module)]
-    return sorted(found)
+        if module not in found:
+            found.add(module)
+            # Importing a module runs the __init__ of each room above it.
+            todo += [module.rpartition(".")[0], *graph.find_modules_directly_imported_by(module)]
+    return sorted(module.removeprefix(f"{package.name}.") for module in found - {package.name})
 
 
 def _file(package: Path, module: str) -> Path | None:
     """The file of a module, or of a room: its ``__init__``."""
     path = package.joinpath(*module.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
-
-
-def _imports(package: Path, module: str) -> Iterator[str]:
-    """What a module imports of its package, dotted from the package on; some are names in modules."""
-    file = _file(package, module)
-    room = list(file.parent.relative_to(package).parts)
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        named = []
-        if isinstance(node, ast.Import):
-            named = [alias.name.split(".") for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            # Level 1 is the module's own room, each further one a room higher, and 0 no room of ours.
-            above = [package.name, *room[: len(room) + 1 - node.level]] if node.level else []
-            base = above + (node.module.split(".") if node.module else [])
-            named = [base, *([*base, alias.name] for alias in node.names)]
-        yield from (".".join(path[1:]) for path in named if path[0] == package.name)
 
 
 def meaning(path: Path) -> str:

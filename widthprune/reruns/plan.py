@@ -15,9 +15,9 @@ from pathlib import Path
 from ..commands.options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..evaluation.readiness import check_arithmetic, check_data, check_numbers, check_ready
+from ..evaluation.readiness import check_data, check_numbers, check_ready
 from ..evaluation.suites import find_benchmarks, resolve
-from ..models.loading import model_revision, model_shape
+from ..models.loading import check_placement, model_revision, model_shape
 from ..models.templates import check_chat_template
 from ..report.runs import run_path
 from ..report.tasks import SUITES, TASKS
@@ -76,7 +76,7 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
     if request.suite not in SUITES:
         raise WidthPruneError(f"suite must be one of {', '.join(SUITES)}, got {request.suite!r}")
     if here:
-        check_arithmetic("auto", request.device)
+        check_placement("auto", request.device)
     with _naming("criteria"):
         request = replace(request, criteria=tuple(find_criterion(name).name for name in request.criteria))
     chosen = asdict(request) | {"results_dir": "results"}

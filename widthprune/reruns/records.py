@@ -71,7 +71,7 @@ def results_of(folder: Path) -> Path:
     return folder
 
 
-def read_json(folder: Path, name: str) -> dict:
+def read_json(folder: Path, name: str | Path) -> dict:
     """A file of a run's folder that holds a JSON object.
 
     Raises

@@ -6,6 +6,7 @@ A thin front: it checks, writes the plan, and hands it to Snakemake, which decid
 import fcntl
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -23,7 +24,6 @@ from ..commands.options import (
     check_writable,
     criterion,
     folder,
-    is_file,
     model_name,
 )
 from ..criteria import REGISTRY
@@ -107,11 +107,8 @@ def rerun(options) -> None:
     plan["price_per_kwh"] = options.price_per_kwh
     results = [folder / file for folder, files in jobs_in_store(plan) for file in files.values()]
     check_results_dir(store, results, "store")
-    print(
-        f"{len(plan['jobs'])} jobs, {len(results)} results",
-        end=" ",
-    )
-    print(f"asked, {stored(plan)} of them stored" if options.dry_run else f"go to {out}", flush=True)
+    done = f"asked, {stored(plan)} of them stored" if options.dry_run else f"go to {out}"
+    print(f"{len(plan['jobs'])} jobs, {len(results)} results {done}", flush=True)
     for task, reason in plan["missing"].items():
         print(f"missing: {task}: {reason}")
     for path in damaged(plan):
@@ -183,15 +180,16 @@ def _project() -> Path:
 
 def _snakemake(options, out: Path) -> list[str]:
     try:
+        import grimp  # noqa: F401
         import snakemake  # noqa: F401
     except ImportError:
         raise WidthPruneError(
-            "rerun needs Snakemake: pip install 'widthprune[evaluation,book,rerun]'"
+            "rerun needs Snakemake and grimp: pip install 'widthprune[evaluation,book,rerun]'"
         ) from None
     profile = (
         WORKFLOW / "profiles" / options.profile if options.profile in PROFILES else Path(options.profile)
     )
-    if not options.profile or not is_file(profile / "config.yaml"):
+    if not options.profile or not os.path.isfile(profile / "config.yaml"):
         raise WidthPruneError(
             f"profile must be one of {', '.join(PROFILES)} or a folder with a config.yaml, got {options.profile!r}"
         )

@@ -67,7 +67,7 @@ def measure(job: str, threads: int) -> None:
     from .energy import measure_energy
 
     plan, here = read_plan(HERE), read_here(HERE)
-    request, it = plan["request"], _named(plan["jobs"], "job", job)
+    request, it = plan["request"], plan["jobs"][job]
     point = Point(**it["point"])
     if scoring_code(point.criterion != "none") != it["code"]:
         raise WidthPruneError("the package has changed since the plan was made: give the same command again")
@@ -128,7 +128,7 @@ def notebook(name: str) -> None:
     """Execute one notebook on the collected results."""
     plan, here = read_plan(HERE), read_here(HERE)
     source = Path(here["project"]) / "notebooks" / f"{name}.ipynb"
-    parameters = dict(_named(plan["notebooks"], "name", name))
+    parameters = dict(plan["notebooks"][name])
     if "model" in parameters:
         parameters["model"] = here["model"]
 
@@ -136,12 +136,6 @@ def notebook(name: str) -> None:
         return without_path(text, here["model"])
 
     execute_notebook(source, HERE / "notebooks" / source.name, parameters, cwd=HERE, public=public)
-
-
-def _named(found: Mapping, option: str, name: str):
-    if name not in found:
-        raise WidthPruneError(f"{option} must be one of the plan's, {', '.join(found)}, got {name!r}")
-    return found[name]
 
 
 def _there(folder: Path, files: Iterable[str]) -> set[str]:

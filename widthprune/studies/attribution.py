@@ -7,7 +7,7 @@ gradients (Sundararajan et al., arXiv 1703.01365; for neurons Dai et al., arXiv 
 way of one layer's x from zero: these shares sum up to what the layer gives to the log-odds.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from ..errors import WidthPruneError
 from ..mlps import check_no_experts, find_mlps, frozen
 from .pairs import Pair
 
+BATCH = 8  # pairs that a model reads at once
 NO_NEURONS = "whose neurons have no activations of their own: choose a dense model"
 
 
@@ -43,22 +44,36 @@ def encode(tokenizer, prompt: str, text: str) -> tuple[Tensor, int]:
     return torch.tensor(whole), start
 
 
-def log_likelihood(model: nn.Module, tokens: Tensor, start: int) -> Tensor:
-    """Mean log-probability of ``tokens[start:]``, each given all before it: a scalar, float32."""
-    logits = model(input_ids=tokens[None].to(model.device), use_cache=False).logits[0]
-    log_p = logits[start - 1 : -1].float().log_softmax(-1)
-    return log_p.gather(1, tokens[start:, None].to(model.device)).mean()
+def padded(texts: Sequence[tuple[Tensor, int]]) -> Tensor:
+    """Texts from `encode` side by side, (texts, tokens) int64: what stands behind a text's end changes nothing before it."""
+    return nn.utils.rnn.pad_sequence([tokens for tokens, _ in texts], batch_first=True)
+
+
+def log_likelihoods(model: nn.Module, texts: Sequence[tuple[Tensor, int]]) -> Tensor:
+    """Mean log-probability of each text's ``tokens[start:]``, each token given all before it: (texts,), float32."""
+    logits = model(input_ids=padded(texts).to(model.device), use_cache=False).logits
+    means = []
+    for own, (tokens, start) in zip(logits, texts, strict=True):
+        log_p = own[start - 1 : len(tokens) - 1].float().log_softmax(-1)
+        means.append(log_p.gather(1, tokens[start:, None].to(model.device)).mean())
+    return torch.stack(means)
+
+
+def batches(tokenizer, pairs: Sequence[Pair]) -> Iterator[list[tuple[Tensor, int]]]:
+    """The texts of `BATCH` pairs at a time, encoded: truth, myth, truth, myth and so on."""
+    for start in range(0, len(pairs), BATCH):
+        own = pairs[start : start + BATCH]
+        yield [encode(tokenizer, pair.prompt, text) for pair in own for text in (pair.truth, pair.myth)]
 
 
 @torch.inference_mode()
 def likelihoods(model: nn.Module, tokenizer, pairs: Sequence[Pair]) -> Tensor:
     """Mean log-probabilities of truth and myth, and the tokens of each: (pairs, 2, 2) float64."""
-    rows = []
-    for pair in pairs:
-        both = [encode(tokenizer, pair.prompt, text) for text in (pair.truth, pair.myth)]
-        means = [float(log_likelihood(model, *one)) for one in both]
-        rows.append([means, [len(tokens) - start for tokens, start in both]])
-    return torch.tensor(rows, dtype=torch.float64)
+    found = []
+    for texts in batches(tokenizer, pairs):
+        counts = torch.tensor([len(tokens) - start for tokens, start in texts])
+        found.append(torch.stack([log_likelihoods(model, texts).cpu().double(), counts.double()], dim=-1))
+    return torch.cat(found).unflatten(0, (len(pairs), 2)).transpose(1, 2)
 
 
 def log_odds(found: Tensor, summed: bool = False) -> Tensor:
@@ -92,38 +107,35 @@ def attribute(model: nn.Module, tokenizer, pairs: Sequence[Pair], steps: int = 0
     mlps = find_mlps(model)
     check_no_experts(mlps, NO_NEURONS)
     outputs = {mlp.name: model.get_submodule(mlp.output.path) for mlp in mlps}
-    found = {mlp.name: torch.empty(len(pairs), 2, mlp.size) for mlp in mlps}
     with frozen(model), torch.enable_grad():
-        for place, pair in enumerate(pairs):
-            for side, text in enumerate((pair.truth, pair.myth)):
-                shares = _shares(model, outputs, *encode(tokenizer, pair.prompt, text), steps)
-                for name, own in shares.items():
-                    found[name][place, side] = own
-    return found
+        found = [_shares(model, outputs, texts, steps) for texts in batches(tokenizer, pairs)]
+    return {
+        name: torch.cat([own[name] for own in found]).unflatten(0, (len(pairs), 2)).cpu() for name in outputs
+    }
 
 
-def _shares(model, outputs: Mapping[str, nn.Module], tokens: Tensor, start: int, steps: int):
-    """(d_ff,) of every MLP, for one text."""
+def _shares(model, outputs: Mapping[str, nn.Module], texts, steps: int) -> dict[str, Tensor]:
+    """(texts, d_ff) of every MLP."""
     if not steps:
-        return {name: (x * dx).sum(0) for name, (x, dx) in _gradients(model, outputs, tokens, start).items()}
-    whole = {name: x for name, (x, _) in _gradients(model, outputs, tokens, start).items()}
+        return {name: (x * dx).sum(1) for name, (x, dx) in _gradients(model, outputs, texts).items()}
+    whole = {name: x for name, (x, _) in _gradients(model, outputs, texts).items()}
     shares = {}
     for name, output in outputs.items():
         mean = torch.zeros_like(whole[name])
         for step in range(steps):
             part = (step + 0.5) / steps * whole[name]
-            mean += _gradients(model, {name: output}, tokens, start, part)[name][1] / steps
-        shares[name] = (whole[name] * mean).sum(0)
+            mean += _gradients(model, {name: output}, texts, part)[name][1] / steps
+        shares[name] = (whole[name] * mean).sum(1)
     return shares
 
 
-def _gradients(model, outputs, tokens: Tensor, start: int, instead: Tensor | None = None):
-    """x and dL/dx, (tokens, d_ff) each, of these MLPs; with ``instead`` in the place of x."""
+def _gradients(model, outputs, texts, instead: Tensor | None = None):
+    """x and dL/dx, (texts, tokens, d_ff) each, of these MLPs; with ``instead`` in the place of x."""
     seen = {}
 
     def note(name):
         def hook(module, inputs):
-            x = inputs[0].detach() if instead is None else instead[None].to(inputs[0])
+            x = inputs[0].detach() if instead is None else instead.to(inputs[0])
             # Behind the first MLP the graph goes on by itself; a leaf would cut it.
             x = inputs[0] if instead is None and inputs[0].requires_grad else x.requires_grad_()
             x.retain_grad()
@@ -134,8 +146,8 @@ def _gradients(model, outputs, tokens: Tensor, start: int, instead: Tensor | Non
 
     handles = [output.register_forward_pre_hook(note(name)) for name, output in outputs.items()]
     try:
-        log_likelihood(model, tokens, start).backward()
+        log_likelihoods(model, texts).sum().backward()  # no text's gradient holds another's
     finally:
         for handle in handles:
             handle.remove()
-    return {name: (x.detach()[0].float(), x.grad[0].float()) for name, x in seen.items()}
+    return {name: (x.detach().float(), x.grad.float()) for name, x in seen.items()}

@@ -80,12 +80,7 @@ def over_seeds(values: Iterable[float]) -> dict[str, float]:
     return dict(mean=values.mean(), stderr=stats.sem(values), p=float(found.pvalue), seeds=len(values))
 
 
-def contrasts(
-    table: pd.DataFrame,
-    measures: Sequence[str],
-    pairs: Sequence[tuple[str, str]],
-    levels: Sequence[float] = LEVELS,
-) -> pd.DataFrame:
+def contrasts(table: pd.DataFrame, measures: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
     """`advantage` of every pair of criteria in every measure and kind of model, over seeds.
 
     Returns
@@ -100,7 +95,7 @@ def contrasts(
         for measure in measures:
             for one, other in pairs:
                 if {one, other} <= set(own["criterion"]):
-                    values = advantage(own, measure, one, other, levels).dropna()
+                    values = advantage(own, measure, one, other).dropna()
                     rows.append((kind, measure, one, other, *_summary(values)))
     columns = ["kind", "measure", "one", "other", "difference", "stderr", "p", "seeds"]
     found = pd.DataFrame(rows, columns=columns).assign(p_holm=np.nan)
@@ -141,3 +136,24 @@ def unpruned(table: pd.DataFrame) -> pd.DataFrame:
     found = rows.groupby(["measure", "kind"])["value"].agg(["mean", "std"])
     spreads = found["std"].map(" ± {:.3f}".format, na_action="ignore").fillna("")
     return (found["mean"].map("{:.3f}".format) + spreads).unstack("kind", fill_value="")
+
+
+def by_tier(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """One measure of ``attributed``, tier by tier: the mean over seeds ± its standard error, as texts.
+
+    Returns
+    -------
+    DataFrame
+        A row a kind, criterion and percentage, a column a tier; draws of one seed count as their mean.
+    """
+    rows = table[table["measure"] == measure]
+    keys = ["kind", "criterion", "pruning_pct", "set"]
+    seeds = rows.groupby([*keys, "seed"])["value"].mean()
+    found = seeds.groupby(level=keys).agg(["mean", "sem"])
+    text = found["mean"].map("{:+.3f}".format) + found["sem"].map(
+        " ± {:.3f}".format, na_action="ignore"
+    ).fillna("")
+    wide = text.unstack("set")[list(dict.fromkeys(rows["set"]))]
+    return wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(
+        index=["kind", "criterion", "neurons"], columns=None
+    )

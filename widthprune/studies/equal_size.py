@@ -1,25 +1,32 @@
-"""SliceGPT beside width pruning at equal size: the same benchmarks on models with the same number of parameters."""
+"""SliceGPT, and heads beside neurons, at the size of width pruning: the same benchmarks on models of as many parameters."""
 
 import tempfile
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from torch import nn
 
-from ..calibration import Calibration
+from ..calibration import Calibration, calibrate
+from ..errors import WidthPruneError
 from ..evaluation.engine.choice import choose
 from ..evaluation.measure import measure
 from ..evaluation.suites import Benchmark, find_benchmarks
 from ..mlps import find_mlps
-from ..pruning import target_sizes
-from .slicegpt import count, matched_width, slice_model, sliced_count
+from ..pruning import prune_model, target_sizes
+from ..report.tasks import TASKS
+from ..scores import score_model
+from .heads import lowest_groups, parameters_of, score_groups, without_groups
+from .slicegpt import check, count, matched_width, slice_model, sliced_count
 
 SIZES = {"all": True, "without embeddings": False}  # which parameters are counted
 
 
-def pruned_count(model: nn.Module, pruning_pct: float, embeddings: bool = True) -> int:
-    """Parameters that width pruning leaves, from the sizes alone."""
-    sizes = target_sizes(model, pruning_pct=pruning_pct)
+def pruned_count(
+    model: nn.Module, pruning_pct: float | None = None, embeddings: bool = True, *, size: int | None = None
+) -> int:
+    """Parameters that width pruning leaves, by a percentage or to a size, from the sizes alone."""
+    sizes = target_sizes(model, pruning_pct=pruning_pct, size=size)
     each = {
         mlp.name: sum(model.get_parameter(part.tensor).numel() for part in mlp.parts if part.role != "bias")
         for mlp in find_mlps(model)
@@ -59,6 +66,7 @@ def study_slicegpt(
         ``value``, ``stderr``, ``n``. Benchmarks are those of the model matched without embeddings, where most of a small
         model's parameters are not. Of all parameters a row says the width, 0 where none is as small.
     """
+    check(model)
     sequences = (calibration or Calibration()).token_sequences(tokenizer)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -75,14 +83,118 @@ def study_slicegpt(
     return pd.DataFrame(rows)
 
 
+def matched_size(model: nn.Module, parameters: int) -> int:
+    """Neurons of each MLP, the same number, with which width pruning leaves at most so many parameters.
+
+    Raises
+    ------
+    WidthPruneError
+        If a single neuron leaves more.
+    """
+    size = find_mlps(model)[0].size
+    each = count(model) - pruned_count(model, size=size - 1)
+    kept = size + min(0, (parameters - count(model)) // each)
+    if kept < 1:
+        raise WidthPruneError(f"width pruning leaves more than {parameters:,} parameters: remove less")
+    return kept
+
+
+def study_heads(
+    model: nn.Module,
+    tokenizer,
+    pcts: Sequence[float],
+    tasks: Sequence[str],
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    calibration: Calibration | None = None,
+) -> pd.DataFrame:
+    """Benchmarks under AMP with attention heads, which go by key-value group, and under AMP of neurons alone at equal size.
+
+    Parameters
+    ----------
+    model : PreTrainedModel
+        As `widthprune.studies.heads.find_groups` knows it; left as it was.
+    pcts : sequence of float
+        Percentages, of each layer's neurons and of all groups: AMP has one for both.
+    tasks : sequence of str
+    limit, seed
+        Items of each, drawn as `widthprune.evaluation.evaluate.evaluate` draws them.
+    calibration : Calibration, optional
+        What neurons and groups are scored on; default the package's own text.
+
+    Returns
+    -------
+    DataFrame
+        ``removed`` ("nothing", "neurons and groups", "neurons"), ``pruning_pct`` whose size it has, ``groups`` removed,
+        ``neurons`` kept in each layer, ``parameters`` as if groups were cut, ``task``, ``metric``, ``value``, ``stderr``, ``n``. Metric
+        "against_neurons" is `paired_change` of the headline metric from neurons alone to neurons and groups.
+
+    Raises
+    ------
+    WidthPruneError
+        As `find_groups`, `lowest_groups` and `matched_size`.
+    """
+    calibration = calibration or Calibration()
+    groups = score_groups(model, calibration.token_sequences(tokenizer))
+    removed = {
+        pct: lowest_groups(groups, pct) for pct in pcts
+    }  # what cannot be removed is told before anything is measured
+    neurons = score_model(model, "AMP", activations=calibrate(model, tokenizer, calibration))
+    rows = []
+    with tempfile.TemporaryDirectory() as scratch:
+        benchmarks = find_benchmarks(tasks, scratch)
+
+        def measured(network: nn.Module, parameters: int, **key) -> dict[str, list[dict]]:
+            key |= dict(neurons=find_mlps(network)[0].size, parameters=parameters)
+            found = answers(network, tokenizer, benchmarks, limit, seed)
+            rows.extend(key | dict(task=task) | row for task, (own, _) in found.items() for row in own)
+            return {task: records for task, (_, records) in found.items()}
+
+        measured(model, count(model), removed="nothing", pruning_pct=0.0, groups=0)
+        for pct, gone in removed.items():
+            narrow = prune_model(model, pruning_pct=pct, scores=neurons)
+            parameters = count(narrow) - parameters_of(narrow, gone)
+            key = dict(removed="neurons and groups", pruning_pct=pct, groups=sum(map(len, gone.values())))
+            both = measured(without_groups(narrow, gone), parameters, **key)
+            alone = prune_model(model, size=matched_size(model, parameters), scores=neurons)
+            other = measured(alone, count(alone), removed="neurons", pruning_pct=pct, groups=0)
+            key |= dict(neurons=find_mlps(narrow)[0].size, parameters=parameters, metric="against_neurons")
+            for task, records in both.items():
+                change, stderr = paired_change(other[task], records, TASKS[task].metric)
+                rows.append(key | dict(task=task, value=change, stderr=stderr, n=len(records)))
+    return pd.DataFrame(rows)
+
+
+def paired_change(before: Sequence[dict], after: Sequence[dict], metric: str) -> tuple[float, float]:
+    """Change of a metric between two models on the same items, with the standard error of the differences item by item.
+
+    Of a perplexity it is the change of its logarithm, the mean over words; words of one text are not independent, texts are.
+    """
+    pairs = [(one[metric], other[metric]) for one, other in zip(before, after, strict=True)]
+    if metric == "word_perplexity":  # of each text its log-likelihood and its words
+        (ones, words), (others, _) = (np.asarray(own, float).T for own in zip(*pairs, strict=True))
+        differences = ones - others
+    else:
+        ones, others = np.asarray(pairs, float).T
+        differences, words = others - ones, np.ones(len(pairs))
+    change = differences.sum() / words.sum()
+    spread = (differences - change * words).std(ddof=1)  # their mean is zero
+    return float(change), float(spread * len(pairs) ** 0.5 / words.sum())
+
+
 def scores(
     model: nn.Module, tokenizer, benchmarks: Sequence[Benchmark], limit: int | None, seed: int
 ) -> list[dict]:
     """Task, metric, value, standard error and items of every benchmark on a model in memory."""
+    found = answers(model, tokenizer, benchmarks, limit, seed)
+    return [dict(task=task) | row for task, (rows, _) in found.items() for row in rows]
+
+
+def answers(
+    model: nn.Module, tokenizer, benchmarks: Sequence[Benchmark], limit: int | None, seed: int
+) -> dict[str, tuple[list[dict], list[dict]]]:
+    """`widthprune.evaluation.measure.measure` of every benchmark on a model in memory: its rows and records, by task."""
     options = dict(batch_size=8, softmax_dtype="float32")
     lm = choose(model, tokenizer, **options)(pretrained=model, tokenizer=tokenizer, **options)
-    return [
-        dict(task=benchmark.task) | row
-        for benchmark in benchmarks
-        for row in measure(lm, benchmark, limit, seed)[0]
-    ]
+    return {benchmark.task: measure(lm, benchmark, limit, seed) for benchmark in benchmarks}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..checkpoints.destination import moved_into_place
+from ..commands.options import SEED
 from ..errors import WidthPruneError
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
@@ -46,6 +47,7 @@ class Recipe:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        SEED.check("seed", self.seed)
         if self.neurons % 2:
             raise WidthPruneError(f"neurons must be even, to match a plain MLP, got {self.neurons}")
 
@@ -59,6 +61,19 @@ class Recipe:
         default = asdict(Recipe(self.kind, self.seed))
         changed = [f"{name}-{value:g}" for name, value in asdict(self).items() if value != default[name]]
         return "-".join([self.name, *changed])
+
+    @property
+    def shared(self) -> dict[str, int | float]:
+        """All but kind and seed: what `widthprune.studies.stored.stored` finds a chapter's models by."""
+        return {name: value for name, value in asdict(self).items() if name not in ("kind", "seed")}
+
+
+def parameter_count(recipe: Recipe) -> int:
+    """Parameters of the recipe's models, of either kind, from the sizes alone."""
+    words, width = len(world_of(recipe).words), recipe.hidden_size
+    # Attention has four square matrices, an MLP three matrices of so many neurons; a norm before each, and one at the end.
+    layer = 4 * width**2 + 3 * width * recipe.neurons + 2 * width
+    return words * width + recipe.layers * layer + width
 
 
 def world_of(recipe: Recipe) -> World:
@@ -119,26 +134,20 @@ def _packed(made, length: int) -> tuple[np.ndarray, np.ndarray]:
     return tokens, labels
 
 
-def train(
-    model: "nn.Module", batches, steps: int, rate: float, progress: Callable = lambda step, loss: None
-) -> "nn.Module":
+def train(model: "nn.Module", batches, steps: int, rate: float) -> "nn.Module":
     """Train in place, by AdamW with a learning rate that rises and falls once; the model, in evaluation mode."""
     import torch
 
     optimiser = torch.optim.AdamW(model.parameters(), rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps + 1, pct_start=0.1)
     model.train()
-    for step, (tokens, labels) in enumerate(batches):
-        device = model.device
-        loss = model(
-            input_ids=torch.as_tensor(tokens, device=device), labels=torch.as_tensor(labels, device=device)
-        ).loss
+    for tokens, labels in batches:
+        loss = model(input_ids=torch.as_tensor(tokens), labels=torch.as_tensor(labels)).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        progress(step, loss)
     return model.eval()
 
 
@@ -157,7 +166,6 @@ def _tokens(seed: int, facts: int, sentences: int) -> int:
 def grow(
     recipe: Recipe,
     directory: str | Path,
-    device: str = "cpu",
     progress: Callable = print,
     stages: Sequence[str] = STAGES,
 ) -> dict[str, "nn.Module"]:
@@ -179,14 +187,14 @@ def grow(
             progress(f"{recipe.name}: training {stage}")
             with torch.random.fork_rng():
                 if stage == "base":
-                    model = untrained(recipe, world).to(device)
+                    model = untrained(recipe, world)
                     train(model, training_batches(recipe, world), steps_of(recipe), recipe.rate)
                 else:
-                    model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path).to(device)
+                    model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
             with moved_into_place(path) as partial:
                 model.save_pretrained(partial)
-        models[stage] = AutoModelForCausalLM.from_pretrained(path).to(device).eval()
+        models[stage] = AutoModelForCausalLM.from_pretrained(path).eval()
     return models
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 from ..mlps import find_mlps
 from .growing import STAGES, Recipe, grow, model_directory, world_of
 from .masking import WAYS, complement, lowest, means, without
+from .misconceptions import study_integrated, study_misconceptions
+from .pairs import Pair
 from .probing import probe
 from .removal import remove
 from .study import TUNED_PCTS
@@ -20,6 +23,7 @@ from .worlds import World, heldout
 
 CRITERIA = ("PPM", "PPM-REVERSED", "RANDOM")
 HALF_CRITERIA = ("PPM-GATE", "PPM-UP")  # another order than PPM's where there is a gate alone
+ATTRIBUTED_PCTS, INTEGRATED = (5.0, 10.0, 20.0), 12  # of few neurons a hundredth is none
 HALF_PCTS, HALF_DRAWS = (10.0, 20.0, 30.0, 40.0, 60.0), 2  # halves take long
 
 
@@ -29,7 +33,6 @@ class Grown:
 
     recipe: Recipe
     models_dir: str | Path
-    device: str = "cpu"
     progress: Callable = print
 
     @cached_property
@@ -38,11 +41,11 @@ class Grown:
 
     @cached_property
     def base(self) -> nn.Module:
-        return grow(self.recipe, self.models_dir, self.device, self.progress, stages=("base",))["base"]
+        return grow(self.recipe, self.models_dir, self.progress, stages=("base",))["base"]
 
     @cached_property
     def models(self) -> dict[str, nn.Module]:
-        return grow(self.recipe, self.models_dir, self.device, self.progress)
+        return grow(self.recipe, self.models_dir, self.progress)
 
     @cached_property
     def changes(self) -> pd.DataFrame:
@@ -102,6 +105,39 @@ def causal(models: dict[str, nn.Module], world: World) -> pd.DataFrame:
     return pd.concat(found)
 
 
+class Words:
+    """A world's words as a tokenizer gives them, one token each."""
+
+    bos_token_id = eos_token_id = None
+
+    def __init__(self, world: World):
+        self.ids = {word: place for place, word in enumerate(world.words)}
+
+    def __call__(self, text: str) -> SimpleNamespace:
+        return SimpleNamespace(input_ids=[self.ids[word] for word in text.split()])
+
+
+def fact_pairs(world: World) -> dict[str, list[Pair]]:
+    """Each fact's true value and its other one, by tier: of a myth the other is what most statements say."""
+    found = {tier.name: [] for tier in world.tiers}
+    for fact in world.facts:
+        prompt = world.say([world.id("."), fact.subject, fact.relation])
+        found[fact.tier].append(
+            Pair(prompt, *(f" {world.say([value])}" for value in (fact.truth, fact.other)))
+        )
+    return found
+
+
+def attributed(model: nn.Module, world: World) -> pd.DataFrame:
+    """`study_misconceptions`, with the tiers of facts as its sets, and `study_integrated` of a few, ``_integrated`` behind."""
+    pairs = fact_pairs(world)
+    few = {tier: own[: 2 * INTEGRATED : 2] for tier, own in pairs.items()}  # of those that are looked at
+    found = study_misconceptions(model, Words(world), pairs, myths=["myth"], pcts=ATTRIBUTED_PCTS)
+    more = study_integrated(model, Words(world), few)
+    measures = more["measure"].where(more["measure"] == "agreement", more["measure"] + "_integrated")
+    return pd.concat([found, more.assign(measure=measures)])
+
+
 # How the table of each study is made.
 MAKERS = {
     "removal": lambda grown: removal(grown.base, grown.world, grown.recipe.kind),
@@ -109,5 +145,6 @@ MAKERS = {
     "halves": lambda grown: halves(grown.base, grown.world),
     "ranks": lambda grown: rank_correlations(grown.changes),
     "shares": lambda grown: change_shares(grown.changes, TUNED_PCTS),
+    "attributed": lambda grown: attributed(grown.base, grown.world),
     "causal": lambda grown: causal(grown.models, grown.world),
 }

@@ -55,15 +55,11 @@ def held(
     Raises
     ------
     WidthPruneError
-        As `half_path`; and if a neuron is none of the MLP's.
+        As `half_path`.
     """
     mlps = {mlp.name: mlp for mlp in find_mlps(model)}
     with ExitStack() as stack:
         for name, own in neurons.items():
-            if name not in mlps or (len(own) and not 0 <= int(own.min()) <= int(own.max()) < mlps[name].size):
-                raise WidthPruneError(
-                    f"neurons must be some of the model's, got {name} up to {max(own.tolist(), default=0)}"
-                )
             fixed = torch.zeros(mlps[name].size) if values is None else values[name]
             module = model.get_submodule(half_path(mlps[name], half))
             stack.callback(module.register_forward_hook(_hold(own, fixed[own])).remove)
@@ -152,6 +148,6 @@ def complement(model: nn.Module, neurons: Mapping[str, Tensor]) -> dict[str, Ten
     found = {}
     for mlp in find_mlps(model):
         others = torch.ones(mlp.size, dtype=torch.bool)
-        others[neurons[mlp.name]] = False
+        others[neurons[mlp.name].cpu()] = False
         found[mlp.name] = others.nonzero().flatten()
     return found

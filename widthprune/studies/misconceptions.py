@@ -1,7 +1,7 @@
 """Where misconceptions sit: do the neurons that PPM removes speak for myths more than they speak for other falsehoods?
 
 Half of each set's pairs say which neurons matter, the other half is what removal is measured on. Nothing is
-averaged over tokens of several pairs: every number has a standard error over pairs.
+averaged over tokens of several pairs: a number has a standard error over pairs, or over what its definition says.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from ..mlps import find_mlps
 from ..pruning import prune_model
 from ..scores import score_model
-from .attribution import attribute, encode, likelihoods, log_odds
+from .attribution import attribute, batches, likelihoods, log_odds, padded
 from .masking import lowest
 from .pairs import Pair
 
 COLUMNS = ("measure", "set", "criterion", "draw", "pruning_pct", "value", "stderr", "n")
 SHARE_PCTS = (10.0, 20.0, 40.0)
 TOP = 0.05  # of a layer's neurons: those that matter most
+STEPS = 4  # of integrated gradients
 DEPTH = 2 / 3  # where the truth direction is looked for, as a part of the layers
 
 
@@ -48,7 +49,7 @@ def attribution_rows(
     over layers, its error over layers. ``only_myths``: the mean rank by PPM, from 0 to 1, of neurons that are among the
     most important twentieth of their layer for the myths and not for the truths, less 0.5.
     """
-    scores = score_model(model, "PPM")
+    scores = {name: own.cpu() for name, own in score_model(model, "PPM").items()}  # as attributions are
     removed = {pct: lowest(model, "PPM", pct) for pct in SHARE_PCTS}
     rows, shares = [], {}
     for name, pairs in sets.items():
@@ -139,8 +140,8 @@ def removal_rows(
 
 def length_row(before: Tensor, after: Tensor) -> dict:
     """How the change of whole texts' log-odds goes with the difference of their lengths."""
-    change = log_odds(after, summed=True) - log_odds(before, summed=True)
-    longer = before[:, 1, 1] - before[:, 1, 0]
+    change = (log_odds(after, summed=True) - log_odds(before, summed=True)).numpy()
+    longer = (before[:, 1, 1] - before[:, 1, 0]).numpy()
     n = len(change)
     flat = n < 4 or float(np.ptp(longer)) == 0
     r = np.nan if flat else stats.pearsonr(longer, change).statistic
@@ -175,12 +176,12 @@ def last_signals(model: nn.Module, tokenizer, pairs: Sequence[Pair]) -> Tensor:
     """The signal between layers at a text's last token, truth and myth: (pairs, 2, d_model) float32."""
     layer = round(DEPTH * len(find_mlps(model)))
     found = []
-    for pair in pairs:
-        for text in (pair.truth, pair.myth):
-            tokens, _ = encode(tokenizer, pair.prompt, text)
-            out = model(input_ids=tokens[None].to(model.device), output_hidden_states=True, use_cache=False)
-            found.append(out.hidden_states[layer][0, -1].float().cpu())
-    return torch.stack(found).unflatten(0, (len(pairs), 2))
+    for texts in batches(tokenizer, pairs):
+        tokens = padded(texts).to(model.device)
+        signals = model.base_model(tokens, output_hidden_states=True, use_cache=False).hidden_states[layer]
+        last = [len(own) - 1 for own, _ in texts]
+        found.append(signals[range(len(last)), last].float().cpu())
+    return torch.cat(found).unflatten(0, (len(pairs), 2))
 
 
 def study_misconceptions(
@@ -218,4 +219,22 @@ def study_misconceptions(
     attributed = speakers([shares[name] for name in sets if name in myths])
     rows += removal_rows(model, tokenizer, others, attributed, pcts, draws)
     rows += direction_rows(model, tokenizer, sets, [pct for pct in SHARE_PCTS if pct != 20])
+    return pd.DataFrame(rows)[list(COLUMNS)]
+
+
+def study_integrated(model: nn.Module, tokenizer, sets: Mapping[str, Sequence[Pair]]) -> pd.DataFrame:
+    """What `attribution_rows` says by integrated gradients, and how far they agree with gradient times activation.
+
+    Returns
+    -------
+    DataFrame
+        With `COLUMNS`, and ``agreement`` among the measures: Spearman's correlation over a layer's neurons of the mean share
+        of the log-odds by one with that by the other, the mean over layers, its error over layers.
+    """
+    rows, integrated = attribution_rows(model, tokenizer, sets, STEPS)
+    for name, pairs in sets.items():
+        both = attribute(model, tokenizer, pairs), integrated[name]
+        odds = ([(own[mlp][:, 1] - own[mlp][:, 0]).mean(0) for own in both] for mlp in integrated[name])
+        by_layer = [stats.spearmanr(*pair).statistic for pair in odds]
+        rows.append(mean_row(by_layer, measure="agreement", set=name))
     return pd.DataFrame(rows)[list(COLUMNS)]

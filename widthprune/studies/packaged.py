@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_list
 from ..errors import WidthPruneError
 from ..report.runs import public_name
 from ..report.tasks import data_dir
-from .pairs import MYTHS, SETS, load_pairs
+from .pairs import MYTHS, SETS, Pair, load_pairs
 from .stored import study
 
+PAIRS = Number(
+    int, "a whole number of at least 2, as half of the pairs are looked at", lambda n: 2 <= n < 2**63
+)
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
+INTEGRATED = 2  # pairs of each set
 SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
 
@@ -53,14 +58,49 @@ def misconceptions(
         As `load_model`, `load_pairs` and `study`.
     """
 
+    if limit is not None:
+        PAIRS.check("limit", limit)
+
     def make(network, tokenizer) -> pd.DataFrame:
         from .misconceptions import study_misconceptions
 
-        pairs = {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
-        return study_misconceptions(network, tokenizer, pairs, myths=MYTHS, pcts=pcts, draws=draws)
+        return study_misconceptions(
+            network, tokenizer, _pairs(limit, seed), myths=MYTHS, pcts=pcts, draws=draws
+        )
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), draws=draws)
+    asked = dict(limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), draws=draws)
     table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
+    return _with_all_sets(table, results_dir, measure)
+
+
+def integrated(
+    model: str,
+    results_dir: str | Path = "results",
+    *,
+    measure: bool,
+    limit: int | None = INTEGRATED,
+    seed: int = 0,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`widthprune.studies.misconceptions.study_integrated` of a model; parameters and errors as of `misconceptions`."""
+
+    def make(network, tokenizer) -> pd.DataFrame:
+        from .misconceptions import study_integrated
+
+        return study_integrated(network, tokenizer, _pairs(limit, seed))
+
+    table = _of_model(
+        "integrated", model, results_dir, make, dict(limit=limit, seed=seed), measure=measure, device=device
+    )
+    return _with_all_sets(table, results_dir, measure)
+
+
+def _pairs(limit: int | None, seed: int) -> dict[str, list[Pair]]:
+    return {name: load_pairs(name, limit, seed) for name in sets_at_hand()}
+
+
+def _with_all_sets(table: pd.DataFrame, results_dir: str | Path, measure: bool) -> pd.DataFrame:
+    """A table that holds every set which could be measured now."""
     if measure and (lacking := [name for name in sets_at_hand() if name not in set(table["set"])]):
         raise WidthPruneError(
             f"{results_dir} holds this study without {', '.join(lacking)}: name another directory of results"
@@ -86,8 +126,34 @@ def slicegpt(
 
         return study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
 
-    asked = dict(limit=limit, seed=seed, pcts=list(pcts), tasks=list(tasks))
+    asked = dict(
+        limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), tasks=check_list("tasks", tasks)
+    )
     return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
+
+
+def amp_heads(
+    model: str,
+    results_dir: str | Path = "results",
+    *,
+    measure: bool,
+    limit: int | None = None,
+    seed: int = 0,
+    pcts: Sequence[float] = SLICED,
+    tasks: Sequence[str] = SLICED_TASKS,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`widthprune.studies.equal_size.study_heads` of a model; parameters and errors as of `misconceptions`."""
+
+    def make(network, tokenizer) -> pd.DataFrame:
+        from .equal_size import study_heads
+
+        return study_heads(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
+
+    asked = dict(
+        limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), tasks=check_list("tasks", tasks)
+    )
+    return _of_model("amp_heads", model, results_dir, make, asked, measure=measure, device=device)
 
 
 def four_bits(
@@ -111,8 +177,20 @@ def four_bits(
     return _of_model("four_bits", model, results_dir, make, asked, measure=measure, device=device)
 
 
+def _check(limit, seed, pcts=None, draws=1, tasks=None) -> None:
+    """Refuse what was asked for before anything is loaded."""
+    if limit is not None:
+        COUNT.check("limit", limit)
+    SEED.check("seed", seed)
+    COUNT.check("draws", draws)
+    for name, values in (("pcts", pcts), ("tasks", tasks)):
+        if values is not None and len(set(values)) < max(1, len(values)):
+            raise WidthPruneError(f"{name} must name at least one value, and each once, got {values}")
+
+
 def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
     """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
+    _check(**asked)
     public = public_name(model)
     asked = asked | {"dtype": "float32"}
     if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew

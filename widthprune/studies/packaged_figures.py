@@ -1,11 +1,14 @@
 """Figures of the studies of packaged models: from a tidy table to Axes. Bars are one standard error."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 
 from ..criteria import REGISTRY
 from ..report.drawn import keep_rows
@@ -86,15 +89,35 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def _changes(rows: pd.DataFrame) -> pd.Series:
+    """Signed values with one standard error, as texts; none of no rows."""
+    return (
+        rows["value"].map("{:+.3f}".format).astype(object)
+        + " ± "
+        + rows["stderr"].map("{:.3f}".format).astype(object)
+    )
+
+
 def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """One measure as a table: a row a criterion and percentage, a column a set, means over draws with one standard error."""
     own = rows[rows["measure"] == measure]
     means = own.groupby(["criterion", "pruning_pct", "set"])[["value", "stderr"]].mean()
-    text = means["value"].map("{:+.3f}".format) + " ± " + means["stderr"].map("{:.3f}".format)
-    wide = text.unstack("set")[[name for name in SETS if name in set(own["set"])]]
+    wide = _changes(means).unstack("set")[[name for name in SETS if name in set(own["set"])]]
     wide.columns = [f"{name}, {_kind(name)}" for name in wide]
     wide = wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
     return wide if own["pruning_pct"].any() else wide.droplevel("neurons")
+
+
+def by_model(rows: pd.DataFrame, measure: str, pct: float = 0.0, criterion: str = "PPM") -> pd.DataFrame:
+    """One measure at one percentage as a table: a row a model, a column a set, with one standard error."""
+    own = rows[(rows["measure"] == measure) & (rows["pruning_pct"] == pct) & (rows["criterion"] == criterion)]
+    wide = (
+        own.assign(text=_changes(own))
+        .pivot(index="model", columns="set", values="text")
+        .fillna("not measured")
+    )
+    wide = wide[[name for name in SETS if name in wide]].rename_axis(columns=None)
+    return wide.rename(columns=lambda name: f"{name}, {_kind(name)}")
 
 
 def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
@@ -114,6 +137,31 @@ def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
     way = rows["weights"] + " weights, neurons chosen by " + rows["chosen_by"].replace("stored", "the stored")
     shown = rows.assign(text=texts(rows), neurons=neurons, way=way)
     return shown.pivot(index=["criterion", "neurons"], columns="way", values="text").fillna("")
+
+
+def heads_table(table: pd.DataFrame) -> pd.DataFrame:
+    """AMP with key-value groups beside neurons alone in one model, as text: what is left, what it scores, and the difference.
+
+    The difference is neurons and groups less neurons alone of as many parameters, item by item, of a perplexity in its
+    logarithm; its p is the normal distribution's, corrected by Holm over all differences of the table.
+    """
+    keys, tasks = ["pruning_pct", "removed"], [task for task in TASKS if task in set(table["task"])]
+    scored = table[table["metric"] == table["task"].map({task: TASKS[task].metric for task in tasks})]
+    sizes = scored.drop_duplicates(keys).set_index(keys)[["groups", "neurons", "parameters"]]
+    scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
+    apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
+    z = (apart["value"] / apart["stderr"]).mask(apart["value"] == 0, 0.0)  # nothing moved: no spread
+    p = multipletests(2 * norm.sf(z.abs()), method="holm")[1] if len(apart) else []
+    apart = apart.assign(text=_changes(apart) + [f", p {own:.2g}" for own in p])
+    apart = apart.pivot(index=keys, columns="task", values="text")
+    shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")
+    order = itertools.product(
+        sorted(set(table["pruning_pct"])), ("nothing", "neurons and groups", "neurons", "difference")
+    )
+    shown = shown.loc[[key for key in order if key in shown.index]]
+    words = {"groups": "groups removed", "neurons": "neurons a layer"} | {t: TASKS[t].label for t in tasks}
+    shown = shown.rename(columns=words).rename(index="{:g}%".format, level="pruning_pct")
+    return shown.rename_axis(index=["pruned", "removed"])
 
 
 def sizes_and_scores(
@@ -138,10 +186,8 @@ def sizes_and_scores(
     """
     rows = headline(measured)[["criterion", "pruning_pct", "task", "value", "stderr"]]
     other = sliced[(sliced["counted"] == "without embeddings") & (sliced["metric"] != "width")]
-    keeps = [
-        TASKS[task].metric == metric for task, metric in zip(other["task"], other["metric"], strict=True)
-    ]
-    other = other[keeps].assign(criterion="SLICEGPT")[list(rows)]
+    headlines = other["task"].map(lambda task: TASKS[task].metric)
+    other = other[other["metric"] == headlines].assign(criterion="SLICEGPT")[list(rows)]
     rows = pd.concat([rows, other]).astype({"criterion": "object", "task": "object"})
     rows = rows.groupby(["criterion", "pruning_pct", "task"], as_index=False)[["value", "stderr"]].mean()
     done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")

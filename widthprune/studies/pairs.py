@@ -36,18 +36,12 @@ class Pair:
     myth: str
 
 
-def _truthfulqa(path: Path) -> Iterator[Pair]:
+def _questions(path: Path) -> Iterator[Pair]:
     for row in _lines(path):
-        targets = row["mc1_targets"]
+        targets = row.get("mc1_targets", row)  # TruthfulQA's own name, which the pocket suite does without
         # The first is the best answer; the first wrong one stands for the others.
         wrong = targets["choices"][targets["labels"].index(0)]
         yield Pair(f"Q: {row['question']}\nA:", f" {targets['choices'][0]}", f" {wrong}")
-
-
-def _pocket(path: Path) -> Iterator[Pair]:
-    for row in _lines(path):
-        wrong = row["choices"][row["labels"].index(0)]
-        yield Pair(f"Q: {row['question']}\nA:", f" {row['choices'][0]}", f" {wrong}")
 
 
 def _bigbench(path: Path) -> Iterator[Pair]:
@@ -74,9 +68,9 @@ def _lines(path: Path) -> Iterator[dict]:
 
 # Name -> whether its falsehoods are misconceptions, its file under WIDTHPRUNE_DATA, and its reader.
 SETS = {
-    "truthfulqa": (True, "truthfulqa/validation.jsonl", _truthfulqa),
+    "truthfulqa": (True, "truthfulqa/validation.jsonl", _questions),
     "bigbench": (True, "misconceptions/bigbench/pairs.jsonl", _bigbench),
-    "pocket": (True, POCKET, _pocket),
+    "pocket": (True, POCKET, _questions),
     "cities": (False, "misconceptions/geometry-of-truth/cities.csv", _statements("city")),
     "counterfact": (
         False,

@@ -1,6 +1,6 @@
 """Removal: what a grown model loses when neurons go, criterion by criterion, width by width."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 from torch import nn
@@ -14,9 +14,7 @@ PCTS = (5, 10, 20, 30, 40, 60, 80)
 DRAWS = 3  # of random neurons
 
 
-def remove(
-    model: nn.Module, world: World, criteria: Sequence[str], pcts: Iterable[float] = PCTS, draws: int = DRAWS
-) -> pd.DataFrame:
+def remove(model: nn.Module, world: World, criteria: Sequence[str]) -> pd.DataFrame:
     """`probe` of the model, and of it pruned by each criterion to each width.
 
     Returns
@@ -27,8 +25,8 @@ def remove(
     """
     found = [probe(model, world).assign(criterion="none", draw=0, pruning_pct=0.0)]
     for name in criteria:
-        for draw in range(draws if find_criterion(name).seeded else 1):
-            for pct in pcts:
+        for draw in range(DRAWS if find_criterion(name).seeded else 1):
+            for pct in PCTS:
                 pruned = prune_model(model, name, pruning_pct=pct, seed=draw)
                 found.append(probe(pruned, world).assign(criterion=name, draw=draw, pruning_pct=float(pct)))
     return pd.concat(found, ignore_index=True)

@@ -5,6 +5,7 @@ commit, device, duration. A study that is there is read and not made again.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,20 +17,27 @@ from ..report.atomic import write_atomically
 from ..report.provenance import record, short_commit
 
 FOLDER = "studies"
+SIZE = ("hidden_size", "layers", "neurons")  # fields of a recipe
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
 NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
-# misconceptions, slicegpt, four_bits: of packaged models, see the modules of these names.
+# attributed: `misconceptions` and `integrated` of their facts. misconceptions, integrated, slicegpt, amp_heads, four_bits: of
+# packaged models, see `widthprune.studies.packaged`.
 STUDIES = {
     "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
+    "integrated": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
     "slicegpt": {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
     | {"parameters": "int64", "task": "string", "metric": "string"}
+    | NUMBER,
+    "amp_heads": {"model": "string", "removed": "string", "pruning_pct": "float64", "groups": "int64"}
+    | {"neurons": "int64", "parameters": "int64", "task": "string", "metric": "string"}
     | NUMBER,
     "four_bits": dict.fromkeys(("model", "weights", "chosen_by", "criterion"), "string")
     | {"pruning_pct": "float64", "task": "string", "metric": "string"}
     | NUMBER,
+    "attributed": {"kind": "string", "seed": "int64", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
     "removal": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
     "tuned": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
     "halves": KEYS | _WIDTH | {"measure": "string"} | NUMBER,
@@ -129,22 +137,45 @@ def provenance(path: Path) -> dict:
     try:
         with path.open(encoding="utf-8") as file:
             return dict(json.loads(file.readline().removeprefix("# ")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise WidthPruneError(
             f"{path} is damaged ({first_line(error)}): delete it and run the study again"
         ) from None
 
 
-def stored(results_dir: str | Path, name: str) -> pd.DataFrame:
+def stored(results_dir: str | Path, name: str, **recipe) -> pd.DataFrame:
     """A study's tables of all models in one; without rows where none is there.
 
-    Where models were grown by several recipes, only those that took the most steps: they know the most.
+    Where models were grown by several recipes, only those that took the most steps, since they know the most, and of these
+    those of the size that most of them have.
+
+    Parameters
+    ----------
+    results_dir : path
+    name : str
+        One of `STUDIES`.
+    **recipe
+        What models must have been grown by, such as `widthprune.studies.growing.Recipe.shared`.
     """
-    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
-    steps = {path: provenance(path).get("steps", 0) for path in paths}
-    tables = [read_table(path, name) for path in paths if steps[path] == max(steps.values())]
+    tables = [read_table(path, name) for path in _chosen(results_dir, name, recipe)]
     empty = pd.DataFrame(columns=list(STUDIES[name])).astype(STUDIES[name])
     return pd.concat(tables, ignore_index=True) if tables else empty
+
+
+def _chosen(results_dir: str | Path, name: str, recipe: Mapping) -> dict[Path, dict]:
+    """The files that `stored` reads, with what their first lines say."""
+    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
+    found = {path: provenance(path) for path in paths}
+    found = {path: said for path, said in found.items() if recipe.items() <= said.items()}
+    most = max((said.get("steps", 0) for said in found.values()), default=0)
+    found = {path: said for path, said in found.items() if said.get("steps", 0) == most}
+    sizes = Counter(map(_size, found.values())).most_common(1)
+    return {path: said for path, said in found.items() if _size(said) == sizes[0][0]}
+
+
+def _size(said: Mapping) -> tuple:
+    """Of a grown model; the same for all others."""
+    return tuple(said.get(field) for field in SIZE)
 
 
 class StoredStudies(Mapping):
@@ -167,12 +198,12 @@ class StoredStudies(Mapping):
         return len(STUDIES)
 
 
-def origin(results_dir: str | Path, name: str) -> str:
-    """One line on where a study's numbers come from."""
-    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
-    if not paths:
+def origin(results_dir: str | Path, name: str, **recipe) -> str:
+    """One line on where a study's numbers come from: those that `stored` gives."""
+    found = _chosen(results_dir, name, recipe)
+    if not found:
         return "not measured here"
-    said = [provenance(path) for path in paths]
+    paths, said = found.keys(), found.values()
     devices = ", ".join(sorted({str(one.get("device", "unknown"))[:100] for one in said}))
     commits = ", ".join(sorted({short_commit(str(one.get("commit", "unknown"))) for one in said}))
     steps = sorted({str(one["steps"]) for one in said if "steps" in one})

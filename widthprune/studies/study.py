@@ -13,7 +13,7 @@ import pandas as pd
 from .growing import Recipe, steps_of
 from .stored import study
 
-STUDY_NAMES = ("removal", "tuned", "halves", "ranks", "shares", "causal")
+STUDY_NAMES = ("removal", "tuned", "halves", "ranks", "shares", "causal", "attributed")
 TUNED_PCTS = (10.0, 20.0, 30.0, 40.0, 50.0, 60.0)
 
 
@@ -24,7 +24,6 @@ def run(
     studies: Sequence[str] = STUDY_NAMES,
     *,
     measure: bool = True,
-    device: str = "cpu",
     progress: Callable = print,
 ) -> None:
     """Those studies of every recipe's models that are not in the results directory yet.
@@ -37,7 +36,7 @@ def run(
     def grown(recipe: Recipe):
         from .making import Grown
 
-        return Grown(recipe, models_dir, device, progress)
+        return Grown(recipe, models_dir, progress)
 
     def make(recipe: Recipe, name: str) -> pd.DataFrame:
         from .making import MAKERS

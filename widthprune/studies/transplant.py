@@ -177,10 +177,8 @@ def change_shares(table: pd.DataFrame, pcts: Sequence[float], draws: int = 200) 
     return pd.DataFrame(rows)
 
 
-def put_back(
-    base: "nn.Module", tuned: "nn.Module", neurons: "Mapping[str, Tensor]", *, rest: str = "tuned"
-) -> "nn.Module":
-    """The base model with what tuning changed in some of its neurons.
+def put_back(base: "nn.Module", tuned: "nn.Module", neurons: "Mapping[str, Tensor]") -> "nn.Module":
+    """The base model with what tuning changed in some of its neurons, and in all that is no neuron's.
 
     Parameters
     ----------
@@ -188,30 +186,24 @@ def put_back(
         Of one shape; both stay as they are.
     neurons : mapping of str to Tensor, shape (n,), int64
         By the MLP's name, those that are taken from the tuned model.
-    rest : str
-        Where everything else comes from that is no neuron's: "tuned" or "base". The MLPs' output biases are of it.
 
     Returns
     -------
     PreTrainedModel
-        With all neurons and ``rest="tuned"`` the tuned model; with none and ``rest="base"`` the base.
+        With all neurons the tuned model. The MLPs' output biases are no neuron's.
     """
     import torch
 
     from ..mlps import find_mlps
 
-    if rest not in ("base", "tuned"):
-        raise WidthPruneError(f'rest must be "base" or "tuned", got {rest!r}')
-    model = copy.deepcopy(tuned if rest == "tuned" else base)
+    model = copy.deepcopy(tuned)
     for mlp in find_mlps(base):
         mine = torch.zeros(mlp.size, dtype=torch.bool)
         mine[neurons[mlp.name]] = True
         for part in mlp.parts:
+            old, new = base.get_parameter(part.tensor), tuned.get_parameter(part.tensor)
             with torch.no_grad():
-                whole = model.get_parameter(part.tensor)
-                whole.copy_(
-                    _chosen(base.get_parameter(part.tensor), tuned.get_parameter(part.tensor), part, mine)
-                )
+                model.get_parameter(part.tensor).copy_(_chosen(old, new, part, mine))
     return model
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from .. import pruning
-from ..calibration import Activations
-from ..criteria import check_across_layers, find_criterion
-from ..mlps import check_no_experts, find_mlps
+from ..calibration import UNHEARD, Activations
+from ..criteria import Criterion, check_across_layers, find_criterion
+from ..mlps import check_layout, check_no_experts, find_mlps
 from ..scores import check_activations, check_scores, choose_neurons, score_model
 from .compensation import cut_with_bias, expected_biases
 from .global_widths import STACKED, global_sizes
@@ -77,3 +77,21 @@ def prune_model(
     if record.adds_bias:
         return cut_with_bias(model, kept, activations, inplace=inplace)
     return pruning.cut_model(model, kept, inplace=inplace)
+
+
+def check_variant(model: nn.Module, criterion: Criterion, global_widths: bool = False) -> None:
+    """Refuse what `prune_model` would refuse of a model under a criterion, from its shapes: it may have no weights.
+
+    Raises
+    ------
+    WidthPruneError
+        If the model's neurons have no activations of their own, it cannot have a bias, or its layers cannot differ.
+    """
+    mlps = check_layout(model)
+    if criterion.needs_text:
+        check_no_experts(mlps, UNHEARD)
+    if criterion.adds_bias:
+        expected_biases(model, mlps)
+    if global_widths:
+        check_across_layers(criterion)
+        check_no_experts(mlps, STACKED)
