@@ -25,9 +25,12 @@ def panels(rows: pd.DataFrame) -> list[tuple[str, list[str]]]:
     return found
 
 
-def split_names(names: Sequence[str]) -> list[list[str]]:
-    """Names of lines, in as few panels of like size as can name them; one panel where there is none."""
-    return [part.tolist() for part in np.array_split(names, max(1, -(-len(names) // MOST)))]
+def split_names(names: Sequence[str], beside: int = 0) -> list[list[str]]:
+    """Names of lines, in as few panels of like size as can name them; one panel where there is none.
+
+    ``beside`` is how many further lines each panel names.
+    """
+    return [part.tolist() for part in np.array_split(names, max(1, -(-len(names) // (MOST - beside))))]
 
 
 def panel_axes(
