@@ -216,7 +216,7 @@ def plot_scores_at_damage(
     floors = {} if floors is None else floors
     there = set(table["criterion"]) - {"none"}
     names = [name for name in dict.fromkeys([*REGISTRY, *sorted(there)]) if name in there]
-    parts = split_names(names, beside=1 if floors else 0)
+    parts = split_names(names, beside=min(1, len(floors)))
     shape = dict(figsize=(9, 2.3 * len(tasks)), sharex=True, sharey="row", squeeze=False)
     _, grid = plt.subplots(len(tasks), len(parts), layout="constrained", **shape)
     for task, axes in zip(tasks, grid, strict=True):
