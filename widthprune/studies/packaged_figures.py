@@ -147,7 +147,7 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     """
     keys, tasks = ["pruning_pct", "removed"], [task for task in TASKS if task in set(table["task"])]
     scored = table[table["metric"] == table["task"].map({task: TASKS[task].metric for task in tasks})]
-    sizes = scored.drop_duplicates(keys).set_index(keys)[["groups", "neurons", "parameters"]]
+    sizes = scored.drop_duplicates(keys).set_index(keys)[["parameters"]]
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
     apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
     z = (apart["value"] / apart["stderr"]).mask(apart["value"] == 0, 0.0)  # nothing moved: no spread
@@ -159,9 +159,12 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
         sorted(set(table["pruning_pct"])), ("nothing", "neurons and groups", "neurons", "difference")
     )
     shown = shown.loc[[key for key in order if key in shown.index]]
-    words = {"groups": "groups removed", "neurons": "neurons a layer"} | {t: TASKS[t].label for t in tasks}
-    shown = shown.rename(columns=words).rename(index="{:g}%".format, level="pruning_pct")
-    return shown.rename_axis(index=["pruned", "removed"])
+    gone = table.groupby("pruning_pct")["groups"].max()
+    labels = [
+        (f"{pct:g}%", name.replace("and groups", f"and {gone[pct]} groups")) for pct, name in shown.index
+    ]
+    shown.index = pd.MultiIndex.from_tuples(labels, names=["pruned", "removed"])
+    return shown.rename(columns={task: TASKS[task].label for task in tasks})
 
 
 def sizes_and_scores(
