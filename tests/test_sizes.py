@@ -71,3 +71,24 @@ def test_both_or_neither():
 def test_multiple_of(multiple_of):
     with pytest.raises(WidthPruneError, match="multiple_of must be a whole number"):
         kept_size(8192, 2048, pruning_pct=10, multiple_of=multiple_of)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        (dict(pruning_pct=40), 4916),
+        (dict(pruning_pct=40, multiple_of=64), 4928),  # the next multiple above, and no other
+        (dict(pruning_pct=0, multiple_of=3000), 8192),  # never more than there are
+        (dict(expansion_ratio=1e-12), 1),
+        (dict(expansion_ratio=1.5 / 2048), 2),
+    ],
+)
+def test_sizes_by_hand(asked, kept):
+    assert kept_size(8192, 2048, **asked) == kept
+
+
+@pytest.mark.parametrize("target", ["40", None.__class__, [40]])
+@pytest.mark.parametrize("name", ["pruning_pct", "expansion_ratio"])
+def test_a_target_that_is_no_number(name, target):
+    with pytest.raises(WidthPruneError, match=name):
+        kept_size(8192, 2048, **{name: target})
