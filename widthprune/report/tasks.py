@@ -224,7 +224,7 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
     """
     if unknown := sorted(set(table["task"]) - set(TASKS)):
         raise WidthPruneError(f"task must be one of {', '.join(TASKS)}, got {', '.join(unknown)}")
-    rows = table[table["metric"] == table["task"].map(lambda task: TASKS[task].metric)]
+    rows = table[is_headline(table)]
     once = ["model", "criterion", "neuron_seed", "pruning_pct", "task"]
     if (twice := rows.duplicated(once)).any():
         row = rows[twice].iloc[0]
@@ -233,6 +233,11 @@ def headline(table: pd.DataFrame) -> pd.DataFrame:
             "select one limit, seed and dtype first"
         )
     return rows.reset_index(drop=True)
+
+
+def is_headline(table: pd.DataFrame) -> pd.Series:
+    """Of each row whether it holds its task's headline metric."""
+    return table["metric"] == table["task"].map({name: task.metric for name, task in TASKS.items()})
 
 
 def data_dir() -> Path | None:

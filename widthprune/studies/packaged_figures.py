@@ -16,7 +16,7 @@ from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import label_lines
 from ..report.panels import panel_axes, split_names
 from ..report.tables import texts
-from ..report.tasks import TASKS, headline
+from ..report.tasks import TASKS, headline, is_headline
 from .pairs import MYTHS, SETS
 
 CRITERIA = ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
@@ -146,7 +146,7 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     logarithm; its p is the normal distribution's, corrected by Holm over all differences of the table.
     """
     keys, tasks = ["pruning_pct", "removed"], [task for task in TASKS if task in set(table["task"])]
-    scored = table[table["metric"] == table["task"].map({task: TASKS[task].metric for task in tasks})]
+    scored = table[is_headline(table)]
     sizes = scored.drop_duplicates(keys).set_index(keys)[["parameters"]]
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
     apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
@@ -188,9 +188,8 @@ def sizes_and_scores(
         ``damage``.
     """
     rows = headline(measured)[["criterion", "pruning_pct", "task", "value", "stderr"]]
-    other = sliced[(sliced["counted"] == "without embeddings") & (sliced["metric"] != "width")]
-    headlines = other["task"].map(lambda task: TASKS[task].metric)
-    other = other[other["metric"] == headlines].assign(criterion="SLICEGPT")[list(rows)]
+    other = sliced[(sliced["counted"] == "without embeddings") & is_headline(sliced)]
+    other = other.assign(criterion="SLICEGPT")[list(rows)]
     rows = pd.concat([rows, other]).astype({"criterion": "object", "task": "object"})
     rows = rows.groupby(["criterion", "pruning_pct", "task"], as_index=False)[["value", "stderr"]].mean()
     done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")
