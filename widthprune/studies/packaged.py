@@ -15,6 +15,7 @@ from .stored import study
 PAIRS = Number(
     int, "a whole number of at least 2, as half of the pairs are looked at", lambda n: 2 <= n < 2**63
 )
+ONE, SEVERAL = {"limit": COUNT, "seed": SEED, "draws": COUNT}, {"pcts": PERCENTAGE, "tasks": None}
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
 INTEGRATED = 2  # pairs of each set
@@ -68,7 +69,7 @@ def misconceptions(
             network, tokenizer, _pairs(limit, seed), myths=MYTHS, pcts=pcts, draws=draws
         )
 
-    asked = dict(limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), draws=draws)
+    asked = dict(limit=limit, seed=seed, pcts=pcts, draws=draws)
     table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
     return _with_all_sets(table, results_dir, measure)
 
@@ -121,15 +122,8 @@ def slicegpt(
 ) -> pd.DataFrame:
     """`widthprune.studies.equal_size.study_slicegpt` of a model; parameters and errors as of `misconceptions`."""
 
-    def make(network, tokenizer) -> pd.DataFrame:
-        from .equal_size import study_slicegpt
-
-        return study_slicegpt(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
-
-    asked = dict(
-        limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), tasks=check_list("tasks", tasks)
-    )
-    return _of_model("slicegpt", model, results_dir, make, asked, measure=measure, device=device)
+    asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
+    return _at_sizes("slicegpt", "study_slicegpt", model, results_dir, asked, measure=measure, device=device)
 
 
 def amp_heads(
@@ -145,15 +139,19 @@ def amp_heads(
 ) -> pd.DataFrame:
     """`widthprune.studies.equal_size.study_heads` of a model; parameters and errors as of `misconceptions`."""
 
+    asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
+    return _at_sizes("amp_heads", "study_heads", model, results_dir, asked, measure=measure, device=device)
+
+
+def _at_sizes(name, maker, model, results_dir, asked: dict, **how) -> pd.DataFrame:
+    """A study of `widthprune.studies.equal_size`, by the name of its function: torch comes with that module."""
+
     def make(network, tokenizer) -> pd.DataFrame:
-        from .equal_size import study_heads
+        from . import equal_size
 
-        return study_heads(network, tokenizer, pcts, tasks, limit=limit, seed=seed)
+        return getattr(equal_size, maker)(network, tokenizer, **asked)
 
-    asked = dict(
-        limit=limit, seed=seed, pcts=check_list("pcts", pcts, PERCENTAGE), tasks=check_list("tasks", tasks)
-    )
-    return _of_model("amp_heads", model, results_dir, make, asked, measure=measure, device=device)
+    return _of_model(name, model, results_dir, make, asked, **how)
 
 
 def four_bits(
@@ -173,26 +171,27 @@ def four_bits(
 
         return study_four_bits(network, tokenizer, tasks, limit=limit, seed=seed)
 
-    asked = dict(limit=limit, seed=seed, tasks=list(tasks))
+    asked = dict(limit=limit, seed=seed, tasks=tasks)
     return _of_model("four_bits", model, results_dir, make, asked, measure=measure, device=device)
 
 
-def _check(limit, seed, pcts=None, draws=1, tasks=None) -> None:
-    """Refuse what was asked for before anything is loaded."""
-    if limit is not None:
-        COUNT.check("limit", limit)
-    SEED.check("seed", seed)
-    COUNT.check("draws", draws)
-    for name, values in (("pcts", pcts), ("tasks", tasks)):
-        if values is not None and len(set(values)) < max(1, len(values)):
-            raise WidthPruneError(f"{name} must name at least one value, and each once, got {values}")
+def _checked(asked: dict) -> dict:
+    """What was asked for, as it is stored; refused, where it cannot be asked, before anything is loaded."""
+    checked = dict(asked)
+    for name, value in asked.items():
+        if name in SEVERAL:
+            checked[name] = values = check_list(name, value, SEVERAL[name])
+            if len(set(values)) < max(1, len(values)):
+                raise WidthPruneError(f"{name} must name at least one value, and each once, got {values}")
+        elif (name, value) != ("limit", None):
+            ONE[name].check(name, value)
+    return checked
 
 
 def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
     """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
-    _check(**asked)
+    asked = _checked(asked) | {"dtype": "float32"}
     public = public_name(model)
-    asked = asked | {"dtype": "float32"}
     if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew
         from ..models.loading import load_model, model_revision
 
