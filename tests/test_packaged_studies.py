@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from transformers import AutoModelForCausalLM
 
 from widthprune.audit.claims import load_claims
 from widthprune.audit.comparisons import apart_table
@@ -102,6 +103,28 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
         WidthPruneError, match="without truthfulqa, bigbench, cities, counterfact: name another"
     ):
         misconceptions(language_model, tmp_path, measure=True, **asked)
+
+
+def test_a_study_says_what_it_was_computed_in(language_model, tmp_path, monkeypatch):
+    monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    coarse = shutil.copytree(language_model, tmp_path / "coarse")
+    AutoModelForCausalLM.from_pretrained(language_model, dtype="bfloat16").save_pretrained(coarse)
+    asked = dict(limit=4, pcts=[10.0], draws=1, measure=True)
+    exact = misconceptions(str(coarse), tmp_path / "exact", **asked)
+    rounded = misconceptions(str(coarse), tmp_path / "rounded", compute_dtype="bfloat16", **asked)
+    odds = [table.loc[table["measure"] == "odds_before", "value"].item() for table in (exact, rounded)]
+    assert odds[0] != odds[1] == pytest.approx(odds[0], abs=0.05)
+    for folder, dtype in (("exact", "float32"), ("rounded", "bfloat16")):
+        assert f"computed in {dtype})" in origin(tmp_path / folder, "misconceptions")
+    # Who does not ask takes what is there; who asks for another arithmetic does not.
+    pd.testing.assert_frame_equal(misconceptions(str(coarse), tmp_path / "rounded", **asked), rounded)
+    with pytest.raises(WidthPruneError, match="was made with dtype bfloat16, not float32"):
+        misconceptions(str(coarse), tmp_path / "rounded", compute_dtype="float32", **asked)
+    with pytest.raises(WidthPruneError, match="compute_dtype must be one of float32, bfloat16, float16, got"):
+        misconceptions(str(coarse), tmp_path / "new", compute_dtype="auto", **asked)
+    with pytest.raises(WidthPruneError, match="bfloat16 would round weights of float32"):
+        misconceptions(language_model, tmp_path / "new", compute_dtype="bfloat16", **asked)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ PAIRS = Number(
 ONE, SEVERAL = {"limit": COUNT, "seed": SEED, "draws": COUNT}, {"pcts": PERCENTAGE, "tasks": None}
 REMOVED = (1.0, 5.0, 10.0)
 DRAWS = 3
+DTYPES = ("float32", "bfloat16", "float16")
 INTEGRATED = 2  # pairs of each set
 SLICED = (10.0, 20.0)
 SLICED_TASKS = ("pocket_prose", "pocket_facts", "pocket_misconceptions_mc2")
@@ -38,6 +39,7 @@ def misconceptions(
     pcts: Sequence[float] = REMOVED,
     draws: int = DRAWS,
     device: str = "cpu",
+    compute_dtype: str | None = None,
 ) -> pd.DataFrame:
     """`widthprune.studies.misconceptions.study_misconceptions` of a model, on the sets that are at hand.
 
@@ -52,11 +54,13 @@ def misconceptions(
         Pairs of each set, and what draws them.
     pcts, draws
         Percentages of neurons removed; how often random ones.
+    compute_dtype : str, optional
+        What the model computes in, one of ``DTYPES``: that of its weights, where float32 would take hours. Default what the stored study was made with, and float32 to make one.
 
     Raises
     ------
     WidthPruneError
-        As `load_model`, `load_pairs` and `study`.
+        As `load_model`, `compute_in`, `load_pairs` and `study`.
     """
 
     if limit is not None:
@@ -70,7 +74,8 @@ def misconceptions(
         )
 
     asked = dict(limit=limit, seed=seed, pcts=pcts, draws=draws)
-    table = _of_model("misconceptions", model, results_dir, make, asked, measure=measure, device=device)
+    how = dict(measure=measure, device=device, compute_dtype=compute_dtype)
+    table = _of_model("misconceptions", model, results_dir, make, asked, **how)
     return _with_all_sets(table, results_dir, measure)
 
 
@@ -136,11 +141,13 @@ def amp_heads(
     pcts: Sequence[float] = SLICED,
     tasks: Sequence[str] = SLICED_TASKS,
     device: str = "cpu",
+    compute_dtype: str | None = None,
 ) -> pd.DataFrame:
     """`widthprune.studies.equal_size.study_heads` of a model; parameters and errors as of `misconceptions`."""
 
     asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
-    return _at_sizes("amp_heads", "study_heads", model, results_dir, asked, measure=measure, device=device)
+    how = dict(measure=measure, device=device, compute_dtype=compute_dtype)
+    return _at_sizes("amp_heads", "study_heads", model, results_dir, asked, **how)
 
 
 def _at_sizes(name, maker, model, results_dir, asked: dict, **how) -> pd.DataFrame:
@@ -188,19 +195,37 @@ def _checked(asked: dict) -> dict:
     return checked
 
 
-def _of_model(name, model, results_dir, make, asked: dict, *, measure: bool, device: str) -> pd.DataFrame:
-    """A study of one model, in float32: from its file, or by ``make`` of the model and its tokenizer."""
-    asked = _checked(asked) | {"dtype": "float32"}
+def _of_model(
+    name,
+    model,
+    results_dir,
+    make,
+    asked: dict,
+    *,
+    measure: bool,
+    device: str,
+    compute_dtype: str | None = None,
+) -> pd.DataFrame:
+    """A study of one model: from its file, or by ``make`` of the model and its tokenizer."""
+    asked = _checked(asked)
+    dtype = compute_dtype or DTYPES[0]
+    if dtype not in DTYPES:
+        raise WidthPruneError(f"compute_dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if compute_dtype:
+        asked["dtype"] = dtype
     public = public_name(model)
     if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew
+        from ..models.arithmetic import compute_in
         from ..models.loading import load_model, model_revision
 
         asked["revision"] = model_revision(model)
 
     def made() -> pd.DataFrame:
-        return make(*load_model(model, dtype="float32", device=device)).assign(model=public)
+        network, tokenizer = load_model(model, device=device)
+        return make(compute_in(network, dtype), tokenizer).assign(model=public)
 
-    table = study(results_dir, name, public.split("/")[-1], asked, made, measure=measure)
+    how = dict(measure=measure, otherwise={"dtype": dtype})
+    table = study(results_dir, name, public.split("/")[-1], asked, made, **how)
     if other := set(table["model"]) - {public}:
         raise WidthPruneError(
             f"{results_dir} holds this study of {other.pop()}, not of {public}: name another directory of results"

@@ -66,6 +66,7 @@ def study(
     make: Callable[[], pd.DataFrame],
     *,
     measure: bool = True,
+    otherwise: Mapping | None = None,
 ) -> pd.DataFrame:
     """A study's table of one model: from its file, or made now and stored.
 
@@ -82,6 +83,8 @@ def study(
         Gives the table, with the columns of the study.
     measure : bool
         If False, what is missing is named.
+    otherwise : mapping, optional
+        What holds where ``made_by`` does not ask for it: stored beside it, and not required of a file that is there.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def study(
         with record() as provenance:
             table = make()[list(STUDIES[name])]
         kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
-        text = f"# {json.dumps(dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
+        text = f"# {json.dumps(dict(otherwise or {}) | dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
         write_atomically(path, text)
     _check_made_by(path, made_by)
     return read_table(path, name)
