@@ -49,6 +49,25 @@ def test_names_are_keys_and_functions_are_there():
     assert set(CRITERIA) | set(CALIBRATED) == set(REGISTRY) and not set(CRITERIA) & set(CALIBRATED)
 
 
+@pytest.mark.parametrize("record", REGISTRY.values(), ids=REGISTRY)
+def test_a_record_s_marks_are_what_its_scores_do(record):
+    rows = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+
+    def scores(seed=0, gradient=1.0):
+        if not record.needs_text:
+            return score_neurons(*rows, record.name, seed=seed)
+        seen = Activations.zeros(16, gradients=True)
+        seen.add(rows[:1].mT)
+        seen.add_gradient(rows[:1].mT, gradient * rows[1:].mT)
+        return score_activations(seen, list(rows), rows[0].T, record.name)
+
+    own = scores()
+    assert record.seeded == bool((own != scores(seed=1)).any())
+    assert record.needs_gradients == bool((own != scores(gradient=2.0)).any())
+    assert record.across_layers == bool((own >= 0).all())
+    assert record.adds_bias == record.label.endswith("and a bias")
+
+
 def test_names_need_no_torch():
     code = (
         "import sys, widthprune.evaluation.grid; print(widthprune.CRITERIA); sys.exit('torch' in sys.modules)"
