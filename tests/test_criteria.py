@@ -23,7 +23,14 @@ from widthprune import (
 from widthprune.__main__ import main
 from widthprune.activation_criteria import score_activations
 from widthprune.calibration import Activations
-from widthprune.criteria import GLOBAL, REGISTRY, Criterion, criterion_of, find_criterion
+from widthprune.criteria import (
+    GLOBAL,
+    REGISTRY,
+    Criterion,
+    check_across_layers,
+    criterion_of,
+    find_criterion,
+)
 from widthprune.evaluation.grid import grid
 from widthprune.report.figures import plot_criteria
 from widthprune.report.runs import run_rows
@@ -66,6 +73,12 @@ def test_a_record_s_marks_are_what_its_scores_do(record):
     assert record.needs_gradients == bool((own != scores(gradient=2.0)).any())
     assert record.across_layers == bool((own >= 0).all())
     assert record.adds_bias == record.label.endswith("and a bias")
+
+
+def test_scores_below_zero_are_not_compared_across_layers():
+    check_across_layers(REGISTRY["PPM"])
+    with pytest.raises(WidthPruneError, match="those of PPM-REVERSED are below zero: choose another"):
+        check_across_layers(REGISTRY["PPM-REVERSED"])
 
 
 def test_names_need_no_torch():
