@@ -149,8 +149,8 @@ def provenance(path: Path) -> dict:
 def stored(results_dir: str | Path, name: str, **recipe) -> pd.DataFrame:
     """A study's tables of all models in one; without rows where none is there.
 
-    Where models were grown by several recipes, only those that took the most steps, since they know the most, and of these
-    those of the size that most of them have.
+    Where models were grown by several recipes, those of the size and the steps that most of them have, and of as many
+    those that took more steps, since they know more.
 
     Parameters
     ----------
@@ -170,15 +170,14 @@ def _chosen(results_dir: str | Path, name: str, recipe: Mapping) -> dict[Path, d
     paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
     found = {path: provenance(path) for path in paths}
     found = {path: said for path, said in found.items() if recipe.items() <= said.items()}
-    most = max((said.get("steps", 0) for said in found.values()), default=0)
-    found = {path: said for path, said in found.items() if said.get("steps", 0) == most}
-    sizes = Counter(map(_size, found.values())).most_common(1)
-    return {path: said for path, said in found.items() if _size(said) == sizes[0][0]}
+    grown = Counter(map(_grown, found.values()))
+    most = max(grown, key=lambda own: (grown[own], own[0]), default=None)
+    return {path: said for path, said in found.items() if _grown(said) == most}
 
 
-def _size(said: Mapping) -> tuple:
-    """Of a grown model; the same for all others."""
-    return tuple(said.get(field) for field in SIZE)
+def _grown(said: Mapping) -> tuple:
+    """Steps and size of a grown model; the same for all others."""
+    return said.get("steps", 0), *(said.get(field) for field in SIZE)
 
 
 class StoredStudies(Mapping):
