@@ -201,6 +201,11 @@ def test_in_place_changes_the_model_itself(llama):
     assert torch.equal(logits(llama), expected)
 
 
+def test_the_core_cuts_a_copy_unless_asked(llama):
+    assert pruning.prune_model(llama, pruning_pct=50).config.intermediate_size == 44
+    assert llama.config.intermediate_size == 88
+
+
 def test_zero_percent_is_the_same_model(llama):
     assert torch.equal(logits(prune_model(llama, pruning_pct=0)), logits(llama))
 
