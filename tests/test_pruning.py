@@ -201,8 +201,8 @@ def test_in_place_changes_the_model_itself(llama):
     assert torch.equal(logits(llama), expected)
 
 
-def test_the_core_cuts_a_copy_unless_asked(llama):
-    assert pruning.prune_model(llama, pruning_pct=50).config.intermediate_size == 44
+def test_the_core_cuts_a_copy_to_the_neuron_unless_asked(llama):
+    assert pruning.prune_model(llama, pruning_pct=37.5).config.intermediate_size == 55
     assert llama.config.intermediate_size == 88
 
 
