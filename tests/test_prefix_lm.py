@@ -148,8 +148,9 @@ def test_generation_is_that_of_hflm(family, slots, until, threads, language_mode
 def test_a_batch_fills_the_cache_in_bytes():
     # Keys and values of two layers, two heads of 16 each; four bytes, then two.
     model = tiny_model(num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16)
-    assert decoding.slots(model) == int(3e9 / (2 * 2 * 2 * 16 * 4))
-    assert decoding.slots(model.half()) == int(3e9 / (2 * 2 * 2 * 16 * 2))
+    assert decoding.slots(model) == int(1.5e9 / (2 * 2 * 2 * 16 * 4))
+    assert decoding.slots(model.half()) == int(1.5e9 / (2 * 2 * 2 * 16 * 2))
+    assert decoding.slots(model.to("meta")) == int(3e9 / (2 * 2 * 2 * 16 * 2))
 
 
 def test_generation_ends_at_the_end_token(language_model):
