@@ -15,9 +15,9 @@ from widthprune.audit.claims import load_claims, printed
 from widthprune.audit.evidence import LLAMA, Evidence
 from widthprune.audit.floors import load_floors
 from widthprune.audit.ledger import judge
-from widthprune.calibration import DEFAULT_TEXT
 from widthprune.errors import WidthPruneError
 from widthprune.models.packaged import PACKAGED
+from widthprune.pocket import DEFAULT_TEXT
 from widthprune.report.results import load_results, one_sweep
 from widthprune.report.tasks import headline
 

@@ -1,5 +1,6 @@
 """Tiny random-weight models with true architectures; nothing is downloaded."""
 
+import gc
 import shutil
 
 import gguf
@@ -51,6 +52,12 @@ def tiny_model(family="llama", dtype=torch.float32, seed=0, **overrides):
             if name.endswith("bias"):
                 parameter.normal_(std=0.02)
     return model.to(dtype)
+
+
+def pytest_collection_finish():
+    """What the imports made stays: without it, each collection of garbage would look through all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig
 
 from widthprune import WidthPruneError, load_model
-from widthprune.calibration import DEFAULT_TEXT, Activations, Calibration, calibrate
+from widthprune.calibration import Activations, Calibration, calibrate
+from widthprune.pocket import DEFAULT_TEXT
 from widthprune.pocket.generate import DATA
 
 TEXT = Calibration(["the question and the answer", "of the test", "the test of the answer and the question"])

@@ -1,8 +1,10 @@
 """Evaluation: the numbers, resuming, and what is refused before anything runs."""
 
+import contextlib
 import json
-import subprocess
-import sys
+import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import torch
 from conftest import SMALL, tiny_model
 from families import byte_tokenizer
 from pandas.testing import assert_frame_equal
+from processes import start
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from widthprune import WidthPruneError, load_results
@@ -297,27 +300,6 @@ def test_global_widths_are_results_of_their_own(language_model, tmp_path):
     assert len(list(tmp_path.rglob("*.json"))) == 4
 
 
-# Weights that are mapped from their file are no memory that a process needs: what it has beside files is sampled.
-SWEEP = """
-import sys, threading
-from pathlib import Path
-from widthprune.evaluation.evaluate import evaluate
-seen, done = [], threading.Event()
-
-def sample():
-    while not done.wait(0.002):
-        seen.append(int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]))
-
-thread = threading.Thread(target=sample)
-thread.start()
-pcts = [float(p) for p in sys.argv[3:]]
-evaluate(sys.argv[1], ["pocket_facts"], pruning_pcts=pcts, limit=2, results_dir=sys.argv[2], compute_dtype="float32")
-done.set()
-thread.join()
-print(1024 * max(seen))
-"""
-
-
 def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model, tmp_path):
     # Most of this model is neurons: a second copy of them would go beyond the limit.
     big = tiny_model(
@@ -331,10 +313,17 @@ def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model
     AutoTokenizer.from_pretrained(language_model).save_pretrained(tmp_path / "model")
 
     def peak(*pcts):
-        arguments = [tmp_path / "model", tmp_path / "-".join(pcts), *pcts]
-        command = [sys.executable, "-c", SWEEP, *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return int(done.stdout.split()[-1])
+        words = ["evaluate", tmp_path / "model", "--tasks", "pocket_facts", "--limit", "1"]
+        words += ["--compute-dtype", "float32", "--results-dir", tmp_path / "-".join(pcts)]
+        work, seen = start([*map(str, words), "--pruning-pcts", *pcts], tmp_path / "stderr"), []
+        while work.is_alive():
+            with contextlib.suppress(OSError):  # it has just ended
+                status = Path(f"/proc/{work.pid}/status").read_text()
+                # Weights that are mapped from their file are no memory that a process needs.
+                seen += [1024 * int(kib) for kib in re.findall(r"RssAnon:\s+(\d+)", status)]
+            time.sleep(0.002)
+        assert work.exitcode == 0, (tmp_path / "stderr").read_text()[-1000:]
+        return max(seen)
 
     half = big.get_memory_footprint(return_buffers=False)  # in float32 it takes twice as many
     assert peak("0", "5", "10", "15") < peak("0") + half

@@ -157,14 +157,20 @@ def test_the_floor_is_no_control_of_a_fall():
     )
 
 
-@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.recompute])
-def test_no_rule_breaks_on_scores_that_do_not_move(evidence, name):
+@pytest.fixture(scope="module")
+def still(evidence):
+    """Evidence in which no published score moves."""
     table = published("capabilities")
     whole = table[table["pruning_pct"] == 0].set_index(["model", "task", "metric"])["value"]
-    still = whole.reindex(pd.MultiIndex.from_frame(table[["model", "task", "metric"]])).to_numpy()
+    same = whole.reindex(pd.MultiIndex.from_frame(table[["model", "task", "metric"]])).to_numpy()
     world = Evidence(evidence.measured_table.iloc[:0], evidence.floor_table)
-    world.capabilities = table.assign(value=still)
-    found = judge(CLAIMS[name], world)
+    world.capabilities = table.assign(value=same)
+    return world
+
+
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.recompute])
+def test_no_rule_breaks_on_scores_that_do_not_move(still, name):
+    found = judge(CLAIMS[name], still)
     assert found.outcome in OUTCOMES
     if name in ("r-3b", "p-3b", "r-1b", "p-1b"):
         assert (found.published, found.outcome) == (UNSURE, INCONCLUSIVE)
@@ -370,19 +376,21 @@ def test_the_html_table_is_whole_without_script(ledger):
     assert "href='04_truthfulness.html'" in text and "-0.864" in text
 
 
-def test_the_committed_results_are_read():
-    assert {one.claim.id for one in judge_all(ROOT / "results")} == set(CLAIMS)
+def test_the_committed_results_are_read(there, monkeypatch):
+    """All claims are judged, on the results of the folder that is named."""
+    monkeypatch.setattr("widthprune.audit.ledger.Ledger", {ROOT / "results": there}.__getitem__)
+    assert [one.claim.id for one in judge_all(ROOT / "results")] == list(CLAIMS)
+    assert len(there.evidence.measured_table) == len(load_results(ROOT / "results"))
 
 
-def shown_by(path, monkeypatch):
+def shown_by(path, ledger, monkeypatch):
     """What the last cell of a notebook displays: boxes, the rows of its table, and a paragraph."""
     shown = []
     monkeypatch.setattr("IPython.display.display", shown.append)
     cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
     (cell,) = [cell for cell in cells if "ledger.show(" in cell]
     # As in the book, which measures nothing.
-    there = {"results_dir": ROOT / "results", "measure": False}
-    exec(cell, there | {"Ledger": Ledger, "ledger": Ledger(ROOT / "results")})
+    exec(cell, {"results_dir": ROOT / "results", "measure": False, "ledger": ledger})
     boxes = [one for one in shown if isinstance(one, Verdict)]
     tables = [one.data for one in shown if hasattr(one, "data") and isinstance(one.data, pd.DataFrame)]
     rows = {
@@ -403,11 +411,11 @@ def front_page(ledger):
 
 
 def test_a_chapter_shows_what_the_front_page_says_and_every_claim_is_shown_in_its_own(
-    front_page, monkeypatch
+    front_page, there, monkeypatch
 ):
     assert set(front_page) == set(CLAIMS)
     for path in NOTEBOOKS:
-        boxes, rows, right = shown_by(path, monkeypatch)
+        boxes, rows, right = shown_by(path, there, monkeypatch)
         for box in boxes:
             text = box._repr_mimebundle_()["text/markdown"]
             outcome, found = front_page[box.id]
@@ -445,7 +453,7 @@ def test_a_chapter_opens_with_the_verdicts_it_ends_with():
     assert sum(int(part.split()[0]) for part in said.split(": ")[1].split(". ")[0].split("; ")) == len(own)
 
 
-def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, tmp_path):
+def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, there, tmp_path):
     sys.path.insert(0, str(ROOT / "book"))
     from build import disagreements
 
@@ -454,7 +462,7 @@ def test_a_book_whose_chapter_differs_from_its_front_page_is_not_built(ledger, t
         (tmp_path / "07.ipynb").write_text(json.dumps({"cells": [{"outputs": outputs}]}))
         return [tmp_path / "07.ipynb"]
 
-    one = Ledger(ROOT / "results").verdict("energy-23")
+    one = there.verdict("energy-23")
     assert disagreements(ledger.values(), executed(one)) == []
     (said,) = disagreements(ledger.values(), executed(replace(one, outcome=NOT)))
     assert said == f"07 calls energy-23 {NOT}, and the front page {REPRODUCED}"
@@ -498,9 +506,9 @@ def test_what_the_paper_gets_right_is_counted_and_short(ledger, there, chapter):
         assert one.claim.printed is not None or (one.claim.claim in text) == (one in right)
 
 
-def test_an_id_that_is_no_claim():
+def test_an_id_that_is_no_claim(there):
     with pytest.raises(WidthPruneError, match="claim must be an id of claims.yaml, got 'energy-24'"):
-        Ledger(ROOT / "results").judge("energy-24")
+        there.judge("energy-24")
 
 
 def test_without_results_the_published_tables_answer(tmp_path):

@@ -109,10 +109,11 @@ def test_same_neurons_as_optipfair_on_smollm2(smollm2, criterion, dtype):
     for mlp in find_mlps(smollm2)[::3]:
         gate, up = (weight.to(dtype) for weight in input_weights(smollm2, mlp))
         scores = score_neurons(gate, up, criterion)
-        numbered = copy.deepcopy(smollm2.get_submodule(mlp.name)).to(dtype)
+        numbered = marked(smollm2.get_submodule(mlp.name), dtype)
         for pct in PAPER_PCTS:
             size = 1536 - int(1536 * pct / 100)
-            theirs = neurons_kept_by_optipfair(numbered, pct, criterion)
+            down = prune_neuron_pairs(numbered, pct, IMPORTANCE_FUNCTIONS[criterion])[2]
+            theirs = set(down.weight[0].long().tolist())
             ours = set(kept_indices(scores, size).tolist())
             assert len(theirs) == len(ours) == size
             threshold = scores.sort(descending=True).values[size - 1]
@@ -121,20 +122,22 @@ def test_same_neurons_as_optipfair_on_smollm2(smollm2, criterion, dtype):
                 assert ours == theirs, f"{mlp.name} at {pct}%"
 
 
-def neurons_kept_by_optipfair(mlp, pct, criterion):
-    """Indices, read off a mark that the reference carries through its own slicing of ``down_proj``."""
-    mlp = copy.deepcopy(mlp)
+def marked(mlp, dtype):
+    """A copy whose ``down_proj`` holds the neurons' numbers, which the reference carries through its own slicing."""
+    mlp = copy.deepcopy(mlp).to(dtype)
     mlp.down_proj = nn.Linear(mlp.down_proj.in_features, 1, bias=False)
     mlp.down_proj.weight.data = torch.arange(mlp.down_proj.in_features, dtype=torch.float64)[None]
     # The reference returns down_proj in the gate's dtype; float64 for all keeps the marks exact.
-    mlp.double()
-    down = prune_neuron_pairs(mlp, pct, IMPORTANCE_FUNCTIONS[criterion])[2]
-    return set(down.weight[0].long().tolist())
+    return mlp.double()
 
 
 def test_same_logits_as_optipfair_on_smollm2(smollm2):
     # With the ties taken apart by noise far below the weights' precision, nothing is left to chance.
-    untied = copy.deepcopy(smollm2).float()
+    # A third of the layers, which are all alike.
+    untied = pruning.shallow_model(smollm2)
+    untied.model.layers = untied.model.layers[:10]
+    untied.config.num_hidden_layers = 10
+    untied = copy.deepcopy(untied).float()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for mlp in find_mlps(untied):

@@ -34,6 +34,7 @@ TASKS = len(SUITES["pocket"])
 # WIDTHPRUNE_KILLS=20 makes the same test harder: on a wider sweep, for a quarter of an hour.
 KILLS = int(os.environ.get("WIDTHPRUNE_KILLS", 1))
 RATIOS = [2.2, 1.8] + [2.6, 2.5, 2.4, 2.3, 2.1, 2.0, 1.9, 1.7][: KILLS // 2]
+ASKED = [1.5 if ratio == 1.8 else ratio for ratio in RATIOS]  # in the end
 TINY = """
 from widthprune.evaluation.evaluate import evaluate
 measured = evaluate(model, "pocket", pruning_pcts=pruning_pcts, expansion_ratios=ratios, criteria=criteria,
@@ -101,7 +102,7 @@ def store(out):
 
 @pytest.fixture(scope="module")
 def finished(language_model, project, tmp_path_factory):
-    """A rerun killed at random moments, group and all, and then left to finish."""
+    """A rerun killed at random moments, group and all, then one whose notebook fails, and one of another ratio to the end."""
     out = tmp_path_factory.mktemp("runs") / "run"
     pause, seen, second = random.Random(0), [], None
     for kill in range(KILLS):
@@ -122,15 +123,25 @@ def finished(language_model, project, tmp_path_factory):
             os.killpg(group.pid, signal.SIGKILL)
         group.wait()
         seen.append(store(out))
-    done = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
-    return SimpleNamespace(out=out, done=done, seen=seen, second=second)
+    write_notebook(project, "1 / 0")
+    failed = subprocess.run(command(language_model, project, out), capture_output=True, text=True)
+    seen.append(store(out))
+    write_notebook(project, TINY)
+    # What an earlier question left is made anew.
+    shutil.copy(project / "notebooks" / "03_capabilities.ipynb", out / "notebooks")
+    for folder in ("stage", "html"):
+        (out / "_build" / folder / "book").mkdir(parents=True)
+        (out / "_build" / folder / "book" / "run.html").write_text("another book")
+    words = command(language_model, project, out, ratios=ASKED)
+    done = subprocess.run(words, capture_output=True, text=True)
+    return SimpleNamespace(out=out, failed=failed, done=done, seen=seen, second=second)
 
 
 def test_one_command_ends_with_a_book_that_shows_the_ratios(finished):
     assert finished.done.returncode == 0, finished.done.stderr[-2000:]
     page = Path(finished.done.stdout.splitlines()[-1])
     text = (page.parent / "book" / "run.html").read_text()
-    assert "at 2.2x, 1.8x" in text and "2.22x" in text and "1.81x" in text
+    assert "at 2.2x, 1.5x" in text and "2.22x" in text and "1.50x" in text
     chapter = (page.parent / "notebooks" / "03_capabilities.html").read_text()
     # A chapter that this book lacks is read where it is.
     assert 'href="https://github.com/widthprune/widthprune/blob/main/notebooks/08_audit.ipynb"' in chapter
@@ -151,7 +162,7 @@ def test_kills_lose_nothing_and_repeat_nothing(finished):
 
 def test_the_table_is_that_of_an_undisturbed_run(finished, language_model, tmp_path):
     whole = evaluate(
-        language_model, pruning_pcts=[], expansion_ratios=RATIOS, limit=3, results_dir=str(tmp_path)
+        language_model, pruning_pcts=[], expansion_ratios=ASKED, limit=3, results_dir=str(tmp_path)
     )
     order = ["criterion", "pruning_pct", "task", "metric"]
     rows = [
@@ -168,7 +179,7 @@ def test_a_second_rerun_on_the_folder_is_told_to_wait(finished):
 
 def test_the_record_says_what_repeats_it(finished):
     record = json.loads((finished.out / "record.json").read_text())
-    assert record["parameters"]["ratios"] == RATIOS and record["results"] == TASKS * (1 + len(RATIOS))
+    assert record["parameters"]["ratios"] == ASKED and record["results"] == TASKS * (1 + len(ASKED))
     assert record["model_revision"].startswith("sha256:") and len(record["data"]) == TASKS
     assert record["devices"] and record["versions"]["torch"] and record["duration_s"] > 0
     # A kill takes its attempt's reading with it, and the record counts what that leaves uncovered.
@@ -187,20 +198,18 @@ def test_what_is_not_hidden_names_no_folder_of_this_machine(finished, language_m
     assert shown and not [path for path in shown for folder in folders if folder in path.read_bytes()]
 
 
-def test_another_ratio_measures_that_one_alone(finished, language_model, project):
-    """And a notebook that fails is named with its cell, after which the rest is not made again."""
-    before = store(finished.out)
-    write_notebook(project, "1 / 0")
-    words = command(language_model, project, finished.out, ratios=[2.2, 1.5])
-    done = subprocess.run(words, capture_output=True, text=True)
-    assert done.returncode == 2 and "is not complete" in done.stderr
-    assert "rerun: 03_capabilities failed in cell 3: ZeroDivisionError: division by zero" in done.stderr
-    after = store(finished.out)
+def test_a_notebook_that_fails_is_named_with_its_cell(finished):
+    assert finished.failed.returncode == 2 and "is not complete" in finished.failed.stderr
+    said = "rerun: 03_capabilities failed in cell 3: ZeroDivisionError: division by zero"
+    assert said in finished.failed.stderr
+    assert len(finished.seen[-1]) == TASKS * (1 + len(RATIOS))
+
+
+def test_another_ratio_measures_that_one_alone(finished):
+    before, after = finished.seen[-1], store(finished.out)
     assert len(after) == len(before) + TASKS and {path: after[path] for path in before} == before
-    write_notebook(project, TINY)
-    assert subprocess.run(words, capture_output=True).returncode == 0
-    assert store(finished.out) == after
-    assert {round(r, 1) for r in load_results(finished.out / "results")["expansion_ratio"]} == {2.8, 2.2, 1.5}
+    ratios = {round(r, 1) for r in load_results(finished.out / "results")["expansion_ratio"]}
+    assert ratios == {2.8, *ASKED}
 
 
 BAD = {

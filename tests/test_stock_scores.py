@@ -10,7 +10,7 @@ from widthprune.evaluation.suites import find_benchmarks
 from widthprune.report.tasks import SUITES, TASKS
 
 LIMIT = 4
-WRITTEN = 40  # tokens of an answer: where two texts part, they do so early
+WRITTEN = 20  # tokens of an answer: where two texts part, they do so early
 
 
 @pytest.fixture(scope="module")

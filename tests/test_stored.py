@@ -129,6 +129,9 @@ import sys
 from widthprune.audit.controls import never_trained
 from widthprune.audit.diagnostics import described
 from widthprune.evaluation.stored import stored_or_measured
+from widthprune.reruns import contributions  # what `check` imports
+sys.path.insert(0, "book")
+import build, run_book  # what makes books of what is stored
 name, asked = "smollm2-135m-instruct", dict(measure=False, results_dir="results")
 assert len(stored_or_measured(name, "pocket", **asked))
 assert len(described(name, ["pocket_instructions"], pruning_pcts=[10, 60], **asked))

@@ -22,9 +22,8 @@ from tqdm.auto import tqdm
 from .criteria import CRITERIA
 from .errors import COPY_AGAIN, WidthPruneError, in_one_line
 from .mlps import check_no_experts, find_mlps, frozen
+from .pocket import DEFAULT_TEXT
 
-# Written for this repository and apart from the prose that the pocket suite measures.
-DEFAULT_TEXT = Path(__file__).parent / "pocket" / "data" / "calibration.jsonl"
 # Why a mixture is refused: its neurons' activations pass through no module of their own.
 UNHEARD = (
     f"whose neurons cannot be listened to: choose a criterion that needs no data ({', '.join(CRITERIA)})"

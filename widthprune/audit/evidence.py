@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import WidthPruneError
 from ..report.published import published
 from ..report.stats import correlate
-from ..report.tasks import TASKS, headline
+from ..report.tasks import TASKS
 from ..sizes import kept_size
 from .association import associations
 from .effects import Effect, Rule, both, control, further, inverse, threshold
@@ -96,12 +96,11 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
-        scores = [
-            where(headline(self.capabilities), model=LLAMA[model], task=task)["value"]
-            for task in (knowledge, behaviour)
-        ]
-        if any(score.nunique() == 1 for score in scores):
-            return np.nan
+        for task in (knowledge, behaviour):
+            headline = LLAMA[model], task, TASKS[task].metric
+            scores = {score for (*of, _), score in self._values.items() if tuple(of) == headline}
+            if len({score for score in scores if not pd.isna(score)}) == 1:
+                return np.nan
         rows = where(self._pairs, **asked)
         if column not in rows:  # what takes long is computed for the pair alone
             table = where(self.capabilities, model=LLAMA[model])

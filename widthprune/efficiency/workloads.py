@@ -1,4 +1,7 @@
-"""Workloads: what is generated when energy and time are measured, the paper's six and two that need no data."""
+"""Workloads: what is generated when energy and time are measured, the paper's six and two that need no data.
+
+Who only names one, to check what was measured, imports no torch.
+"""
 
 import random
 import tempfile
@@ -7,12 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import torch
-
 from ..errors import WidthPruneError, in_one_line
-from ..evaluation.readiness import check_data, check_ready
 from ..evaluation.suites import find_benchmarks
-from ..models.loading import load_tokenizer, local_directory
 from ..report.tasks import data_dir
 from .meter import check_meter
 
@@ -58,6 +57,9 @@ def find_workload(name: str) -> Workload:
 
 def check_run(model: str, workloads: Iterable[str], random_weights: bool, energy: bool) -> None:
     """Refuse in time what a run of these workloads would fail for: the model's files, data, the meter."""
+    from ..evaluation.readiness import check_data, check_ready
+    from ..models.loading import load_tokenizer, local_directory
+
     tasks = list(dict.fromkeys(find_workload(name).task for name in workloads))
     texts = [task for task in tasks if task != "generated"]
     if not random_weights:
@@ -104,6 +106,8 @@ def generated_prompts(count: int, length: int, vocab_size: int, seed: int) -> li
     >>> [len(prompt) for prompt in generated_prompts(2, 5, 97, seed=0)]
     [5, 5]
     """
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, vocab_size, (count, length), generator=generator).tolist()
 

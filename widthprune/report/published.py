@@ -1,5 +1,6 @@
 """The paper's published numbers, as tidy tables that ship with the package."""
 
+from functools import cache
 from importlib import resources
 
 import pandas as pd
@@ -39,6 +40,11 @@ def published(table: str) -> pd.DataFrame:
     """
     if table not in TABLES:
         raise WidthPruneError(f"table must be one of {', '.join(TABLES)}, got {table!r}")
+    return _read(table).copy()
+
+
+@cache  # chapters and their ledger ask for the same tables
+def _read(table: str) -> pd.DataFrame:
     with (
         resources.files("widthprune.published_tables").joinpath(f"{table}.csv").open(encoding="utf-8") as file
     ):

@@ -6,6 +6,7 @@ these hashes. Comments, docstrings and formatting do not count: they cannot chan
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
@@ -87,7 +88,12 @@ def _file(package: Path, module: str) -> Path | None:
 
 def meaning(path: Path) -> str:
     """A module's code without comments, docstrings and layout."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return _meaning(path.read_text(encoding="utf-8"))
+
+
+@cache  # the three hashes of a plan read most modules each
+def _meaning(code: str) -> str:
+    tree = ast.parse(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and (
             ast.get_docstring(node, clean=False) is not None

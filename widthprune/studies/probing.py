@@ -5,6 +5,7 @@ by whether every token of the answer is the model's first choice, which is when 
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -72,10 +73,9 @@ def probe(model: nn.Module, world: World) -> pd.DataFrame:
     myths of which the truth comes first; ``known_TIER``, ``held_TIER`` and ``odds_TIER`` means of `ask_facts` for each
     tier; ``instructions`` the share obeyed.
     """
-    losses = prose_losses(model, heldout(world, READ))
+    rows, made = _asked(world)
     asked = ask_facts(model, world, world.facts)
-    made = instructions(world, ASKED, np.random.default_rng([world.seed, 5]))
-    samples = {"prose": losses, "instructions": obeyed(model, made).astype(float)}
+    samples = {"prose": prose_losses(model, rows), "instructions": obeyed(model, made).astype(float)}
     for tier, own in asked.groupby("tier"):
         samples |= {f"{what}_{tier}": own[what].to_numpy() for what in ("known", "held", "odds")}
     samples["known"] = asked.loc[~asked["tier"].str.startswith("myth"), "known"].to_numpy()
@@ -85,3 +85,9 @@ def probe(model: nn.Module, world: World) -> pd.DataFrame:
             for name, x in samples.items()
         ]
     )
+
+
+@lru_cache(maxsize=2)  # a study asks hundreds of pruned models the same
+def _asked(world: World) -> tuple[np.ndarray, list[tuple[list[int], list[int]]]]:
+    """Held-out prose and instructions."""
+    return heldout(world, READ), instructions(world, ASKED, np.random.default_rng([world.seed, 5]))

@@ -52,9 +52,9 @@ class Fact:
     other: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
-    """Everything that there is to say, and the words to say it.
+    """Everything that there is to say, and the words to say it. A world is equal to itself alone.
 
     ``objects`` gives the class of a sentence's object by the class and the number of its verb: shape (CLASSES, VERBS).
     """
