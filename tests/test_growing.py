@@ -116,7 +116,15 @@ def test_obeyed_is_what_greedy_decoding_writes(grown):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [(dict(kind="glu"), "gated, plain"), (dict(neurons=33), "even")]
+    ("options", "says"),
+    [
+        (dict(kind="glu"), "kind must be one of gated, plain"),
+        (dict(neurons=33), "neurons must be even"),
+        (dict(neurons="32"), "neurons must be a whole number"),
+        (dict(hidden_size=0), "hidden_size must be a whole number of at least 1"),
+        (dict(hidden_size=20), "hidden_size must be a multiple of 8, got 20"),
+        (dict(rate=float("nan")), "rate must be a learning rate above 0"),
+    ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(options, says):
     with pytest.raises(WidthPruneError, match=says) as error:

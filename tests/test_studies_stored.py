@@ -17,6 +17,7 @@ from widthprune.studies.stored import STUDIES, StoredStudies, origin, provenance
 from widthprune.studies.study import run
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
+GROWN = [path for path in NOTEBOOKS if '"recipe = ' in path.read_text()]
 
 
 def shares(seed=0, share=0.2):
@@ -90,8 +91,31 @@ def test_models_of_another_recipe_are_read_where_they_are_asked_for(changed, tmp
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in NOTEBOOKS if '"recipe = ' in p.read_text()], ids=lambda p: p.stem
+    ("named", "given"),
+    [
+        *(("seeds", {"seeds": value}) for value in ([], [0, 0], 0, "01", [-1], [0.5])),
+        *(("recipe", {"recipe": value}) for value in ("small", {"hiden_size": 24}, {"seed": 1})),
+        ("hidden_size", {"recipe": {"hidden_size": "24"}}),
+        ("model", {"model": "glu"}),
+        *(("larger_seeds", {"larger_seeds": value}) for value in ([0, 0], 1)),
+    ],
 )
+@pytest.mark.parametrize("path", GROWN, ids=lambda path: path.stem)
+def test_a_chapter_names_the_parameter_that_cannot_be_followed(path, named, given, tmp_path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    parameters, *others = ("".join(line for line in cell["source"] if line[:1] != "%") for cell in cells[1:])
+    namespace = {}
+    exec(parameters, namespace)
+    if not set(given) <= set(namespace):
+        pytest.skip("another chapter's parameter")
+    namespace |= {"results_dir": tmp_path, "models_dir": tmp_path, "measure": False} | given
+    with pytest.raises(WidthPruneError, match=f"^{named} must ") as error:
+        for cell in others:
+            exec(cell, namespace)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", GROWN, ids=lambda path: path.stem)
 def test_a_chapter_reads_the_models_of_its_own_recipe(path):
     cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     lines = [line.rstrip("\n") for cell in cells for line in cell if not line.lstrip().startswith("%")]
