@@ -131,7 +131,13 @@ def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "# {}\na,b\n1,2\n", "# {}\nkind,seed\n", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "# {}\na,b\n1,2\n", "# {}\nkind,seed\n", "\x00"),
+        f"# {{}}\nkind,seed,pruning_pct,share,random,random_sd\ngated,{10**30},1,1,1,1\n",
+    ],
+)
 def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
     path = tmp_path / "studies" / "shares-m.csv"
     path.parent.mkdir()
@@ -139,6 +145,92 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
     with pytest.raises(WidthPruneError, match="shares-m.csv is damaged .*: delete it") as error:
         stored(tmp_path, "shares")
     assert "\n" not in str(error.value)
+
+
+SOUND = dict(kind="gated", seed=0, steps=7, limit=None, dtype="float32", device="cpu: A", commit="12")
+LINES = [
+    "[]",
+    '[["steps", 1]]',
+    "7",
+    "null",
+    "[" * 100_000,
+    '{"a": ' * 100_000,
+    *(
+        json.dumps(SOUND | {field: value})
+        for field, values in {
+            "steps": ([7], {}, "7", 7.5, True, None, 0, float("nan"), float("inf"), 10**400),
+            "hidden_size": ({}, [96], "96"),
+            "neurons": ({}, None),
+            "limit": ([7], "all", -1),
+            "seed": ({}, "0"),
+            "dtype": (["float32"], 7, "<b>"),
+            "device": ({}, 7, "<script>", "\ud800", "a\nb"),
+            "commit": ([], 7, "<b>"),
+        }.items()
+        for value in values
+    ),
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[-60:])
+def test_an_odd_first_line_is_named_in_one_line(tmp_path, line):
+    keep(tmp_path, Recipe(), 0.2)
+    path = tmp_path / "studies" / "shares-m.csv"
+    path.write_text(f"# {line}\n{shares().to_csv(index=False)}")
+    for read in (
+        lambda: stored(tmp_path, "shares"),
+        lambda: origin(tmp_path, "shares"),
+        lambda: study(tmp_path, "shares", "m", dict(steps=7), shares),
+    ):
+        with pytest.raises(
+            WidthPruneError, match="shares-m.csv is damaged .*: delete it and run the study again$"
+        ) as e:
+            read()
+        assert str(e.value).isprintable() and len(str(e.value)) < 600
+
+
+@pytest.mark.parametrize("lacking", SOUND)
+@pytest.mark.parametrize("study_name", ["shares", "slicegpt"])
+def test_a_first_line_may_lack_any_field(tmp_path, lacking, study_name):
+    said = {key: value for key, value in SOUND.items() if key != lacking}
+    if study_name == "slicegpt":
+        said.pop("steps", None)
+    path = tmp_path / "studies" / f"{study_name}-m.csv"
+    path.parent.mkdir()
+    path.write_text(f"# {json.dumps(said)}\n{','.join(STUDIES[study_name])}\n")
+    assert stored(tmp_path, study_name).empty
+    assert origin(tmp_path, study_name).startswith("Measured: ") and "None" not in origin(
+        tmp_path, study_name
+    )
+
+
+@pytest.mark.parametrize("place", ["results", "results/studies"])
+def test_a_results_folder_that_is_a_file_is_named_in_one_line(place, tmp_path):
+    results = tmp_path / "results"
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("")
+    for ask in (
+        lambda: stored(results, "shares"),
+        lambda: origin(results, "shares"),
+        lambda: study(results, "shares", "m", {}, lambda: 1 / 0),
+        lambda: study(results, "shares", "m", {}, lambda: 1 / 0, measure=False),
+    ):
+        with pytest.raises(
+            WidthPruneError, match=f"^results_dir must be a folder, and {tmp_path / place} is"
+        ):
+            ask()
+
+
+@pytest.mark.parametrize("results", [None, 7, ["results"]])
+def test_a_results_folder_that_is_no_path_is_named_in_one_line(results):
+    with pytest.raises(WidthPruneError, match="^results_dir must be a path, got "):
+        stored(results, "shares")
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(WidthPruneError, match="^results_dir must be a folder that can be written: .*results"):
+        study(tmp_path / "results", "shares", "m", {}, lambda: 1 / 0)
 
 
 def test_figures_draw_a_line_for_each_thing_named():
