@@ -185,7 +185,9 @@ def test_weights_that_the_config_names_are_refused(saved):
 )
 def test_a_dtype_has_one_name(dtype):
     """Under two names, which results are told apart by, one measurement would be two results."""
-    with pytest.raises(WidthPruneError, match="^dtype must be auto, float32, bfloat16 or float16, got "):
+    with pytest.raises(
+        WidthPruneError, match="^dtype must be one of auto, float32, bfloat16, float16, float64, got "
+    ):
         check_placement(dtype, "cpu")
 
 
