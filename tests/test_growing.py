@@ -155,3 +155,9 @@ def test_where_the_myths_of_a_grown_model_sit(grown):
     further = table[(table["measure"] == "against_random") & (table["set"] == "myth")]
     further = further[further["pruning_pct"] == 20].set_index("criterion")["value"]
     assert further["ATTRIBUTED"] < further["PPM"]
+
+
+def test_a_disk_without_room_for_a_grown_model_is_named(tmp_path, full_disk):
+    recipe = Recipe(epochs=1, **SMALL | dict(sentences=60))
+    with pytest.raises(WidthPruneError, match=f"cannot be written .*{full_disk}.*: make room"):
+        grow(recipe, tmp_path, progress=lambda text: None, stages=["base"])

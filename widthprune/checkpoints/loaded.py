@@ -11,7 +11,7 @@ from ..calibration import Calibration, calibrate, check_length
 from ..criteria import Criterion, find_criterion
 from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..mlps import check_layout, find_mlps, text_fields
-from ..models.files import copy_beside
+from ..models.files import copy_beside, saving
 from ..models.loading import load_model, load_tokenizer, local_directory, meta_model_of
 from ..pruning import unsaveable
 from ..variants.prune import check_variant, prune_model
@@ -94,7 +94,7 @@ def prune_loaded(
         )
         plan = _measured(plan, model, global_widths)
         # A field may be wrong that only saving looks at.
-        with in_one_line(f"{src} cannot be saved", COPY_AGAIN):
+        with in_one_line(f"{src} cannot be saved", COPY_AGAIN), saving():
             model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")

@@ -16,6 +16,7 @@ import numpy as np
 from ..checkpoints.destination import moved_into_place
 from ..commands.options import COUNT, SEED, Number, check_several
 from ..errors import WidthPruneError
+from ..models.files import saving
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def grow(
                 else:
                     model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
-            with moved_into_place(path) as partial:
+            with moved_into_place(path) as partial, saving():
                 model.save_pretrained(partial)
         models[stage] = AutoModelForCausalLM.from_pretrained(path).eval()
     return models
