@@ -18,7 +18,7 @@ from widthprune.checkpoints import destination
 from widthprune.checkpoints.destination import check_destination, moved_into_place, sweep
 from widthprune.checkpoints.loaded import prune_loaded
 from widthprune.checkpoints.stream import prune_checkpoint
-from widthprune.models.files import saving
+from widthprune.models.saving import saving
 
 # Both ways to prune: tensor by tensor, and by way of the model in memory.
 WAYS = {"stream": ["--criterion", "PPM"], "memory": ["--criterion", "ACT", "--calibration-sequences", "4"]}

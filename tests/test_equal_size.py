@@ -1,5 +1,7 @@
 """Sizes that are matched are equal, and what is measured is what lm-eval's own class measures."""
 
+import warnings
+
 import numpy as np
 import pytest
 from conftest import tiny_model
@@ -72,6 +74,10 @@ def test_changes_item_by_item():
     right = [[dict(acc=own) for own in each] for each in ([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0])]
     change, stderr = paired_change(*right, "acc")
     assert change == -0.5 and stderr == pytest.approx((1 / 3) ** 0.5 / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy's, of a spread of one
+        change, stderr = paired_change(right[0][:1], right[1][:1], "acc")
+    assert change == -1 and np.isnan(stderr)
 
 
 def test_heads_beside_neurons_of_as_many_parameters(model):

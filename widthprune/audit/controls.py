@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError
 from ..evaluation.stored import find_stored, refuse
-from ..models.files import saving
+from ..models.saving import saving
 from ..report.runs import public_name
 from ..sizes import kept_size
 

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ..commands.interrupts import uninterrupted
 from ..errors import WidthPruneError
-from ..models.files import FULL
+from ..models.saving import FULL
 
 LOCK = re.compile(r"\.widthprune-([0-9a-f]{16})\.lock")
 CONTENT = "model"  # the one entry of a scratch folder

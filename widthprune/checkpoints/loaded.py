@@ -11,8 +11,9 @@ from ..calibration import Calibration, calibrate, check_length
 from ..criteria import Criterion, find_criterion
 from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..mlps import check_layout, find_mlps, text_fields
-from ..models.files import copy_beside, saving
+from ..models.files import copy_beside
 from ..models.loading import load_model, load_tokenizer, local_directory, meta_model_of
+from ..models.saving import saving
 from ..pruning import unsaveable
 from ..variants.prune import check_variant, prune_model
 from ..widths import find_widths

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import WidthPruneError
-from ..models.files import saving
+from ..models.saving import saving
 from ..models.templates import limited
 from .grid import Point
 from .pruned_models import PrunedModels

@@ -12,7 +12,7 @@ from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import WidthPruneError
-from .files import FULL, saving
+from .saving import FULL, saving
 
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 

@@ -4,18 +4,13 @@ A directory may hold anything: weights in other formats, code, adapters, links. 
 model is listed here, and nothing else does.
 """
 
-import errno
 import json
 import os
-import re
 import shutil
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from ..errors import WidthPruneError, remote_code_remedy
 
@@ -67,20 +62,6 @@ BESIDE = (
     "LICENSE-MODEL",
     "LICENSE-CODE",
 )
-
-# A copy that fails names both of its files, and the source first, though only the destination can be full.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-
-
-@contextmanager
-def saving() -> Iterator[None]:
-    """Inside, what the disk refuses to ``save_pretrained`` is an `OSError`, whichever library met it."""
-    try:
-        yield
-    except SafetensorError as error:
-        if not (found := re.search(r"\(os error (\d+)\)", str(error))):
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def copy_beside(source: Path, directory: Path) -> None:

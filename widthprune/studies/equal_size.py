@@ -179,6 +179,8 @@ def paired_change(before: Sequence[dict], after: Sequence[dict], metric: str) ->
         ones, others = np.asarray(pairs, float).T
         differences, words = others - ones, np.ones(len(pairs))
     change = differences.sum() / words.sum()
+    if len(pairs) < 2:  # of one item there is no spread
+        return float(change), float("nan")
     spread = (differences - change * words).std(ddof=1)  # their mean is zero
     return float(change), float(spread * len(pairs) ** 0.5 / words.sum())
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..checkpoints.destination import moved_into_place
 from ..commands.options import COUNT, SEED, Number, check_several
 from ..errors import WidthPruneError
-from ..models.files import saving
+from ..models.saving import saving
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ def mean_row(values, **keys) -> dict:
     """A row of `COLUMNS` for the mean of one value a pair."""
     values = np.asarray(values, float)
     stderr = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-    row = dict(criterion="none", draw=0, pruning_pct=0.0, value=values.mean(), stderr=stderr, n=len(values))
+    mean = values.mean() if len(values) else np.nan
+    row = dict(criterion="none", draw=0, pruning_pct=0.0, value=mean, stderr=stderr, n=len(values))
     return row | keys
 
 
