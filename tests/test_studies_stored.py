@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from widthprune.studies.stored import STUDIES, StoredStudies, origin, provenance
 from widthprune.studies.study import run
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
+STUDY_CODE = sorted(Path(__file__).parents[1].glob("widthprune/studies/*.py"))
 GROWN = [path for path in NOTEBOOKS if '"recipe = ' in path.read_text()]
 
 
@@ -123,6 +125,20 @@ def test_a_chapter_reads_the_models_of_its_own_recipe(path):
     reads = [call for call in calls if getattr(call.func, "id", "") in ("stored", "origin")]
     assert reads
     assert [ast.unparse(call) for call in reads if None not in {word.arg for word in call.keywords}] == []
+
+
+# What a message asks for: what an argument must be, or what to do.
+REMEDY = r"\bmust\b|: (add|choose|compare|copy|delete|give|leave|name|remove|run|select|set)\b"
+
+
+@pytest.mark.parametrize("path", STUDY_CODE, ids=lambda path: path.stem)
+def test_every_message_says_what_to_do(path):
+    made = [
+        node.args[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "WidthPruneError"
+    ]
+    assert [text for text in map(ast.unparse, made) if not re.search(REMEDY, text)] == []
 
 
 def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):

@@ -36,11 +36,15 @@ def encode(tokenizer, prompt: str, text: str) -> tuple[Tensor, int]:
     opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if not prompt:
         if opening is None:
-            raise WidthPruneError("the tokenizer has no token to open a text with")
+            raise WidthPruneError(
+                "the tokenizer has no token to open a text with: name a model whose tokenizer has a bos_token or an eos_token"
+            )
         whole = whole if whole[:1] == [opening] else [opening, *whole]
         start = 1
     if len(whole) <= start:
-        raise WidthPruneError("a pair's text must add a token to its prompt, got none")
+        raise WidthPruneError(
+            f"the text {text!r:.80} adds no token to its prompt: leave its pair out of the set"
+        )
     return torch.tensor(whole), start
 
 

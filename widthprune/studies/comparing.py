@@ -75,7 +75,7 @@ def over_seeds(values: Iterable[float]) -> dict[str, float]:
     values = np.asarray(list(values), float)
     if len(values) < 2 or not np.isfinite(values).all():
         raise WidthPruneError(
-            f"an error needs a finite number of each of at least two seeds, got {values.tolist()}"
+            f"an error needs a finite number of each of at least two seeds, got {values.tolist()}: add seeds"
         )
     found = stats.ttest_1samp(values, 0.0)
     return dict(mean=values.mean(), stderr=stats.sem(values), p=float(found.pvalue), seeds=len(values))
@@ -138,7 +138,7 @@ def unpruned(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = table[table["criterion"] == "none"]
     if len(stages := sorted(set(rows["stage"]))) > 1:
-        raise WidthPruneError(f"what models know is told of one stage, got {', '.join(stages)}")
+        raise WidthPruneError(f"what models know is told of one stage, got {', '.join(stages)}: select one")
     found = rows.groupby(["measure", "kind"])["value"].agg(["mean", "std"])
     shown = [with_error(*pair, ".3f") for pair in zip(found["mean"], found["std"], strict=True)]
     return pd.Series(shown, found.index, dtype=object).unstack("kind", fill_value="")

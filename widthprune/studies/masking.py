@@ -31,7 +31,7 @@ def half_path(mlp: MLP, half: str) -> str:
     inputs = [part for part in mlp.parts if part.role == "input"]
     if half not in HALVES or len(inputs) != 2 or mlp.experts is not None:
         raise WidthPruneError(
-            f"{mlp.name} has no {half} projection of its own: halves are held in MLPs with gate and up"
+            f"{mlp.name} has no {half} projection of its own: choose a model whose MLPs have gate and up"
         )
     return inputs[HALVES.index(half)].path
 
