@@ -1,6 +1,8 @@
 """Sizes that are matched are equal, and what is measured is what lm-eval's own class measures."""
 
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from families import byte_tokenizer
 from widthprune.calibration import Calibration
 from widthprune.errors import WidthPruneError
 from widthprune.pruning import prune_model
+from widthprune.scores import score_model
+from widthprune.studies import equal_size
+from widthprune.studies import misconceptions as studied
 from widthprune.studies.equal_size import (
     SIZES,
     matched_size,
@@ -18,7 +23,19 @@ from widthprune.studies.equal_size import (
     study_heads,
     study_slicegpt,
 )
+from widthprune.studies.pairs import Pair
 from widthprune.studies.slicegpt import count, sliced_count
+
+PAIRS = {"pocket": [Pair("It is", " wet", " dry"), Pair("It was", " cold", " hot")] * 2}
+
+
+def removals(model, tokenizer, pcts):
+    nothing = {name: -scores for name, scores in score_model(model, "PPM").items()}
+    return studied.removal_rows(model, tokenizer, PAIRS, nothing, pcts, draws=2)
+
+
+def directions(model, tokenizer, pcts):
+    return studied.direction_rows(model, tokenizer, PAIRS, pcts)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +79,30 @@ def test_neurons_that_leave_as_many_parameters(family):
         assert size == 88 or count(prune_model(model, size=size + 1)) > count(model) - fewer
     with pytest.raises(WidthPruneError, match="width pruning leaves more than 100 parameters: remove less"):
         matched_size(model, 100)
+
+
+@pytest.mark.parametrize("study", [study_heads, study_slicegpt, removals, directions])
+def test_one_narrow_model_is_in_memory_at_a_time(model, study, monkeypatch):
+    made = []
+
+    def counted(make):
+        def wrapped(*arguments, **options):
+            gc.collect()
+            assert [own for own in made if own() is not None] == []
+            narrow = make(*arguments, **options)
+            made.append(weakref.ref(narrow))
+            return narrow
+
+        return wrapped
+
+    for home, name in ((equal_size, "prune_model"), (equal_size, "slice_model"), (studied, "prune_model")):
+        monkeypatch.setattr(home, name, counted(getattr(home, name)))
+    options = {}
+    if study in (study_heads, study_slicegpt):
+        text = Calibration(text=["Water is wet. " * 20], sequences=4, length=64)
+        options = dict(tasks=["pocket_facts"], limit=2, calibration=text)
+    study(model, byte_tokenizer(), pcts=[20.0, 40.0], **options)
+    assert len(made) >= 2
 
 
 def test_changes_item_by_item():
