@@ -8,6 +8,7 @@ way of one layer's x from zero: these shares sum up to what the layer gives to t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -148,10 +149,8 @@ def _gradients(model, outputs, texts, instead: Tensor | None = None):
 
         return hook
 
-    handles = [output.register_forward_pre_hook(note(name)) for name, output in outputs.items()]
-    try:
+    with ExitStack() as stack:
+        for name, output in outputs.items():
+            stack.enter_context(output.register_forward_pre_hook(note(name)))
         log_likelihoods(model, texts).sum().backward()  # no text's gradient holds another's
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: (x.detach().float(), x.grad.float()) for name, x in seen.items()}
