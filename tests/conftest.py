@@ -1,6 +1,8 @@
 """Tiny random-weight models with true architectures; nothing is downloaded."""
 
+import errno
 import gc
+import os
 import shutil
 
 import gguf
@@ -10,6 +12,7 @@ import torch
 from drawn_numbers import missing_numbers
 from families import byte_tokenizer
 from matplotlib import pyplot as plt
+from safetensors import SafetensorError
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoModelForCausalLM,
@@ -18,6 +21,7 @@ from transformers import (
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
+    PreTrainedModel,
     Qwen2Config,
 )
 
@@ -78,6 +82,18 @@ def llama():
 @pytest.fixture(params=CONFIGS)
 def any_model(request):
     return tiny_model(request.param)
+
+
+@pytest.fixture(params=[errno.ENOSPC, errno.EDQUOT, errno.EFBIG], ids=errno.errorcode.get)
+def full_disk(request, monkeypatch):
+    """A disk on which safetensors can write no weights, and what it says of that; the system's words for it."""
+    words = os.strerror(request.param)
+
+    def full(self, directory):
+        raise SafetensorError(f"Error while serializing: I/O error: {words} (os error {request.param})")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    return words
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,11 @@ def test_where_bfloat16_is_native_nothing_changes(monkeypatch, half):
     assert compute_in(half).dtype == torch.bfloat16
 
 
+def test_weights_of_float64_are_not_rounded(emulated):
+    model = tiny_model(dtype=torch.float64)
+    assert compute_in(model) is model and model.dtype == torch.float64
+
+
 @pytest.mark.parametrize("asked", ["weights", "bfloat16", "float32"])
 def test_an_option_overrides_the_choice(emulated, half, asked):
     assert str(compute_in(half, asked).dtype) == f"torch.{'bfloat16' if asked == 'weights' else asked}"

@@ -65,7 +65,7 @@ def test_bad_options(case, language_model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--dtype", "float7"], "dtype must be auto, float32"),
+        (["--dtype", "float7"], "dtype must be one of auto, float32"),
         (["--device", "abacus"], "device abacus is not to be had"),
         (["--suite", "pocket", "--tasks", "mmlu"], "give --suite or --tasks, not both"),
     ],

@@ -8,14 +8,17 @@ import signal
 import time
 
 import pytest
+import torch
 from conftest import tiny_model
 from processes import start
+from safetensors.torch import save_file
 
 from widthprune import WidthPruneError
 from widthprune.checkpoints import destination
 from widthprune.checkpoints.destination import check_destination, moved_into_place, sweep
 from widthprune.checkpoints.loaded import prune_loaded
 from widthprune.checkpoints.stream import prune_checkpoint
+from widthprune.models.saving import saving
 
 # Both ways to prune: tensor by tensor, and by way of the model in memory.
 WAYS = {"stream": ["--criterion", "PPM"], "memory": ["--criterion", "ACT", "--calibration-sequences", "4"]}
@@ -178,6 +181,19 @@ def test_a_destination_that_cannot_be_written_is_found_before_the_work(case, tmp
         check_destination(tmp_path / name, tmp_path / "source")
     assert "\n" not in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
+
+
+def test_a_disk_that_fills_up_is_what_is_named_and_not_the_source(language_model, tmp_path, full_disk):
+    with pytest.raises(
+        WidthPruneError, match=f"^{tmp_path}/out cannot be written .*{full_disk}.*: make room"
+    ):
+        prune_loaded(language_model, tmp_path / "out", "ACT", pruning_pct=30, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_safetensors_cannot_write_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(FileNotFoundError), saving():
+        save_file({"a": torch.zeros(1)}, tmp_path / "no folder" / "file")
 
 
 def test_a_name_as_long_as_the_disk_takes(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from widthprune import WidthPruneError, load_results
+from widthprune.__main__ import main
 from widthprune.audit.diagnostics import (
     answer_masses,
     calibration,
@@ -111,6 +112,20 @@ def test_a_run_is_diagnosed_once_beside_its_result(language_model, tmp_path):
     left.parent.mkdir()
     left.write_bytes(b"no results")
     assert diagnose(tmp_path) == []
+
+
+def test_the_command_says_what_it_found(language_model, tmp_path, capsys):
+    asked = dict(pruning_pcts=[], limit=2, results_dir=str(tmp_path))
+    evaluate(language_model, "pocket_facts", **asked)
+    command = ["diagnose", "--results-dir", str(tmp_path)]
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "keeps no answers" in said.err and "--save-samples" in said.err
+    evaluate(language_model, "pocket_facts", save_samples=True, **asked)
+    for says in ("pocket_facts", "nothing new"):
+        capsys.readouterr()
+        assert main(command) == 0
+        assert says in capsys.readouterr().out
 
 
 def test_a_perplexity_beside_the_other_tasks(language_model, tmp_path):

@@ -1,5 +1,9 @@
 """Sizes that are matched are equal, and what is measured is what lm-eval's own class measures."""
 
+import gc
+import warnings
+import weakref
+
 import numpy as np
 import pytest
 from conftest import tiny_model
@@ -8,6 +12,9 @@ from families import byte_tokenizer
 from widthprune.calibration import Calibration
 from widthprune.errors import WidthPruneError
 from widthprune.pruning import prune_model
+from widthprune.scores import score_model
+from widthprune.studies import equal_size
+from widthprune.studies import misconceptions as studied
 from widthprune.studies.equal_size import (
     SIZES,
     matched_size,
@@ -16,7 +23,19 @@ from widthprune.studies.equal_size import (
     study_heads,
     study_slicegpt,
 )
+from widthprune.studies.pairs import Pair
 from widthprune.studies.slicegpt import count, sliced_count
+
+PAIRS = {"pocket": [Pair("It is", " wet", " dry"), Pair("It was", " cold", " hot")] * 2}
+
+
+def removals(model, tokenizer, pcts):
+    nothing = {name: -scores for name, scores in score_model(model, "PPM").items()}
+    return studied.removal_rows(model, tokenizer, PAIRS, nothing, pcts, draws=2)
+
+
+def directions(model, tokenizer, pcts):
+    return studied.direction_rows(model, tokenizer, PAIRS, pcts)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +81,30 @@ def test_neurons_that_leave_as_many_parameters(family):
         matched_size(model, 100)
 
 
+@pytest.mark.parametrize("study", [study_heads, study_slicegpt, removals, directions])
+def test_one_narrow_model_is_in_memory_at_a_time(model, study, monkeypatch):
+    made = []
+
+    def counted(make):
+        def wrapped(*arguments, **options):
+            gc.collect()
+            assert [own for own in made if own() is not None] == []
+            narrow = make(*arguments, **options)
+            made.append(weakref.ref(narrow))
+            return narrow
+
+        return wrapped
+
+    for home, name in ((equal_size, "prune_model"), (equal_size, "slice_model"), (studied, "prune_model")):
+        monkeypatch.setattr(home, name, counted(getattr(home, name)))
+    options = {}
+    if study in (study_heads, study_slicegpt):
+        text = Calibration(text=["Water is wet. " * 20], sequences=4, length=64)
+        options = dict(tasks=["pocket_facts"], limit=2, calibration=text)
+    study(model, byte_tokenizer(), pcts=[20.0, 40.0], **options)
+    assert len(made) >= 2
+
+
 def test_changes_item_by_item():
     texts = [[(-10.0, 5), (-30.0, 10), (-8.0, 5)], [(-12.0, 5), (-33.0, 10), (-9.0, 5)]]
     before, after = ([dict(word_perplexity=own) for own in each] for each in texts)
@@ -72,6 +115,10 @@ def test_changes_item_by_item():
     right = [[dict(acc=own) for own in each] for each in ([1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0])]
     change, stderr = paired_change(*right, "acc")
     assert change == -0.5 and stderr == pytest.approx((1 / 3) ** 0.5 / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # numpy's, of a spread of one
+        change, stderr = paired_change(right[0][:1], right[1][:1], "acc")
+    assert change == -1 and np.isnan(stderr)
 
 
 def test_heads_beside_neurons_of_as_many_parameters(model):

@@ -20,8 +20,9 @@ from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
 from widthprune.criteria import GLOBAL
 from widthprune.evaluation import evaluate as evaluate_module
-from widthprune.evaluation.evaluate import check_variants, evaluate, evaluate_points
+from widthprune.evaluation.evaluate import evaluate, evaluate_points
 from widthprune.evaluation.grid import Point, grid
+from widthprune.evaluation.readiness import check_variants
 from widthprune.evaluation.settings import Settings
 from widthprune.report.results import one_sweep, stored_sweeps
 from widthprune.report.stats import relative_change

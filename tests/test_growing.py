@@ -116,7 +116,15 @@ def test_obeyed_is_what_greedy_decoding_writes(grown):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [(dict(kind="glu"), "gated, plain"), (dict(neurons=33), "even")]
+    ("options", "says"),
+    [
+        (dict(kind="glu"), "kind must be one of gated, plain"),
+        (dict(neurons=33), "neurons must be even"),
+        (dict(neurons="32"), "neurons must be a whole number"),
+        (dict(hidden_size=0), "hidden_size must be a whole number of at least 1"),
+        (dict(hidden_size=20), "hidden_size must be a multiple of 8, got 20"),
+        (dict(rate=float("nan")), "rate must be a learning rate above 0"),
+    ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(options, says):
     with pytest.raises(WidthPruneError, match=says) as error:
@@ -147,3 +155,9 @@ def test_where_the_myths_of_a_grown_model_sit(grown):
     further = table[(table["measure"] == "against_random") & (table["set"] == "myth")]
     further = further[further["pruning_pct"] == 20].set_index("criterion")["value"]
     assert further["ATTRIBUTED"] < further["PPM"]
+
+
+def test_a_disk_without_room_for_a_grown_model_is_named(tmp_path, full_disk):
+    recipe = Recipe(epochs=1, **SMALL | dict(sentences=60))
+    with pytest.raises(WidthPruneError, match=f"cannot be written .*{full_disk}.*: make room"):
+        grow(recipe, tmp_path, progress=lambda text: None, stages=["base"])

@@ -185,7 +185,9 @@ def test_weights_that_the_config_names_are_refused(saved):
 )
 def test_a_dtype_has_one_name(dtype):
     """Under two names, which results are told apart by, one measurement would be two results."""
-    with pytest.raises(WidthPruneError, match="^dtype must be auto, float32, bfloat16 or float16, got "):
+    with pytest.raises(
+        WidthPruneError, match="^dtype must be one of auto, float32, bfloat16, float16, float64, got "
+    ):
         check_placement(dtype, "cpu")
 
 
@@ -451,3 +453,9 @@ def test_where_converted_models_are_kept(gguf_file, tmp_path, monkeypatch):
     assert not (tmp_path / "~").exists()
     monkeypatch.setenv("WIDTHPRUNE_CACHE", "/dev/null/models")
     refused(named, r"/dev/null/models cannot hold .* \(Not a directory\): set WIDTHPRUNE_CACHE")
+
+
+def test_a_disk_without_room_for_converted_models_is_named(gguf_file, tmp_path, monkeypatch, full_disk):
+    monkeypatch.setenv("WIDTHPRUNE_CACHE", str(tmp_path / "cache"))
+    refused(gguf_file, rf"{tmp_path}/cache cannot hold .* \({full_disk}\): set WIDTHPRUNE_CACHE")
+    assert list((tmp_path / "cache").iterdir()) == []

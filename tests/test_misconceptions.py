@@ -229,7 +229,7 @@ def test_sets_that_are_not_at_hand(monkeypatch):
 
 
 def test_a_text_that_adds_nothing(tokenizer):
-    with pytest.raises(WidthPruneError, match="must add a token"):
+    with pytest.raises(WidthPruneError, match="adds no token to its prompt: leave its pair out"):
         encode(tokenizer, "abc", "")
 
 

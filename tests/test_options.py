@@ -29,6 +29,7 @@ from widthprune.efficiency.command import workload
 from widthprune.efficiency.profiling import profile_model
 from widthprune.evaluation.evaluate import evaluate
 from widthprune.evaluation.grid import grid
+from widthprune.mlps import PRUNABLE_DTYPES
 from widthprune.reruns import steps
 from widthprune.reruns.plan import Request, make_plan
 
@@ -85,6 +86,13 @@ NEEDED = {
 def actions(command):
     (subparsers,) = [a for a in make_parser([command])._actions if isinstance(a, argparse._SubParsersAction)]
     return [a for a in subparsers.choices[command]._actions if not isinstance(a, argparse._HelpAction)]
+
+
+def test_every_command_names_each_dtype_that_weights_can_have():
+    found = [a for command in NEEDED for a in actions(command) if a.option_strings == ["--dtype"]]
+    known = {"auto", *(str(dtype).removeprefix("torch.") for dtype in PRUNABLE_DTYPES)}
+    assert len(found) == 2 and {action.help for action in found} == {found[0].help}
+    assert known <= set(re.findall(r"\w+", found[0].help))
 
 
 def invalid_values(action):

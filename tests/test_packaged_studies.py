@@ -23,9 +23,11 @@ from widthprune.errors import WidthPruneError
 from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
 from widthprune.report.tasks import TASKS
+from widthprune.studies.comparing import by_tier, holm
 from widthprune.studies.packaged import amp_heads, integrated, misconceptions, sets_at_hand, slicegpt
 from widthprune.studies.packaged_figures import (
     by_model,
+    four_bits_table,
     heads_table,
     plot_odds,
     plot_scores_at_damage,
@@ -46,6 +48,47 @@ def test_a_table_of_nothing_is_empty(shown):
     study = "amp_heads" if shown is heads_table else "misconceptions"
     none = pd.DataFrame(columns=list(STUDIES[study])).astype(STUDIES[study])
     assert not len(shown(none))
+
+
+def few_items(study, value, stderr):
+    """Rows of a study, as too few items leave them."""
+    words = dict(criterion="PPM", set="pocket", weights="stored", chosen_by="stored", task="", model=NAME)
+    words |= dict(kind="gated", stage="base", measure="share", metric="changed", removed="neurons and groups")
+    if study == "amp_heads":
+        words |= dict(task="pocket_facts", metric="against_neurons")
+    numbers = dict(pruning_pct=10.0, value=value, stderr=stderr, n=1)
+    row = {name: words.get(name, numbers.get(name, 0)) for name in STUDIES[study]}
+    rows = [row, row | dict(metric="acc", value=0.5)] if study == "amp_heads" else [row]
+    return pd.DataFrame(rows).astype(STUDIES[study])
+
+
+@pytest.mark.parametrize(
+    ("study", "shown", "form"),
+    [
+        ("misconceptions", partial(table_of, measure="share"), "+.3f"),
+        ("misconceptions", partial(by_model, measure="share", pct=10.0), "+.3f"),
+        ("attributed", partial(by_tier, measure="share"), "+.3f"),
+        ("four_bits", four_bits_table, ".1%"),
+        ("amp_heads", heads_table, "+.3f"),
+    ],
+    ids=lambda own: own if isinstance(own, str) else "",
+)
+def test_what_too_few_items_cannot_tell_is_not_shown_as_a_number(study, shown, form):
+    cells = {value: shown(few_items(study, value, np.nan)).astype(str) for value in (0.25, np.nan)}
+    assert not any(found.map(lambda text: "nan" in text).to_numpy().any() for found in cells.values())
+    assert f"{0.25:{form}}" in cells[0.25].to_numpy() and "–" in cells[np.nan].to_numpy()
+
+
+def test_a_table_of_unequal_sets_has_no_nan():
+    rows = myth_rows({}, 0.0)
+    rows = rows[~((rows["set"] == "pocket") & (rows["criterion"] == "RANDOM"))]
+    assert table_of(rows, "odds").loc["RANDOM", "pocket, myths"].tolist() == ["not measured"] * 5
+
+
+def test_a_p_that_is_lacking_leaves_the_others_as_they_are():
+    p = pd.Series([0.01, np.nan, 0.04], ["a", "b", "c"])
+    assert holm(p).tolist() == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
+    assert holm(p[:0]).empty and holm(p[1:2]).isna().all()
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import papermill
 import pytest
+from conftest import SMALL
+from families import byte_tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from widthprune import WidthPruneError
+from widthprune.evaluation.evaluate import evaluate
 from widthprune.report.tasks import SUITES
 from widthprune.reruns.experiments import EXPERIMENTS
 from widthprune.reruns.plan import Request, make_plan
@@ -93,3 +97,24 @@ def test_a_plan_is_read_back(request_of, tmp_path):
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(WidthPruneError, match="holds no whole plan.json"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "criterion"),
+    [
+        ("qwen2", {}, "FLAP-BIAS"),  # no place for a bias
+        ("mixtral", dict(num_local_experts=4), "PPM-ACT"),  # experts have no activations of their own
+        ("llama", {}, "PPM-ACT"),  # 64 positions, and the text that it looks at is longer
+    ],
+)
+def test_a_plan_and_a_sweep_refuse_the_same_criteria(family, more, criterion, tmp_path):
+    model = tmp_path / "model"
+    byte_tokenizer().save_pretrained(model)
+    config = AutoConfig.for_model(family, **SMALL | more | dict(vocab_size=300))
+    AutoModelForCausalLM.from_config(config).save_pretrained(model)
+    asked = dict(pruning_pcts=(50.0,), criteria=("PPM", criterion))
+    with pytest.raises(WidthPruneError) as sweep:
+        evaluate(str(model), results_dir=tmp_path / "results", dry_run=True, **asked)
+    with pytest.raises(WidthPruneError) as plan:
+        make_plan(Request(str(model), experiments=("capabilities",), **asked), ROOT, tmp_path)
+    assert str(plan.value) == f"criteria: {sweep.value}"

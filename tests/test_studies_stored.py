@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,6 +18,8 @@ from widthprune.studies.stored import STUDIES, StoredStudies, origin, provenance
 from widthprune.studies.study import run
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
+STUDY_CODE = sorted(Path(__file__).parents[1].glob("widthprune/studies/*.py"))
+GROWN = [path for path in NOTEBOOKS if '"recipe = ' in path.read_text()]
 
 
 def shares(seed=0, share=0.2):
@@ -93,8 +96,31 @@ def test_models_of_another_recipe_are_read_where_they_are_asked_for(changed, tmp
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in NOTEBOOKS if '"recipe = ' in p.read_text()], ids=lambda p: p.stem
+    ("named", "given"),
+    [
+        *(("seeds", {"seeds": value}) for value in ([], [0, 0], 0, "01", [-1], [0.5])),
+        *(("recipe", {"recipe": value}) for value in ("small", {"hiden_size": 24}, {"seed": 1})),
+        ("hidden_size", {"recipe": {"hidden_size": "24"}}),
+        ("model", {"model": "glu"}),
+        *(("larger_seeds", {"larger_seeds": value}) for value in ([0, 0], 1)),
+    ],
 )
+@pytest.mark.parametrize("path", GROWN, ids=lambda path: path.stem)
+def test_a_chapter_names_the_parameter_that_cannot_be_followed(path, named, given, tmp_path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    parameters, *others = ("".join(line for line in cell["source"] if line[:1] != "%") for cell in cells[1:])
+    namespace = {}
+    exec(parameters, namespace)
+    if not set(given) <= set(namespace):
+        pytest.skip("another chapter's parameter")
+    namespace |= {"results_dir": tmp_path, "models_dir": tmp_path, "measure": False} | given
+    with pytest.raises(WidthPruneError, match=f"^{named} must ") as error:
+        for cell in others:
+            exec(cell, namespace)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", GROWN, ids=lambda path: path.stem)
 def test_a_chapter_reads_the_models_of_its_own_recipe(path):
     cells = [cell["source"] for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     lines = [line.rstrip("\n") for cell in cells for line in cell if not line.lstrip().startswith("%")]
@@ -104,13 +130,33 @@ def test_a_chapter_reads_the_models_of_its_own_recipe(path):
     assert [ast.unparse(call) for call in reads if None not in {word.arg for word in call.keywords}] == []
 
 
+# What a message asks for: what an argument must be, or what to do.
+REMEDY = r"\bmust\b|: (add|choose|compare|copy|delete|give|leave|name|remove|run|select|set)\b"
+
+
+@pytest.mark.parametrize("path", STUDY_CODE, ids=lambda path: path.stem)
+def test_every_message_says_what_to_do(path):
+    made = [
+        node.args[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "WidthPruneError"
+    ]
+    assert [text for text in map(ast.unparse, made) if not re.search(REMEDY, text)] == []
+
+
 def test_what_may_not_be_measured_is_named_before_anything_is_grown(tmp_path):
     with pytest.raises(WidthPruneError, match="removal-grown-plain-3.csv is not there") as error:
         run([Recipe("plain", 3)], tmp_path / "models", tmp_path, measure=False)
     assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["", "# {}\na,b\n1,2\n", "# {}\nkind,seed\n", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "# {}\na,b\n1,2\n", "# {}\nkind,seed\n", "\x00"),
+        f"# {{}}\nkind,seed,pruning_pct,share,random,random_sd\ngated,{10**30},1,1,1,1\n",
+    ],
+)
 def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
     path = tmp_path / "studies" / "shares-m.csv"
     path.parent.mkdir()
@@ -118,6 +164,92 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
     with pytest.raises(WidthPruneError, match="shares-m.csv is damaged .*: delete it") as error:
         stored(tmp_path, "shares")
     assert "\n" not in str(error.value)
+
+
+SOUND = dict(kind="gated", seed=0, steps=7, limit=None, dtype="float32", device="cpu: A", commit="12")
+LINES = [
+    "[]",
+    '[["steps", 1]]',
+    "7",
+    "null",
+    "[" * 100_000,
+    '{"a": ' * 100_000,
+    *(
+        json.dumps(SOUND | {field: value})
+        for field, values in {
+            "steps": ([7], {}, "7", 7.5, True, None, 0, float("nan"), float("inf"), 10**400),
+            "hidden_size": ({}, [96], "96"),
+            "neurons": ({}, None),
+            "limit": ([7], "all", -1),
+            "seed": ({}, "0"),
+            "dtype": (["float32"], 7, "<b>"),
+            "device": ({}, 7, "<script>", "\ud800", "a\nb"),
+            "commit": ([], 7, "<b>"),
+        }.items()
+        for value in values
+    ),
+]
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line[-60:])
+def test_an_odd_first_line_is_named_in_one_line(tmp_path, line):
+    keep(tmp_path, Recipe(), 0.2)
+    path = tmp_path / "studies" / "shares-m.csv"
+    path.write_text(f"# {line}\n{shares().to_csv(index=False)}")
+    for read in (
+        lambda: stored(tmp_path, "shares"),
+        lambda: origin(tmp_path, "shares"),
+        lambda: study(tmp_path, "shares", "m", dict(steps=7), shares),
+    ):
+        with pytest.raises(
+            WidthPruneError, match="shares-m.csv is damaged .*: delete it and run the study again$"
+        ) as e:
+            read()
+        assert str(e.value).isprintable() and len(str(e.value)) < 600
+
+
+@pytest.mark.parametrize("lacking", SOUND)
+@pytest.mark.parametrize("study_name", ["shares", "slicegpt"])
+def test_a_first_line_may_lack_any_field(tmp_path, lacking, study_name):
+    said = {key: value for key, value in SOUND.items() if key != lacking}
+    if study_name == "slicegpt":
+        said.pop("steps", None)
+    path = tmp_path / "studies" / f"{study_name}-m.csv"
+    path.parent.mkdir()
+    path.write_text(f"# {json.dumps(said)}\n{','.join(STUDIES[study_name])}\n")
+    assert stored(tmp_path, study_name).empty
+    assert origin(tmp_path, study_name).startswith("Measured: ") and "None" not in origin(
+        tmp_path, study_name
+    )
+
+
+@pytest.mark.parametrize("place", ["results", "results/studies"])
+def test_a_results_folder_that_is_a_file_is_named_in_one_line(place, tmp_path):
+    results = tmp_path / "results"
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("")
+    for ask in (
+        lambda: stored(results, "shares"),
+        lambda: origin(results, "shares"),
+        lambda: study(results, "shares", "m", {}, lambda: 1 / 0),
+        lambda: study(results, "shares", "m", {}, lambda: 1 / 0, measure=False),
+    ):
+        with pytest.raises(
+            WidthPruneError, match=f"^results_dir must be a folder, and {tmp_path / place} is"
+        ):
+            ask()
+
+
+@pytest.mark.parametrize("results", [None, 7, ["results"]])
+def test_a_results_folder_that_is_no_path_is_named_in_one_line(results):
+    with pytest.raises(WidthPruneError, match="^results_dir must be a path, got "):
+        stored(results, "shares")
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_work(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(WidthPruneError, match="^results_dir must be a folder that can be written: .*results"):
+        study(tmp_path / "results", "shares", "m", {}, lambda: 1 / 0)
 
 
 def test_figures_draw_a_line_for_each_thing_named():

@@ -37,7 +37,17 @@ def add_diagnose(commands) -> None:
 
 
 def diagnose(options) -> None:
+    from ..evaluation.samples import SUFFIX
+    from ..report.runs import result_files
     from .diagnostics import diagnose
 
-    for path in diagnose(options.results_dir):
+    if not result_files(options.results_dir, SUFFIX):
+        raise WidthPruneError(
+            f"{options.results_dir} keeps no answers to diagnose: measure again by `widthprune evaluate` with "
+            "--save-samples, which keeps them"
+        )
+    written = diagnose(options.results_dir)
+    for path in written:
         print(path)
+    if not written:
+        print("nothing new: all answers that are kept were diagnosed before")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError
 from ..report.results import one_sweep
+from ..report.tables import SIGNED, with_error
 from ..report.tasks import TASKS
 from .evidence import Evidence, NoEvidence
 
@@ -91,7 +92,7 @@ def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
     for model, task in itertools.product(evidence.models(), tasks):
         with contextlib.suppress(NoEvidence):
             for (criterion, pct), effect in evidence.apart(model, task).items():
-                text = f"{effect.change:+.3f} ± {effect.stderr:.3f}"
+                text = with_error(effect.change, effect.stderr, SIGNED)
                 texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
     table = pd.DataFrame.from_dict(texts, orient="index", columns=[TASKS[task].label for task in tasks])
     table.index = pd.MultiIndex.from_tuples(texts, names=["model", "criterion", "removed"])

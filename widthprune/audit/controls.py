@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..errors import WidthPruneError
 from ..evaluation.stored import find_stored, refuse
+from ..models.saving import saving
 from ..report.runs import public_name
 from ..sizes import kept_size
 
@@ -82,8 +83,9 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         drawn = type(trained)(trained.config)
-    drawn.to(trained.dtype).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
+    with saving():
+        drawn.to(trained.dtype).save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
     return directory
 
 

@@ -5,7 +5,6 @@ system frees the lock when its process ends, however it ends: scratch folders of
 belong to nobody, and the next run removes them.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -20,11 +19,10 @@ from filelock import FileLock, Timeout
 
 from ..commands.interrupts import uninterrupted
 from ..errors import WidthPruneError
+from ..models.saving import FULL
 
 LOCK = re.compile(r"\.widthprune-([0-9a-f]{16})\.lock")
 CONTENT = "model"  # the one entry of a scratch folder
-# A copy that fails names both of its files, and the source first, though only the destination can be full.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 PATIENCE_S = 2  # another process may hold the lock for a moment, to remove what a dead one left
 
 
@@ -148,4 +146,6 @@ def _read_elsewhere(dst: Path, error: OSError) -> Path | None:
 
 def _unwritable(dst: Path, error: Exception) -> WidthPruneError:
     reason = getattr(error, "strerror", None) or error
-    return WidthPruneError(f"{dst} cannot be written ({reason}): nothing is left of it")
+    return WidthPruneError(
+        f"{dst} cannot be written ({reason}): make room, or name another place; nothing is left of it"
+    )

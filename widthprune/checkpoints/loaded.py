@@ -13,6 +13,7 @@ from ..errors import COPY_AGAIN, WidthPruneError, in_one_line
 from ..mlps import check_layout, find_mlps, text_fields
 from ..models.files import copy_beside
 from ..models.loading import load_model, load_tokenizer, local_directory, meta_model_of
+from ..models.saving import saving
 from ..pruning import unsaveable
 from ..variants.prune import check_variant, prune_model
 from ..widths import find_widths
@@ -94,7 +95,7 @@ def prune_loaded(
         )
         plan = _measured(plan, model, global_widths)
         # A field may be wrong that only saving looks at.
-        with in_one_line(f"{src} cannot be saved", COPY_AGAIN):
+        with in_one_line(f"{src} cannot be saved", COPY_AGAIN), saving():
             model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")

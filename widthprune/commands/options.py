@@ -91,6 +91,14 @@ def check_list(name: str, values: Iterable, number: Number | None = None) -> lis
     return values
 
 
+def check_several(name: str, values: Iterable, number: Number | None = None) -> list:
+    """`check_list` of an argument that needs at least one value, and each once."""
+    values = check_list(name, values, number)
+    if len(set(values)) < max(1, len(values)):
+        raise WidthPruneError(f"{name} must name at least one value, and each once, got {values}")
+    return values
+
+
 def check_path(name: str, path: str | os.PathLike) -> None:
     """Refuse an argument that is no path."""
     if not isinstance(path, str | os.PathLike):

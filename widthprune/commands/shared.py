@@ -17,6 +17,15 @@ def add_model(command) -> None:
     )
 
 
+def add_placement(command) -> None:
+    command.add_argument(
+        "--dtype",
+        default="auto",
+        help="of the weights: auto (the checkpoint's), float32, bfloat16, float16, float64",
+    )
+    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+
+
 def add_calibration(command) -> None:
     command.add_argument(
         "--calibration",

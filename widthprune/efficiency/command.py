@@ -1,7 +1,7 @@
 """`widthprune profile`."""
 
 from ..commands.options import COUNT, PERCENTAGE, SECONDS, SEED, argument, criterion, folder
-from ..commands.shared import ANY, SEVERAL, add_dry_run, add_model, print_sweep
+from ..commands.shared import ANY, SEVERAL, add_dry_run, add_model, add_placement, print_sweep
 from ..criteria import CRITERIA
 from ..evaluation.grid import PAPER_PCTS
 
@@ -43,8 +43,7 @@ def add_profile(commands) -> None:
     )
     command.add_argument("--idle-s", type=SECONDS, default=10, help="seconds of idle power; default 10")
     command.add_argument("--results-dir", type=folder, default="results", help="default results")
-    command.add_argument("--dtype", default="auto")
-    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    add_placement(command)
     add_dry_run(command)
 
 

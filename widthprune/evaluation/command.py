@@ -7,6 +7,7 @@ from ..commands.shared import (
     add_calibration,
     add_dry_run,
     add_model,
+    add_placement,
     calibration_of,
     print_sweep,
 )
@@ -61,10 +62,7 @@ def add_evaluate(commands) -> None:
     )
     command.add_argument("--results-dir", type=folder, default="results", help="default results")
     command.add_argument("--save-samples", action="store_true", help="keep the answer to every item as well")
-    command.add_argument(
-        "--dtype", default="auto", help="auto (the checkpoint's), float32, bfloat16, float16"
-    )
-    command.add_argument("--device", default="cpu", help="cpu (default), cuda, mps")
+    add_placement(command)
     command.add_argument(
         "--compute-dtype",
         default="auto",

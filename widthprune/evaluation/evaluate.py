@@ -9,21 +9,18 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..calibration import Calibration, check_length
 from ..commands.options import SEED, check_list, check_model_name
 from ..criteria import GLOBAL, check_across_layers, find_criterion
 from ..errors import WidthPruneError
-from ..models.loading import load_tokenizer, local_directory, meta_model_of, model_shape
-from ..models.remedies import remedied
+from ..models.loading import model_shape
 from ..models.templates import check_chat_template
 from ..report.provenance import record
 from ..report.results import tidy
 from ..report.runs import find_run, run_path, run_rows, write_run
-from ..variants.prune import check_variant
 from .grid import PAPER_PCTS, Point, grid
 from .measure import measure
 from .readers import Readers
-from .readiness import check_data, check_ready, check_results_dir
+from .readiness import check_data, check_ready, check_results_dir, check_variants
 from .samples import samples_path, write_samples
 from .settings import Settings
 from .suites import Benchmark, find_benchmarks
@@ -148,31 +145,6 @@ def evaluate_points(
         "stored": len(sweep.asked) - len(todo),
     }
     return table
-
-
-def check_variants(model: str, points: Iterable[Point], calibration: Calibration) -> None:
-    """Refuse, before hours of measuring, a point whose model could not be made.
-
-    Raises
-    ------
-    WidthPruneError
-        As `widthprune.variants.prune.check_variant`, and if the model cannot read the text that a criterion looks at; it
-        begins with the model's name.
-    """
-    variants = {(point.criterion.removesuffix(GLOBAL), point.global_widths) for point in points}
-    variants = [(find_criterion(name), across) for name, across in sorted(variants - {("none", False)})]
-    # The paper's own way asks nothing of a model that was not asked before.
-    variants = [(it, across) for it, across in variants if it.needs_text or it.adds_bias or across]
-    if not variants:
-        return
-    source, longest = local_directory(model, weights=False), 0
-    if any(criterion.needs_text for criterion, _ in variants):
-        longest = max(map(len, calibration.token_sequences(load_tokenizer(source))))
-    with remedied(model, source):
-        described = meta_model_of(source)
-        for criterion, global_widths in variants:
-            check_variant(described, criterion, global_widths)
-        check_length(described, longest)
 
 
 def in_order(points: Iterable[Point]) -> list[Point]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import WidthPruneError
+from ..models.saving import saving
 from ..models.templates import limited
 from .grid import Point
 from .pruned_models import PrunedModels
@@ -74,8 +75,9 @@ class Readers:
 
         saved, it = self._scratch / "model", self._settings
         shutil.rmtree(saved, ignore_errors=True)
-        model.save_pretrained(saved)
-        tokenizer.save_pretrained(saved)
+        with saving():
+            model.save_pretrained(saved)
+            tokenizer.save_pretrained(saved)
         return get_model("vllm")(
             pretrained=str(saved), dtype=it.dtype, batch_size="auto", max_model_len=it.max_length
         )

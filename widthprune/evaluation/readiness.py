@@ -11,6 +11,7 @@ from huggingface_hub import HfApi
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, GenerationConfig
 
 from ..architectures import meta_model
+from ..calibration import Calibration, check_length
 from ..checkpoints.described import check_described
 from ..checkpoints.shards import read_headers
 from ..commands.options import (
@@ -19,13 +20,16 @@ from ..commands.options import (
     check_writable,
     nearest,
 )
+from ..criteria import GLOBAL, find_criterion
 from ..errors import WidthPruneError
 from ..models.files import INDEX, WEIGHTS, weight_files
 from ..models.hub import check_weights
-from ..models.loading import load_tokenizer, local_directory
+from ..models.loading import load_tokenizer, local_directory, meta_model_of
 from ..models.packaged import PACKAGED
 from ..models.remedies import remedied
 from ..report.atomic import partial_prefix
+from ..variants.prune import check_variant
+from .grid import Point
 from .suites import Benchmark
 
 
@@ -97,6 +101,31 @@ def _check_tokenizer(name: str, source: Path) -> None:
         raise WidthPruneError(
             f"the tokenizer of {name} names no token that begins or ends a text: copy its tokenizer_config.json again"
         )
+
+
+def check_variants(model: str, points: Iterable[Point], calibration: Calibration) -> None:
+    """Refuse, before hours of measuring, a point whose model could not be made.
+
+    Raises
+    ------
+    WidthPruneError
+        As `widthprune.variants.prune.check_variant`, and if the model cannot read the text that a criterion looks at; it
+        begins with the model's name.
+    """
+    variants = {(point.criterion.removesuffix(GLOBAL), point.global_widths) for point in points}
+    variants = [(find_criterion(name), across) for name, across in sorted(variants - {("none", False)})]
+    # The paper's own way asks nothing of a model that was not asked before.
+    variants = [(it, across) for it, across in variants if it.needs_text or it.adds_bias or across]
+    if not variants:
+        return
+    source, longest = local_directory(model, weights=False), 0
+    if any(criterion.needs_text for criterion, _ in variants):
+        longest = max(map(len, calibration.token_sequences(load_tokenizer(source))))
+    with remedied(model, source):
+        described = meta_model_of(source)
+        for criterion, global_widths in variants:
+            check_variant(described, criterion, global_widths)
+        check_length(described, longest)
 
 
 def check_data(benchmarks: Sequence[Benchmark]) -> None:

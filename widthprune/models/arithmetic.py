@@ -30,7 +30,7 @@ def compute_in(model, asked: str = "auto"):
     model : PreTrainedModel
     asked : str
         "auto" takes float32 where this machine multiplies it faster than the weights' own dtype and has
-        the memory for it, else the weights' own; "weights" always takes that; or a dtype by name.
+        the memory for it, and of float64 never, else the weights' own; "weights" always takes that; or a dtype by name.
 
     Raises
     ------
@@ -49,7 +49,8 @@ def compute_in(model, asked: str = "auto"):
                 )
             )
         return model.to(dtype)
-    if model.device.type != "cpu" or native(model.dtype):
+    # float32 would round weights of float64, which are asked for as a reference.
+    if model.device.type != "cpu" or model.dtype == torch.float64 or native(model.dtype):
         return model
     needed, free = 4 * model.num_parameters(), psutil.virtual_memory().available
     if needed > free:

@@ -12,6 +12,7 @@ from filelock import FileLock
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..errors import WidthPruneError
+from .saving import FULL, saving
 
 _PACKS_GGUF = hasattr(transformers, "GgufConfig")
 
@@ -45,13 +46,15 @@ def converted(name: str, gguf: Callable[[Path], Path]) -> Path:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
     except OSError as error:
-        raise WidthPruneError(
-            f"{target.parent} cannot hold converted models ({error.strerror}): set WIDTHPRUNE_CACHE to a folder that can"
-        ) from None
+        raise _no_place(target, error) from None
     try:
         if not target.exists():
             _convert(gguf(scratch / "model.gguf"), scratch / "model")
             os.rename(scratch / "model", target)
+    except OSError as error:
+        if error.errno in FULL:
+            raise _no_place(target, error) from error
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         # While it is held: a process that has just opened it sees that it is gone, and opens it anew.
@@ -59,6 +62,12 @@ def converted(name: str, gguf: Callable[[Path], Path]) -> Path:
             os.unlink(lock.lock_file)
         lock.release()
     return target
+
+
+def _no_place(target: Path, error: OSError) -> WidthPruneError:
+    return WidthPruneError(
+        f"{target.parent} cannot hold converted models ({error.strerror}): set WIDTHPRUNE_CACHE to a folder that can"
+    )
 
 
 def _convert(file: Path, target: Path) -> None:
@@ -71,8 +80,9 @@ def _convert(file: Path, target: Path) -> None:
         model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()
-    model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(**where).save_pretrained(target)
+    with saving():
+        model.save_pretrained(target)
+        AutoTokenizer.from_pretrained(**where).save_pretrained(target)
 
 
 def _read_gguf(file: Path, where: Mapping):

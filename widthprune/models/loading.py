@@ -87,7 +87,7 @@ def check_placement(dtype: str | torch.dtype, device: str | torch.device) -> Non
     # By one name each: results are told apart by it, and torch calls float16 "half", too.
     names = [str(known).removeprefix("torch.") for known in PRUNABLE_DTYPES]
     if dtype not in ("auto", *names, *PRUNABLE_DTYPES):
-        raise WidthPruneError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
+        raise WidthPruneError(f"dtype must be one of auto, {', '.join(names)}, got {dtype!r}")
     try:
         # The device "meta" is there everywhere, and computes nothing.
         there = torch.empty(0, device=device).device.type != "meta"

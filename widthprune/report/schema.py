@@ -235,19 +235,19 @@ def wrong_fields(run: object) -> list[str]:
     """
     settings = run.get("settings") if isinstance(run, dict) else None
     kind = kind_of(settings) if isinstance(settings, dict) else "benchmark"
-    if wrong := _refused(Profile if kind == "profile" else Run, run):
+    if wrong := refused(Profile if kind == "profile" else Run, run):
         return wrong
     return [what for i, row in enumerate(run["metrics"]) for what in _wrong_value(kind, i, row)]
 
 
 def wrong_settings(settings: Mapping) -> list[str]:
     """The same for the settings alone, before there is a result."""
-    return _refused(ProfileSettings if kind_of(settings) == "profile" else Settings, dict(settings))
+    return refused(ProfileSettings if kind_of(settings) == "profile" else Settings, dict(settings))
 
 
 def wrong_contributor(name: str) -> list[str]:
     """The same for the name of who measured."""
-    return _refused(TypeAdapter(Contributor), name)
+    return refused(TypeAdapter(Contributor), name)
 
 
 def _wrong_value(kind: str, i: int, row: Mapping) -> Iterator[str]:
@@ -263,7 +263,8 @@ def _wrong_value(kind: str, i: int, row: Mapping) -> Iterator[str]:
         yield f"metrics.{i}.value: {name} must be from {limits[0]:g} to {limits[1]:g}, got {value:g}"
 
 
-def _refused(schema, value) -> list[str]:
+def refused(schema, value) -> list[str]:
+    """A line for each field that a schema refuses; it names the field."""
     validate = schema.validate_python if isinstance(schema, TypeAdapter) else schema.model_validate
     try:
         validate(value)

@@ -12,6 +12,7 @@ from .escaping import as_html
 from .provenance import short_commit
 from .tasks import TASKS, headline, metric_words, workload_words
 
+SIGNED = "+.3f"  # how a change is written
 # What a name in a table says, where it is not the name itself without its underscores.
 WORDS = {
     "kind": "MLP",
@@ -133,9 +134,9 @@ def by_ratio(table: pd.DataFrame) -> pd.DataFrame:
     return wide.loc[order].fillna("").reset_index()
 
 
-def texts(table: pd.DataFrame) -> list[str]:
+def texts(table: pd.DataFrame, form: str = "") -> list[str]:
     """Each row's value with its standard error, as `with_error` writes it."""
-    return [with_error(*pair) for pair in zip(table["value"], table["stderr"], strict=True)]
+    return [with_error(*pair, form) for pair in zip(table["value"], table["stderr"], strict=True)]
 
 
 def criterion_labels(table: pd.DataFrame) -> list[str]:
@@ -144,12 +145,17 @@ def criterion_labels(table: pd.DataFrame) -> list[str]:
     return [name if pd.isna(draw) else f"{name}, draw {draw}" for name, draw in pairs]
 
 
-def with_error(value: float, stderr: float) -> str:
-    """A value with its standard error, to the digits a reader can use.
+def with_error(value: float, stderr: float, form: str = "") -> str:
+    """A value with its standard error, to the digits a reader can use, or in a ``form`` such as `SIGNED`.
+
+    Of too few items there may be no error, which is left out, or no value either, which is an en dash.
 
     >>> with_error(0.80729, 0.02854), with_error(839.05, 63.2), with_error(float("inf"), float("nan"))
     ('0.807 ± 0.029', '839 ± 63', 'inf')
+    >>> with_error(0.0234, 0.004, SIGNED), with_error(float("nan"), float("nan"), SIGNED)
+    ('+0.023 ± 0.004', '–')
     """
-    digits = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 0
-    text = f"{value:.{digits}f}"
-    return text if pd.isna(stderr) else f"{text} ± {stderr:.{digits}f}"
+    if pd.isna(value):
+        return "–"
+    form = form or f".{3 if abs(value) < 10 else 2 if abs(value) < 100 else 0}f"
+    return f"{value:{form}}" + ("" if pd.isna(stderr) else f" ± {stderr:{form.removeprefix('+')}}")

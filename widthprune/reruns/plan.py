@@ -15,7 +15,8 @@ from pathlib import Path
 from ..commands.options import COUNT, PERCENTAGE, RATIO, SEED, check_list, check_model_name, check_writable
 from ..criteria import find_criterion
 from ..errors import WidthPruneError
-from ..evaluation.readiness import check_data, check_numbers, check_ready
+from ..evaluation.readiness import check_data, check_numbers, check_ready, check_variants
+from ..evaluation.settings import Settings
 from ..evaluation.suites import find_benchmarks, resolve
 from ..models.loading import check_placement, model_revision, model_shape
 from ..models.templates import check_chat_template
@@ -94,6 +95,9 @@ def make_plan(request: Request, project: Path, store: Path, *, here: bool = True
             check_chat_template(request.model)
     with _naming("ratios"):
         runs = _all_runs(request, notebooks, shape)
+    with _naming("criteria"):
+        text = Settings(limit=request.limit, seed=request.seed).text
+        check_variants(request.model, {run.point for run in runs}, text)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch:
         tasks = list(dict.fromkeys(run.task for run in runs))
@@ -159,8 +163,6 @@ def _all_runs(request, notebooks, shape) -> list[Run]:
 
 
 def _jobs(request, runs, benchmarks) -> dict[str, dict]:
-    from ..evaluation.settings import Settings
-
     code = {pruned: scoring_code(pruned) for pruned in (False, True)}
     jobs = {}
     for in_template in (False, True):

@@ -8,6 +8,7 @@ way of one layer's x from zero: these shares sum up to what the layer gives to t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,15 @@ def encode(tokenizer, prompt: str, text: str) -> tuple[Tensor, int]:
     opening = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if not prompt:
         if opening is None:
-            raise WidthPruneError("the tokenizer has no token to open a text with")
+            raise WidthPruneError(
+                "the tokenizer has no token to open a text with: name a model whose tokenizer has a bos_token or an eos_token"
+            )
         whole = whole if whole[:1] == [opening] else [opening, *whole]
         start = 1
     if len(whole) <= start:
-        raise WidthPruneError("a pair's text must add a token to its prompt, got none")
+        raise WidthPruneError(
+            f"the text {text!r:.80} adds no token to its prompt: leave its pair out of the set"
+        )
     return torch.tensor(whole), start
 
 
@@ -144,10 +149,8 @@ def _gradients(model, outputs, texts, instead: Tensor | None = None):
 
         return hook
 
-    handles = [output.register_forward_pre_hook(note(name)) for name, output in outputs.items()]
-    try:
+    with ExitStack() as stack:
+        for name, output in outputs.items():
+            stack.enter_context(output.register_forward_pre_hook(note(name)))
         log_likelihoods(model, texts).sum().backward()  # no text's gradient holds another's
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: (x.detach().float(), x.grad.float()) for name, x in seen.items()}

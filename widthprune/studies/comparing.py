@@ -8,6 +8,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from ..errors import WidthPruneError
+from ..report.tables import SIGNED, with_error
 
 # Rises of the loss on held-out prose, in nats per token, at which criteria are compared.
 LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4)
@@ -74,7 +75,7 @@ def over_seeds(values: Iterable[float]) -> dict[str, float]:
     values = np.asarray(list(values), float)
     if len(values) < 2 or not np.isfinite(values).all():
         raise WidthPruneError(
-            f"an error needs a finite number of each of at least two seeds, got {values.tolist()}"
+            f"an error needs a finite number of each of at least two seeds, got {values.tolist()}: add seeds"
         )
     found = stats.ttest_1samp(values, 0.0)
     return dict(mean=values.mean(), stderr=stats.sem(values), p=float(found.pvalue), seeds=len(values))
@@ -98,10 +99,15 @@ def contrasts(table: pd.DataFrame, measures: Sequence[str], pairs: Sequence[tupl
                     values = advantage(own, measure, one, other).dropna()
                     rows.append((kind, measure, one, other, *_summary(values)))
     columns = ["kind", "measure", "one", "other", "difference", "stderr", "p", "seeds"]
-    found = pd.DataFrame(rows, columns=columns).assign(p_holm=np.nan)
-    told = found["p"].notna()
+    found = pd.DataFrame(rows, columns=columns)
+    return found.assign(p_holm=holm(found["p"]))
+
+
+def holm(p: pd.Series) -> pd.Series:
+    """p values corrected by Holm over all of them that there are; NaN where there is none."""
+    found, told = pd.Series(np.nan, p.index), p.notna()
     if told.any():
-        found.loc[told, "p_holm"] = multipletests(found.loc[told, "p"], method="holm")[1]
+        found[told] = multipletests(p[told].astype(float), method="holm")[1]
     return found
 
 
@@ -132,10 +138,10 @@ def unpruned(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = table[table["criterion"] == "none"]
     if len(stages := sorted(set(rows["stage"]))) > 1:
-        raise WidthPruneError(f"what models know is told of one stage, got {', '.join(stages)}")
+        raise WidthPruneError(f"what models know is told of one stage, got {', '.join(stages)}: select one")
     found = rows.groupby(["measure", "kind"])["value"].agg(["mean", "std"])
-    spreads = found["std"].map(" ± {:.3f}".format, na_action="ignore").fillna("")
-    return (found["mean"].map("{:.3f}".format) + spreads).unstack("kind", fill_value="")
+    shown = [with_error(*pair, ".3f") for pair in zip(found["mean"], found["std"], strict=True)]
+    return pd.Series(shown, found.index, dtype=object).unstack("kind", fill_value="")
 
 
 def by_tier(table: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -150,10 +156,9 @@ def by_tier(table: pd.DataFrame, measure: str) -> pd.DataFrame:
     keys = ["kind", "criterion", "pruning_pct", "set"]
     seeds = rows.groupby([*keys, "seed"])["value"].mean()
     found = seeds.groupby(level=keys).agg(["mean", "sem"])
-    text = found["mean"].map("{:+.3f}".format) + found["sem"].map(
-        " ± {:.3f}".format, na_action="ignore"
-    ).fillna("")
-    wide = text.unstack("set")[list(dict.fromkeys(rows["set"]))]
+    shown = [with_error(*pair, SIGNED) for pair in zip(found["mean"], found["sem"], strict=True)]
+    text = pd.Series(shown, found.index, dtype=object)
+    wide = text.unstack("set", fill_value="")[list(dict.fromkeys(rows["set"]))]
     return wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(
         index=["kind", "criterion", "neurons"], columns=None
     )

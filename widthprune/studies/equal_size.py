@@ -78,8 +78,9 @@ def study_slicegpt(
                 key = dict(counted=counted, pruning_pct=pct, width=width, parameters=parameters)
                 rows.append(key | dict(task="", metric="width", value=float(width), stderr=float("nan"), n=0))
                 if width and not embeddings:
-                    narrow = slice_model(model, sequences, width)
-                    rows += [key | row for row in scores(narrow, tokenizer, benchmarks, limit, seed)]
+                    # Without a name for it, it is gone before the next one is made.
+                    found = scores(slice_model(model, sequences, width), tokenizer, benchmarks, limit, seed)
+                    rows += [key | row for row in found]
     return pd.DataFrame(rows)
 
 
@@ -145,21 +146,22 @@ def study_heads(
     with tempfile.TemporaryDirectory() as scratch:
         benchmarks = find_benchmarks(tasks, scratch)
 
-        def measured(network: nn.Module, parameters: int, **key) -> dict[str, list[dict]]:
-            key |= dict(neurons=find_mlps(network)[0].size, parameters=parameters)
+        def measured(network: nn.Module, parameters: int | None = None, **key) -> dict[str, list[dict]]:
+            key |= dict(neurons=find_mlps(network)[0].size, parameters=parameters or count(network))
             found = answers(network, tokenizer, benchmarks, limit, seed)
             rows.extend(key | dict(task=task) | row for task, (own, _) in found.items() for row in own)
             return {task: records for task, (_, records) in found.items()}
 
-        measured(model, count(model), removed="nothing", pruning_pct=0.0, groups=0)
+        measured(model, removed="nothing", pruning_pct=0.0, groups=0)
         for pct, gone in removed.items():
             narrow = prune_model(model, pruning_pct=pct, scores=neurons)
             parameters = count(narrow) - parameters_of(narrow, gone)
             key = dict(removed="neurons and groups", pruning_pct=pct, groups=sum(map(len, gone.values())))
             both = measured(without_groups(narrow, gone), parameters, **key)
-            alone = prune_model(model, size=matched_size(model, parameters), scores=neurons)
-            other = measured(alone, count(alone), removed="neurons", pruning_pct=pct, groups=0)
             key |= dict(neurons=find_mlps(narrow)[0].size, parameters=parameters, metric="against_neurons")
+            del narrow  # before the next one is made
+            alone = dict(size=matched_size(model, parameters), scores=neurons)
+            other = measured(prune_model(model, **alone), removed="neurons", pruning_pct=pct, groups=0)
             for task, records in both.items():
                 change, stderr = paired_change(other[task], records, TASKS[task].metric)
                 rows.append(key | dict(task=task, value=change, stderr=stderr, n=len(records)))
@@ -179,6 +181,8 @@ def paired_change(before: Sequence[dict], after: Sequence[dict], metric: str) ->
         ones, others = np.asarray(pairs, float).T
         differences, words = others - ones, np.ones(len(pairs))
     change = differences.sum() / words.sum()
+    if len(pairs) < 2:  # of one item there is no spread
+        return float(change), float("nan")
     spread = (differences - change * words).std(ddof=1)  # their mean is zero
     return float(change), float(spread * len(pairs) ** 0.5 / words.sum())
 

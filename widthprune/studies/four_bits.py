@@ -49,7 +49,7 @@ def to_four_bits(weight: Tensor) -> Tensor:
     """
     if weight.shape[-1] % BLOCK:
         raise WidthPruneError(
-            f"rows of {weight.shape[-1]} weights have no blocks of {BLOCK}: four bits cannot be tried on this model"
+            f"rows of {weight.shape[-1]} weights have no blocks of {BLOCK}: choose a model whose sizes are multiples of it"
         )
     coarse = quants.dequantize(quants.quantize(weight.detach().float().cpu().numpy(), FORMAT), FORMAT)
     return torch.from_numpy(coarse).to(weight)

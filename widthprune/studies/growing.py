@@ -5,8 +5,8 @@ has half as many neurons again, so that both have the same number of parameters.
 measured, imports no torch.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..checkpoints.destination import moved_into_place
-from ..commands.options import SEED
+from ..commands.options import COUNT, SEED, Number, check_several
 from ..errors import WidthPruneError
+from ..models.saving import saving
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 KINDS = {"gated": "LlamaConfig", "plain": "ArceeConfig"}  # classes of transformers
 STAGES = ("base", "tuned")
+RATE = Number(float, "a learning rate above 0 and below 1", lambda rate: 0 < rate < 1)
+HEADS = 4  # of attention, each of an even number of channels
 IGNORED = -100  # the label of a token that no loss is taken of
 
 
@@ -48,6 +51,10 @@ class Recipe:
         if self.kind not in KINDS:
             raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         SEED.check("seed", self.seed)
+        for field in fields(self)[2:]:
+            (COUNT if field.type is int else RATE).check(field.name, getattr(self, field.name))
+        if self.hidden_size % (2 * HEADS):
+            raise WidthPruneError(f"hidden_size must be a multiple of {2 * HEADS}, got {self.hidden_size}")
         if self.neurons % 2:
             raise WidthPruneError(f"neurons must be even, to match a plain MLP, got {self.neurons}")
 
@@ -66,6 +73,36 @@ class Recipe:
     def shared(self) -> dict[str, int | float]:
         """All but kind and seed: what `widthprune.studies.stored.stored` finds a chapter's models by."""
         return {name: value for name, value in asdict(self).items() if name not in ("kind", "seed")}
+
+
+def recipes_of(
+    seeds: Iterable[int], recipe: Mapping, *, drawn: str = "gated", named: str = "seeds"
+) -> list[Recipe]:
+    """A chapter's recipes: of every kind and seed, those of the kind that it draws first.
+
+    Parameters
+    ----------
+    seeds : iterable of int
+    recipe : mapping
+        Fields of `Recipe` that are not default, kind and seed left out.
+    drawn : str
+        The chapter's parameter ``model``.
+    named : str
+        The chapter's parameter that holds the seeds.
+
+    Raises
+    ------
+    WidthPruneError
+        In one line that begins with the parameter at fault.
+    """
+    seeds = check_several(named, seeds, SEED)
+    if drawn not in KINDS:
+        raise WidthPruneError(f"model must be one of {', '.join(KINDS)}, got {drawn!r}")
+    known = [field.name for field in fields(Recipe)[2:]]
+    if not isinstance(recipe, Mapping) or not set(recipe) <= set(known):
+        raise WidthPruneError(f"recipe must be a mapping of {', '.join(known)}, got {recipe!r}")
+    kinds = sorted(KINDS, key=lambda kind: kind != drawn)
+    return [Recipe(kind, seed, **recipe) for kind in kinds for seed in seeds]
 
 
 def parameter_count(recipe: Recipe) -> int:
@@ -93,8 +130,8 @@ def untrained(recipe: Recipe, world: World) -> "nn.Module":
         hidden_size=recipe.hidden_size,
         intermediate_size=recipe.neurons if gated else recipe.neurons * 3 // 2,
         num_hidden_layers=recipe.layers,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
         hidden_act="silu" if gated else "gelu",
         max_position_embeddings=recipe.length,
         tie_word_embeddings=True,
@@ -192,7 +229,7 @@ def grow(
                 else:
                     model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
-            with moved_into_place(path) as partial:
+            with moved_into_place(path) as partial, saving():
                 model.save_pretrained(partial)
         models[stage] = AutoModelForCausalLM.from_pretrained(path).eval()
     return models

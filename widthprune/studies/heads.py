@@ -87,7 +87,7 @@ def score_groups(model: nn.Module, sequences: Sequence[Tensor]) -> dict[str, Ten
     with ExitStack() as stack:
         for name in found:
             output = model.get_submodule(name).o_proj
-            stack.callback(output.register_forward_pre_hook(listener(name)).remove)
+            stack.enter_context(output.register_forward_pre_hook(listener(name)))
         for tokens in sequences:
             model(tokens[None].to(model.device), use_cache=False, logits_to_keep=1)
     return {name: own / sum(map(len, sequences)) for name, own in sums.items()}

@@ -31,7 +31,7 @@ def half_path(mlp: MLP, half: str) -> str:
     inputs = [part for part in mlp.parts if part.role == "input"]
     if half not in HALVES or len(inputs) != 2 or mlp.experts is not None:
         raise WidthPruneError(
-            f"{mlp.name} has no {half} projection of its own: halves are held in MLPs with gate and up"
+            f"{mlp.name} has no {half} projection of its own: choose a model whose MLPs have gate and up"
         )
     return inputs[HALVES.index(half)].path
 
@@ -62,7 +62,7 @@ def held(
         for name, own in neurons.items():
             fixed = torch.zeros(mlps[name].size) if values is None else values[name]
             module = model.get_submodule(half_path(mlps[name], half))
-            stack.callback(module.register_forward_hook(_hold(own, fixed[own])).remove)
+            stack.enter_context(module.register_forward_hook(_hold(own, fixed[own])))
         yield
 
 
@@ -88,7 +88,7 @@ def means(model: nn.Module, half: str, rows: np.ndarray) -> dict[str, Tensor]:
     with ExitStack() as stack, torch.inference_mode():
         for mlp in find_mlps(model):
             module = model.get_submodule(half_path(mlp, half))
-            stack.callback(module.register_forward_hook(note(mlp.name)).remove)
+            stack.enter_context(module.register_forward_hook(note(mlp.name)))
         model(input_ids=torch.as_tensor(rows, device=model.device))
     return sums
 

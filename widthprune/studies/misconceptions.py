@@ -35,7 +35,8 @@ def mean_row(values, **keys) -> dict:
     """A row of `COLUMNS` for the mean of one value a pair."""
     values = np.asarray(values, float)
     stderr = values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
-    row = dict(criterion="none", draw=0, pruning_pct=0.0, value=values.mean(), stderr=stderr, n=len(values))
+    mean = values.mean() if len(values) else np.nan
+    row = dict(criterion="none", draw=0, pruning_pct=0.0, value=mean, stderr=stderr, n=len(values))
     return row | keys
 
 
@@ -130,6 +131,7 @@ def removal_rows(
                 rows.append(mean_row(change, measure="odds", set=name, **key))
                 rows.append(mean_row((after - before[name])[:, 0, 0], measure="truth", set=name, **key))
                 rows.append(length_row(before[name], after) | dict(set=name) | key)
+            del smaller  # before the next one is made
         for (name, criterion), own in changes.items():
             if criterion != "RANDOM":
                 further = own[0] - torch.stack(changes[name, "RANDOM"]).mean(0)
@@ -168,6 +170,7 @@ def direction_rows(
                 right = ((tried[:, 0] - tried[:, 1]) @ direction > 0).double()
                 key = dict(criterion="PPM" if pct else "none", pruning_pct=pct)
                 rows.append(mean_row(right, measure=f"direction:{source}", set=target, **key))
+        del own  # before the next one is made
     return rows
 
 

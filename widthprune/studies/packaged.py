@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_list
+from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_several
 from ..errors import WidthPruneError
 from ..report.runs import public_name
 from ..report.tasks import data_dir
@@ -187,9 +187,7 @@ def _checked(asked: dict) -> dict:
     checked = dict(asked)
     for name, value in asked.items():
         if name in SEVERAL:
-            checked[name] = values = check_list(name, value, SEVERAL[name])
-            if len(set(values)) < max(1, len(values)):
-                raise WidthPruneError(f"{name} must name at least one value, and each once, got {values}")
+            checked[name] = check_several(name, value, SEVERAL[name])
         elif (name, value) != ("limit", None):
             ONE[name].check(name, value)
     return checked

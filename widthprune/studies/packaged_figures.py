@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from scipy.stats import norm
-from statsmodels.stats.multitest import multipletests
 
 from ..criteria import REGISTRY
 from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import label_lines
 from ..report.panels import panel_axes, split_names
-from ..report.tables import texts
+from ..report.tables import SIGNED, texts
 from ..report.tasks import TASKS, headline, is_headline
+from .comparing import holm
 from .pairs import MYTHS, SETS
 
 CRITERIA = ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
@@ -89,20 +89,12 @@ def plot_shares_of_odds(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _changes(rows: pd.DataFrame) -> pd.Series:
-    """Signed values with one standard error, as texts; none of no rows."""
-    return (
-        rows["value"].map("{:+.3f}".format).astype(object)
-        + " ± "
-        + rows["stderr"].map("{:.3f}".format).astype(object)
-    )
-
-
 def table_of(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """One measure as a table: a row a criterion and percentage, a column a set, means over draws with one standard error."""
     own = rows[rows["measure"] == measure]
     means = own.groupby(["criterion", "pruning_pct", "set"])[["value", "stderr"]].mean()
-    wide = _changes(means).unstack("set")[[name for name in SETS if name in set(own["set"])]]
+    means = pd.Series(texts(means, SIGNED), means.index, dtype=object)
+    wide = means.unstack("set", fill_value="not measured")[[name for name in SETS if name in set(own["set"])]]
     wide.columns = [f"{name}, {_kind(name)}" for name in wide]
     wide = wide.rename(index="{:g}%".format, level="pruning_pct").rename_axis(index=["criterion", "neurons"])
     return wide if own["pruning_pct"].any() else wide.droplevel("neurons")
@@ -112,7 +104,7 @@ def by_model(rows: pd.DataFrame, measure: str, pct: float = 0.0, criterion: str 
     """One measure at one percentage as a table: a row a model, a column a set, with one standard error."""
     own = rows[(rows["measure"] == measure) & (rows["pruning_pct"] == pct) & (rows["criterion"] == criterion)]
     wide = (
-        own.assign(text=_changes(own))
+        own.assign(text=texts(own, SIGNED))
         .pivot(index="model", columns="set", values="text")
         .fillna("not measured")
     )
@@ -130,10 +122,8 @@ def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
     rows = table[(table["task"] == task) & (table["metric"] == metric)]
     neurons = rows["pruning_pct"].map("{:g}%".format)
     if not task:
-        shown = rows["value"].map("{:.1%}".format) + " ± " + rows["stderr"].map("{:.1%}".format)
-        return rows.assign(text=shown, neurons=neurons).pivot(
-            index="criterion", columns="neurons", values="text"
-        )
+        shown = rows.assign(text=texts(rows, ".1%"), neurons=neurons)
+        return shown.pivot(index="criterion", columns="neurons", values="text")
     way = rows["weights"] + " weights, neurons chosen by " + rows["chosen_by"].replace("stored", "the stored")
     shown = rows.assign(text=texts(rows), neurons=neurons, way=way)
     return shown.pivot(index=["criterion", "neurons"], columns="way", values="text").fillna("")
@@ -151,8 +141,11 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
     apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
     z = (apart["value"] / apart["stderr"]).mask(apart["value"] == 0, 0.0)  # nothing moved: no spread
-    p = multipletests(2 * norm.sf(z.abs()), method="holm")[1] if len(apart) else []
-    apart = apart.assign(text=_changes(apart) + [f", p {own:.2g}" for own in p])
+    p = holm(pd.Series(2 * norm.sf(z.abs()), apart.index))
+    ends = (
+        p.map(", p {:.2g}".format, na_action="ignore").astype(object).fillna("")
+    )  # of one item there is none
+    apart = apart.assign(text=pd.Series(texts(apart, SIGNED), apart.index, dtype=object) + ends)
     apart = apart.pivot(index=keys, columns="task", values="text")
     shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")
     order = itertools.product(

@@ -100,10 +100,12 @@ def load_pairs(name: str, limit: int | None = None, seed: int = 0) -> list[Pair]
     try:
         found = list(read(path))
     except OSError as error:
-        raise WidthPruneError(f"the pairs of {name} cannot be read: {path.name}: {error.strerror}") from None
+        raise WidthPruneError(
+            f"the pairs of {name} cannot be read: {path.name}: {error.strerror}: copy it there"
+        ) from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-        raise WidthPruneError(f"{path.name} does not hold the pairs of {name}") from None
+        raise WidthPruneError(f"{path.name} does not hold the pairs of {name}: copy it again") from None
     if not found:
-        raise WidthPruneError(f"{path.name} holds no pair of {name}")
+        raise WidthPruneError(f"{path.name} holds no pair of {name}: copy it again")
     drawn = sorted(np.random.default_rng(seed).permutation(len(found))[:limit].tolist())
     return [found[i] for i in drawn]

@@ -12,6 +12,7 @@ to that norm, whose weights are then in a matrix that takes it into the kept axe
 
 import copy
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -158,18 +159,14 @@ def weighted(norm: nn.Module | None, kind: str, eps: float) -> nn.Module:
 def layer_options(model: nn.Module, sequences: Sequence[Tensor]) -> list[list[dict]]:
     """What every layer is given beside its signal, layer by layer, for each sequence: positions, and what it may see."""
     found = [[] for _ in model.model.layers]
-    handles = [
-        layer.register_forward_pre_hook(
-            lambda module, signal, options, own=own: own.append(options), with_kwargs=True
-        )
-        for layer, own in zip(model.model.layers, found, strict=True)
-    ]
-    try:
+    with ExitStack() as stack:
+        for layer, own in zip(model.model.layers, found, strict=True):
+            handle = layer.register_forward_pre_hook(
+                lambda module, signal, options, own=own: own.append(options), with_kwargs=True
+            )
+            stack.enter_context(handle)
         for tokens in sequences:
             model.model(input_ids=tokens[None].to(model.device), use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 

@@ -10,11 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
+from pydantic import ConfigDict
 
+from ..commands.options import check_path, check_writable
 from ..errors import WidthPruneError, first_line
 from ..models.packaged import weights_format
 from ..report.atomic import write_atomically
+from ..report.escaping import as_line
 from ..report.provenance import record, short_commit
+from ..report.schema import Count, Plain, Provenance, Seed, refused
 
 FOLDER = "studies"
 SIZE = ("hidden_size", "layers", "neurons")  # fields of a recipe
@@ -58,6 +62,20 @@ STUDIES = {
 }
 
 
+class FirstLine(Provenance):
+    """What a first line says that is counted, compared or shown: it may lack any of it, and say more."""
+
+    model_config = ConfigDict(extra="allow")
+
+    steps: Count = 1
+    hidden_size: Count = 1
+    layers: Count = 1
+    neurons: Count = 1
+    seed: Seed = 0
+    limit: Count | None = None
+    dtype: Plain = ""
+
+
 def study(
     results_dir: str | Path,
     name: str,
@@ -89,12 +107,14 @@ def study(
     Raises
     ------
     WidthPruneError
-        If the file is damaged, was made in another way, or is missing where nothing may be measured.
+        If the file is damaged, was made in another way, or is missing where nothing may be measured or no file be written.
     """
-    path = Path(results_dir, FOLDER, f"{name}-{model}.csv")
+    path = _folder(results_dir) / f"{name}-{model}.csv"
     if not path.exists() and not measure:
         raise WidthPruneError(f"{path} is not there, and nothing may be measured: run it with measure=True")
     if not path.exists():
+        for place in (path.parent.parent, path.parent):  # before hours of work
+            check_writable("results_dir must be a folder that can be written", place)
         with record() as provenance:
             table = make()[list(STUDIES[name])]
         kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
@@ -104,12 +124,23 @@ def study(
     return read_table(path, name)
 
 
+def _folder(results_dir: str | Path) -> Path:
+    """Where the studies of a directory lie, which need not be there; a file in its place is refused."""
+    check_path("results_dir", results_dir)
+    folder = Path(results_dir, FOLDER)
+    for place in (folder.parent, folder):
+        if place.exists() and not place.is_dir():
+            raise WidthPruneError(f"results_dir must be a folder, and {place} is a file: name another")
+    return folder
+
+
 def _check_made_by(path: Path, made_by: Mapping) -> None:
     said = provenance(path)
     for key, asked in json.loads(json.dumps(made_by)).items():
         if said.get(key, asked) != asked:
+            told = as_line(said[key])[:200]
             raise WidthPruneError(
-                f"{path} was made with {key} {said[key]}, not {asked}: name another directory of results"
+                f"{path} was made with {key} {told}, not {asked}: name another directory of results"
             )
 
 
@@ -129,21 +160,30 @@ def read_table(path: Path, name: str) -> pd.DataFrame:
         # An empty text is no missing one.
         texts = [column for column, kind in columns.items() if kind == "string"]
         return table.astype(columns).fillna(dict.fromkeys(texts, ""))
-    except (OSError, ValueError) as error:
-        raise WidthPruneError(
-            f"{path} is damaged ({first_line(error)}): delete it and run the study again"
-        ) from None
+    except (OSError, ValueError, OverflowError) as error:
+        raise _damaged(path, first_line(error)) from None
 
 
 def provenance(path: Path) -> dict:
-    """What the first line of a file says."""
+    """What the first line of a file says.
+
+    Raises
+    ------
+    WidthPruneError
+        If it is no JSON, or `FirstLine` refuses it.
+    """
     try:
         with path.open(encoding="utf-8") as file:
-            return dict(json.loads(file.readline().removeprefix("# ")))
-    except (OSError, ValueError, TypeError) as error:
-        raise WidthPruneError(
-            f"{path} is damaged ({first_line(error)}): delete it and run the study again"
-        ) from None
+            said = json.loads(file.readline().removeprefix("# "))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, first_line(error)) from None
+    if wrong := refused(FirstLine, said):
+        raise _damaged(path, wrong[0])
+    return said
+
+
+def _damaged(path: Path, why: str) -> WidthPruneError:
+    return WidthPruneError(f"{path} is damaged ({as_line(why)[:300]}): delete it and run the study again")
 
 
 def stored(results_dir: str | Path, name: str, **recipe) -> pd.DataFrame:
@@ -167,7 +207,7 @@ def stored(results_dir: str | Path, name: str, **recipe) -> pd.DataFrame:
 
 def _chosen(results_dir: str | Path, name: str, recipe: Mapping) -> dict[Path, dict]:
     """The files that `stored` reads, with what their first lines say."""
-    paths = sorted(Path(results_dir, FOLDER).glob(f"{name}-*.csv"))
+    paths = sorted(_folder(results_dir).glob(f"{name}-*.csv"))
     found = {path: provenance(path) for path in paths}
     found = {path: said for path, said in found.items() if recipe.items() <= said.items()}
     grown = Counter(map(_grown, found.values()))
@@ -206,8 +246,8 @@ def origin(results_dir: str | Path, name: str, **recipe) -> str:
     if not found:
         return "not measured here"
     paths, said = found.keys(), found.values()
-    devices = ", ".join(sorted({str(one.get("device", "unknown"))[:100] for one in said}))
-    commits = ", ".join(sorted({short_commit(str(one.get("commit", "unknown"))) for one in said}))
+    devices = ", ".join(sorted({one.get("device", "unknown") for one in said}))
+    commits = ", ".join(sorted({short_commit(one.get("commit", "unknown")) for one in said}))
     steps = sorted({str(one["steps"]) for one in said if "steps" in one})
     if steps:
         models = f"{len(paths)} grown models, {', '.join(steps)} steps each"
@@ -221,4 +261,4 @@ def _described(model: str, said: Mapping) -> str:
     """A packaged model with the precision of its weights, and which items it was tried on."""
     stored = weights_format(model) or "the checkpoint's dtype"
     items = "all items" if said.get("limit") is None else f"limit {said['limit']}"
-    return f"{model} ({stored}, computed in {said.get('dtype')}), {items}, seed {said.get('seed')}"
+    return f"{model} ({stored}, computed in {said.get('dtype', 'unknown')}), {items}, seed {said.get('seed', 'unknown')}"

@@ -73,7 +73,8 @@ def check_alike(one: Mapping[str, Stored], other: Mapping[str, Stored], names: S
     for tensor in sorted(one.keys() ^ other.keys()) or [t for t in one if one[t].shape != other[t].shape]:
         shapes = [str(stored[tensor].shape) if tensor in stored else "nothing" for stored in (one, other)]
         raise WidthPruneError(
-            f"base and tuned must be of one shape: {tensor} is {shapes[0]} in {names[0]} and {shapes[1]} in {names[1]}"
+            f"base and tuned must be of one shape: {tensor} is {shapes[0]} in {names[0]} and {shapes[1]} in {names[1]}: "
+            "name a model and its tuned copy"
         )
 
 
@@ -83,7 +84,7 @@ def _layouts(source: Path, header: Mapping[str, Stored]) -> list[MLP]:
     mlps = find_layouts(shapes, config.get("model_type", ""), hidden_size(config), str(source))
     if mixed := [mlp.name for mlp in mlps if mlp.experts is not None]:
         raise WidthPruneError(
-            f"{mixed[0]} is a mixture of experts, whose changes are not compared neuron by neuron"
+            f"{mixed[0]} is a mixture of experts, whose changes are not compared neuron by neuron: name dense models"
         )
     return mlps
 
