@@ -104,3 +104,10 @@ def test_agreement_of_two_criteria_by_hand():
         "pruning_pct": 50, "shared": 0.5, "by_chance": 0.5, "ties": 1, "layers": 2
     }  # fmt: skip
     assert same_neurons(ones, ones, 25)["shared"] == 1
+
+
+def test_a_disk_without_room_for_a_twin_is_named_and_leaves_none(language_model, tmp_path, full_disk):
+    for _ in range(2):  # nothing is taken for a whole model the next time
+        with pytest.raises(WidthPruneError, match=f"drawn cannot be written .*{full_disk}.*: make room"):
+            random_initialised(language_model, tmp_path / "drawn")
+    assert not list(tmp_path.iterdir())

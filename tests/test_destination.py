@@ -192,7 +192,7 @@ def test_a_disk_that_fills_up_is_what_is_named_and_not_the_source(language_model
 
 
 def test_what_safetensors_cannot_write_is_an_error_of_the_system(tmp_path):
-    with pytest.raises(FileNotFoundError), saving():
+    with pytest.raises(FileNotFoundError, match="out"), saving(tmp_path / "out"):
         save_file({"a": torch.zeros(1)}, tmp_path / "no folder" / "file")
 
 

@@ -34,7 +34,7 @@ KNOWLEDGE = ("mmlu", "pocket_facts")
 BEHAVIOUR = ("ifeval", "pocket_instructions", "truthfulqa_mc2", "leaderboard_musr", "piqa")
 PERPLEXITIES = ("wikitext", "lambada_openai", "pocket_prose")
 CACHES = {
-    "capabilities": ("_pairs", "_tested", "_values"),
+    "capabilities": ("_pairs", "_still", "_tested", "_values"),
     "floor_table": ("_floors",),
     "measured_table": ("_runs",),
     "runs": ("_summary", "_workloads", "_seeds"),

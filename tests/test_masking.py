@@ -95,7 +95,10 @@ def test_bad_input_is_one_line():
     model = made()
     for ask, says in (
         (lambda: without(model, "BOTH", 10), f"one of {', '.join(WAYS)}"),
-        (lambda: held(model, "down", {"model.layers.0.mlp": torch.tensor([2])}), "no down projection"),
+        (
+            lambda: held(model, "down", {"model.layers.0.mlp": torch.tensor([2])}),
+            "half must be one of gate, up, got 'down'",
+        ),
         (lambda: without(made(ArceeConfig), "PAIRED", 10), "no gate projection"),
     ):
         with pytest.raises(WidthPruneError, match=says) as error, ask():

@@ -150,6 +150,10 @@ def test_a_study_is_kept_and_found_again(language_model, tmp_path, monkeypatch):
 
 def test_a_study_says_what_it_was_computed_in(language_model, tmp_path, monkeypatch):
     monkeypatch.delenv("WIDTHPRUNE_DATA", raising=False)
+    double = shutil.copytree(language_model, tmp_path / "double")
+    AutoModelForCausalLM.from_pretrained(language_model, dtype="float64").save_pretrained(double)
+    assert len(integrated(str(double), tmp_path / "new", measure=True, limit=1))
+    shutil.rmtree(tmp_path / "new")
     coarse = shutil.copytree(language_model, tmp_path / "coarse")
     AutoModelForCausalLM.from_pretrained(language_model, dtype="bfloat16").save_pretrained(coarse)
     asked = dict(limit=4, pcts=[10.0], draws=1, measure=True)
@@ -167,6 +171,11 @@ def test_a_study_says_what_it_was_computed_in(language_model, tmp_path, monkeypa
         misconceptions(str(coarse), tmp_path / "new", compute_dtype="auto", **asked)
     with pytest.raises(WidthPruneError, match="bfloat16 would round weights of float32"):
         misconceptions(language_model, tmp_path / "new", compute_dtype="bfloat16", **asked)
+    for other in (integrated, amp_heads):
+        with pytest.raises(
+            WidthPruneError, match="bfloat16 would round weights of float32: name a wider one"
+        ):
+            other(language_model, tmp_path / "new", measure=True, compute_dtype="bfloat16")
     assert not (tmp_path / "new").exists()
 
 

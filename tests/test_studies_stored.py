@@ -103,6 +103,7 @@ def test_models_of_another_recipe_are_read_where_they_are_asked_for(changed, tmp
         ("hidden_size", {"recipe": {"hidden_size": "24"}}),
         ("model", {"model": "glu"}),
         *(("larger_seeds", {"larger_seeds": value}) for value in ([0, 0], 1)),
+        *(("larger", {"larger": value}) for value in ("big", {"hiden_size": 24})),
     ],
 )
 @pytest.mark.parametrize("path", GROWN, ids=lambda path: path.stem)

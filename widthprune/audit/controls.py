@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..checkpoints.destination import moved_into_place
 from ..errors import WidthPruneError
 from ..evaluation.stored import find_stored, refuse
 from ..models.saving import saving
@@ -75,7 +76,7 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
     from ..models.loading import load_model
 
     directory = Path(directory)
-    if (directory / "config.json").exists():
+    if directory.exists():
         return directory
     trained, tokenizer = load_model(model)
     if tokenizer is None:
@@ -83,9 +84,9 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         drawn = type(trained)(trained.config)
-    with saving():
-        drawn.to(trained.dtype).save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
+    with moved_into_place(directory) as partial, saving(directory):
+        drawn.to(trained.dtype).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
     return directory
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from ..errors import WidthPruneError
 from ..report.published import published
 from ..report.stats import correlate
-from ..report.tasks import TASKS
+from ..report.tasks import TASKS, headline
 from ..sizes import kept_size
 from .association import associations
 from .effects import Effect, Rule, both, control, further, inverse, threshold
@@ -63,7 +63,7 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
     def vary(self, *, without=None, floor_kinds=("blind",), **rule) -> "Evidence":
         """The same tables under another `Rule`, with a model left out, or with other floors."""
         # What does not depend on these was computed once, and goes along.
-        self._pairs, self._tested, self._values, self._summary, self._runs  # noqa: B018
+        self._pairs, self._still, self._tested, self._values, self._summary, self._runs  # noqa: B018
         other = copy.copy(self)
         other.rule, other.without, other.floor_kinds = Rule(**rule), without, floor_kinds
         other.seen = []
@@ -97,9 +97,7 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
         for task in (knowledge, behaviour):
-            headline = LLAMA[model], task, TASKS[task].metric
-            scores = {score for (*of, _), score in self._values.items() if tuple(of) == headline}
-            if len({score for score in scores if not pd.isna(score)}) == 1:
+            if (LLAMA[model], task) in self._still:
                 return np.nan
         rows = where(self._pairs, **asked)
         if column not in rows:  # what takes long is computed for the pair alone
@@ -208,6 +206,12 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
         return int((expected != s["total_parameters_after"]).sum())
 
     # Computed once.
+
+    @cached_property
+    def _still(self) -> set[tuple[str, str]]:
+        """Model and benchmark of published scores that are the same at every width."""
+        values = headline(self.capabilities).groupby(["model", "task"])["value"].nunique()
+        return set(values[values == 1].index)
 
     @cached_property
     def _pairs(self) -> pd.DataFrame:

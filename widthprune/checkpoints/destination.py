@@ -137,6 +137,7 @@ def _check_absent(dst: Path) -> None:
 
 def _read_elsewhere(dst: Path, error: OSError) -> Path | None:
     """The file that an error is about, if it is no part of what is written; None where that cannot be told."""
+    # A copy that fails names both of its files, and the source first, though only the destination can be full.
     if error.filename is None or error.errno in FULL:
         return None
     named, dst = Path(os.fsdecode(error.filename)).absolute(), dst.absolute()
@@ -145,7 +146,6 @@ def _read_elsewhere(dst: Path, error: OSError) -> Path | None:
 
 
 def _unwritable(dst: Path, error: Exception) -> WidthPruneError:
-    reason = getattr(error, "strerror", None) or error
-    return WidthPruneError(
-        f"{dst} cannot be written ({reason}): make room, or name another place; nothing is left of it"
-    )
+    reason, full = getattr(error, "strerror", None) or error, getattr(error, "errno", None) in FULL
+    mend = "make room, or name" if full else "name"
+    return WidthPruneError(f"{dst} cannot be written ({reason}): {mend} another place; nothing is left of it")

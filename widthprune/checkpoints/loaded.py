@@ -95,7 +95,7 @@ def prune_loaded(
         )
         plan = _measured(plan, model, global_widths)
         # A field may be wrong that only saving looks at.
-        with in_one_line(f"{src} cannot be saved", COPY_AGAIN), saving():
+        with in_one_line(f"{src} cannot be saved", COPY_AGAIN), saving(partial):
             model.save_pretrained(partial)
         copy_beside(source, partial)
         (partial / "README.md").write_text(model_card(plan, str(src)), encoding="utf-8")

@@ -75,7 +75,7 @@ class Readers:
 
         saved, it = self._scratch / "model", self._settings
         shutil.rmtree(saved, ignore_errors=True)
-        with saving():
+        with saving(saved):
             model.save_pretrained(saved)
             tokenizer.save_pretrained(saved)
         return get_model("vllm")(

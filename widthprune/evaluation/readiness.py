@@ -1,4 +1,4 @@
-"""What a long run needs, looked at before it starts: arguments, the model's files, the places it writes to.
+"""What a long run needs, looked at before it starts: arguments, criteria, the model's files, the places it writes to.
 
 The same checks make a dry run: it ends well only if the run would start.
 """

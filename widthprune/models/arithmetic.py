@@ -29,8 +29,8 @@ def compute_in(model, asked: str = "auto"):
     ----------
     model : PreTrainedModel
     asked : str
-        "auto" takes float32 where this machine multiplies it faster than the weights' own dtype and has
-        the memory for it, and of float64 never, else the weights' own; "weights" always takes that; or a dtype by name.
+        "auto" takes float32 where this machine multiplies it faster than the weights' own dtype, has the memory for it, and
+        rounds no weight; else the weights' own. "weights" always takes that. Or a dtype by name.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def compute_in(model, asked: str = "auto"):
         dtype = getattr(torch, asked)
         if torch.promote_types(model.dtype, dtype) != dtype:
             raise WidthPruneError(
-                f"compute_dtype {asked} would round weights of {model.dtype}: give that as dtype".replace(
+                f"compute_dtype {asked} would round weights of {model.dtype}: name a wider one".replace(
                     "torch.", ""
                 )
             )

@@ -53,7 +53,7 @@ def converted(name: str, gguf: Callable[[Path], Path]) -> Path:
             os.rename(scratch / "model", target)
     except OSError as error:
         if error.errno in FULL:
-            raise _no_place(target, error) from error
+            raise _no_place(target, error) from None
         raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -80,7 +80,7 @@ def _convert(file: Path, target: Path) -> None:
         model = AutoModelForCausalLM.from_config(read.config, dtype=torch.bfloat16)
     model.load_state_dict(read.state_dict(), assign=True)
     model.tie_weights()
-    with saving():
+    with saving(target):
         model.save_pretrained(target)
         AutoTokenizer.from_pretrained(**where).save_pretrained(target)
 

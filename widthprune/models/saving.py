@@ -5,19 +5,20 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from safetensors import SafetensorError
 
-# A copy that fails names both of its files, and the source first, though only the destination can be full.
+# What a disk says that takes no more.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 @contextmanager
-def saving() -> Iterator[None]:
-    """Inside, what the disk refuses to ``save_pretrained`` is an `OSError`, whichever library met it."""
+def saving(directory: Path) -> Iterator[None]:
+    """Inside, what the disk refuses to ``save_pretrained`` is an `OSError` that names the directory, whichever library met it."""
     try:
         yield
     except SafetensorError as error:
         if not (found := re.search(r"\(os error (\d+)\)", str(error))):
             raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        raise OSError(int(found[1]), os.strerror(int(found[1])), str(directory)) from error

@@ -76,19 +76,20 @@ class Recipe:
 
 
 def recipes_of(
-    seeds: Iterable[int], recipe: Mapping, *, drawn: str = "gated", named: str = "seeds"
+    seeds: Iterable[int], *, drawn: str = "gated", named: str = "seeds", **changes: Mapping
 ) -> list[Recipe]:
     """A chapter's recipes: of every kind and seed, those of the kind that it draws first.
 
     Parameters
     ----------
     seeds : iterable of int
-    recipe : mapping
-        Fields of `Recipe` that are not default, kind and seed left out.
     drawn : str
         The chapter's parameter ``model``.
     named : str
         The chapter's parameter that holds the seeds.
+    **changes : mapping
+        The chapter's parameters that hold fields of `Recipe` which are not default, kind and seed left out; of two the
+        later counts.
 
     Raises
     ------
@@ -99,10 +100,13 @@ def recipes_of(
     if drawn not in KINDS:
         raise WidthPruneError(f"model must be one of {', '.join(KINDS)}, got {drawn!r}")
     known = [field.name for field in fields(Recipe)[2:]]
-    if not isinstance(recipe, Mapping) or not set(recipe) <= set(known):
-        raise WidthPruneError(f"recipe must be a mapping of {', '.join(known)}, got {recipe!r}")
+    changed = {}
+    for parameter, asked in changes.items():
+        if not isinstance(asked, Mapping) or not set(asked) <= set(known):
+            raise WidthPruneError(f"{parameter} must be a mapping of {', '.join(known)}, got {asked!r}")
+        changed |= asked
     kinds = sorted(KINDS, key=lambda kind: kind != drawn)
-    return [Recipe(kind, seed, **recipe) for kind in kinds for seed in seeds]
+    return [Recipe(kind, seed, **changed) for kind in kinds for seed in seeds]
 
 
 def parameter_count(recipe: Recipe) -> int:
@@ -229,7 +233,7 @@ def grow(
                 else:
                     model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
-            with moved_into_place(path) as partial, saving():
+            with moved_into_place(path) as partial, saving(path):
                 model.save_pretrained(partial)
         models[stage] = AutoModelForCausalLM.from_pretrained(path).eval()
     return models

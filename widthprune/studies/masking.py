@@ -26,10 +26,12 @@ def half_path(mlp: MLP, half: str) -> str:
     Raises
     ------
     WidthPruneError
-        If the MLP has no gate, or has both halves in one matrix.
+        If there is no such half, or the MLP has no gate, or has both halves in one matrix.
     """
+    if half not in HALVES:
+        raise WidthPruneError(f"half must be one of {', '.join(HALVES)}, got {half!r}")
     inputs = [part for part in mlp.parts if part.role == "input"]
-    if half not in HALVES or len(inputs) != 2 or mlp.experts is not None:
+    if len(inputs) != 2 or mlp.experts is not None:
         raise WidthPruneError(
             f"{mlp.name} has no {half} projection of its own: choose a model whose MLPs have gate and up"
         )

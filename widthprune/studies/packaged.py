@@ -55,7 +55,8 @@ def misconceptions(
     pcts, draws
         Percentages of neurons removed; how often random ones.
     compute_dtype : str, optional
-        What the model computes in, one of ``DTYPES``: that of its weights, where float32 would take hours. Default what the stored study was made with, and float32 to make one.
+        What the model computes in, one of ``DTYPES``. Where float32 would take hours, name that of the weights. Default what a
+        stored study was made with, and float32 to make one.
 
     Raises
     ------
@@ -87,6 +88,7 @@ def integrated(
     limit: int | None = INTEGRATED,
     seed: int = 0,
     device: str = "cpu",
+    compute_dtype: str | None = None,
 ) -> pd.DataFrame:
     """`widthprune.studies.misconceptions.study_integrated` of a model; parameters and errors as of `misconceptions`."""
 
@@ -95,9 +97,8 @@ def integrated(
 
         return study_integrated(network, tokenizer, _pairs(limit, seed))
 
-    table = _of_model(
-        "integrated", model, results_dir, make, dict(limit=limit, seed=seed), measure=measure, device=device
-    )
+    how = dict(measure=measure, device=device, compute_dtype=compute_dtype)
+    table = _of_model("integrated", model, results_dir, make, dict(limit=limit, seed=seed), **how)
     return _with_all_sets(table, results_dir, measure)
 
 
@@ -206,10 +207,10 @@ def _of_model(
 ) -> pd.DataFrame:
     """A study of one model: from its file, or by ``make`` of the model and its tokenizer."""
     asked = _checked(asked)
-    dtype = compute_dtype or DTYPES[0]
+    dtype = DTYPES[0] if compute_dtype is None else compute_dtype
     if dtype not in DTYPES:
         raise WidthPruneError(f"compute_dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if compute_dtype:
+    if compute_dtype is not None:
         asked["dtype"] = dtype
     public = public_name(model)
     if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew
@@ -219,7 +220,8 @@ def _of_model(
         asked["revision"] = model_revision(model)
 
     def made() -> pd.DataFrame:
-        network, tokenizer = load_model(model, device=device)
+        # float32 is the default, and rounds float64, in which no study is made.
+        network, tokenizer = load_model(model, dtype=dtype if dtype == DTYPES[0] else "auto", device=device)
         return make(compute_in(network, dtype), tokenizer).assign(model=public)
 
     how = dict(measure=measure, otherwise={"dtype": dtype})

@@ -140,11 +140,11 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     sizes = scored.drop_duplicates(keys).set_index(keys)[["parameters"]]
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
     apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
-    z = (apart["value"] / apart["stderr"]).mask(apart["value"] == 0, 0.0)  # nothing moved: no spread
+    z = apart["value"] / apart["stderr"]
+    z = z.mask((apart["value"] == 0) & apart["stderr"].notna(), 0.0)  # nothing moved: no spread
     p = holm(pd.Series(2 * norm.sf(z.abs()), apart.index))
-    ends = (
-        p.map(", p {:.2g}".format, na_action="ignore").astype(object).fillna("")
-    )  # of one item there is none
+    # Of one item there is no error, and no p.
+    ends = p.map(", p {:.2g}".format, na_action="ignore").astype(object).fillna("")
     apart = apart.assign(text=pd.Series(texts(apart, SIGNED), apart.index, dtype=object) + ends)
     apart = apart.pivot(index=keys, columns="task", values="text")
     shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")

@@ -101,7 +101,7 @@ def load_pairs(name: str, limit: int | None = None, seed: int = 0) -> list[Pair]
         found = list(read(path))
     except OSError as error:
         raise WidthPruneError(
-            f"the pairs of {name} cannot be read: {path.name}: {error.strerror}: copy it there"
+            f"the pairs of {name} cannot be read ({error.strerror}): copy them to {place} under WIDTHPRUNE_DATA"
         ) from None
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         raise WidthPruneError(f"{path.name} does not hold the pairs of {name}: copy it again") from None

@@ -17,8 +17,8 @@ from transformers import DynamicCache, GenerationConfig
 from .attention import SharedLayer, shared_attention
 from .threads import side_by_side
 
-# Keys and values of one batch. A sweep of 1.5 billion parameters stays under 8 GB on a CPU; an accelerator gains by more rows,
-# for which it reads the weights once.
+# Keys and values of one batch. On a CPU they share a laptop's memory with the weights, and fewer rows cost some time; an
+# accelerator, which mostly waits for its weights, would lose far more by fewer rows.
 CPU_CACHE_BYTES, CACHE_BYTES = 1.5e9, 3e9
 ROOM = 128  # slots by which the cache of a batch grows
 CHECK_EVERY = 8  # steps between two looks at the text for a stop sequence
