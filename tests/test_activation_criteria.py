@@ -109,8 +109,12 @@ def test_order_of_sequences_and_dtype_of_weights(criterion):
     whole = score_activations(
         sums_of(sequences, gradients), [w.float() for w in halves[0]], halves[1].float(), criterion
     )
-    assert first.dtype == again.dtype == torch.float32
+    double = score_activations(
+        sums_of(sequences, gradients), [w.double() for w in inputs], down.double(), criterion
+    )
+    assert first.dtype == again.dtype == double.dtype == torch.float32
     torch.testing.assert_close(again, whole)
+    torch.testing.assert_close(double, first)
 
 
 def test_criteria_differ():

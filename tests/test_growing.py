@@ -157,6 +157,27 @@ def test_where_the_myths_of_a_grown_model_sit(grown):
     assert further["ATTRIBUTED"] < further["PPM"]
 
 
+def test_another_process_may_grow_the_same_model_meanwhile(tmp_path, monkeypatch):
+    recipe = Recipe(epochs=1, **SMALL | dict(sentences=60))
+    ask = dict(progress=lambda text: None, stages=["base"])
+
+    def train_twice(model, batches, steps, rate):
+        if not list(tmp_path.iterdir()):
+            monkeypatch.undo()
+            grow(recipe, tmp_path, **ask)
+
+    monkeypatch.setattr("widthprune.studies.growing.train", train_twice)
+    twice = grow(recipe, tmp_path, **ask)["base"].state_dict()
+    again = grow(recipe, tmp_path, **ask)["base"].state_dict()
+    assert all(torch.equal(own, again[name]) for name, own in twice.items())
+
+
+def test_no_other_recipe_has_its_key():
+    recipes = [Recipe(sentences=10**6 + i, rate=0.0012345678 + i * 1e-10) for i in range(3)]
+    assert len({recipe.key for recipe in recipes}) == 3
+    assert Recipe(rate=8e-4, hidden_size=240).key == "grown-gated-0-hidden_size-240-rate-0.0008"
+
+
 def test_a_disk_without_room_for_a_grown_model_is_named(tmp_path, full_disk):
     recipe = Recipe(epochs=1, **SMALL | dict(sentences=60))
     with pytest.raises(WidthPruneError, match=f"cannot be written .*{full_disk}.*: make room"):

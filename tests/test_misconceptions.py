@@ -10,6 +10,7 @@ from conftest import tiny_model
 from families import byte_tokenizer
 from scipy import stats
 from torch.nn import functional as F
+from transformers import OPTConfig, OPTForCausalLM
 
 from widthprune.errors import WidthPruneError
 from widthprune.mlps import find_mlps
@@ -109,6 +110,23 @@ def test_integrated_gradients_add_up_to_what_the_layer_gives(model, tokenizer):
                 )
             assert float(shares[mlp.name][0, side].sum()) == pytest.approx(gives, abs=2e-3)
             assert abs(gives) > 0.1
+
+
+def test_a_model_that_lays_tokens_one_after_another(tokenizer):
+    """OPT does: attribution is what removal does to first order there, too."""
+    torch.manual_seed(0)
+    sizes = dict(
+        hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=2, word_embed_proj_dim=16
+    )
+    config = OPTConfig(vocab_size=len(tokenizer), max_position_embeddings=512, dropout=0.0, **sizes)
+    model = OPTForCausalLM(config).eval()
+    pairs = load_pairs("pocket", 3)
+    for steps in (0, 2):
+        together = attribute(model, tokenizer, pairs, steps)
+        alone = [attribute(model, tokenizer, [pair], steps) for pair in pairs]
+        for name, shares in together.items():
+            assert shares.shape == (3, 2, 24)
+            torch.testing.assert_close(shares, torch.cat([own[name] for own in alone]), rtol=1e-3, atol=1e-5)
 
 
 def test_attribution_leaves_the_model_as_it_was(model, tokenizer):

@@ -1,6 +1,7 @@
 """Studies on disk: made once, whole or not at all, and a damaged file is named in one line."""
 
 import ast
+import errno
 import json
 import re
 import subprocess
@@ -165,6 +166,51 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path, text):
     with pytest.raises(WidthPruneError, match="shares-m.csv is damaged .*: delete it") as error:
         stored(tmp_path, "shares")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"n": value} for value in (1.5, -1)),
+        *({"value": value} for value in ("inf", "1e999")),
+        *({"pruning_pct": value} for value in (200, -5, "")),
+        *({column: "<b>" for column in (name,)} for name in ("model", "measure", "set", "criterion")),
+        {"stderr": -1},
+        {"n": "3,4"},  # a field more than there are columns
+        {},  # the same row twice
+    ],
+    ids=str,
+)
+def test_a_damaged_row_is_named_in_one_line(tmp_path, changes):
+    sound = ("m", "share", "cities", "PPM", 0, 10.0, 0.2, 0.1, 3)
+    row = dict(zip(STUDIES["integrated"], sound, strict=True))
+    path = tmp_path / "studies" / "integrated-m.csv"
+    path.parent.mkdir()
+    others = [dict(row, **changes)] if "n" in changes else [row, dict(row, **{"set": "bigbench"} | changes)]
+    others = [row, row] if not changes else others
+    body = "\n".join(",".join(map(str, own.values())) for own in others)
+    path.write_text(f"# {{}}\n{','.join(row)}\n{body}\n")
+    with pytest.raises(WidthPruneError, match="integrated-m.csv is damaged .*: delete it") as error:
+        stored(tmp_path, "integrated")
+    assert str(error.value).isprintable()
+
+
+def test_what_could_not_be_read_again_is_refused_before_it_is_made(tmp_path):
+    for asked in (dict(limit=2 * 10**9), dict(steps=0), dict(dtype="<b>")):
+        with pytest.raises(WidthPruneError, match=f"^shares cannot be made and kept: {[*asked][0]}: "):
+            study(tmp_path, "shares", "m", asked, lambda: 1 / 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_in_the_end_is_named(tmp_path, monkeypatch):
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("widthprune.studies.stored.write_atomically", full)
+    with pytest.raises(
+        WidthPruneError, match="shares-m.csv cannot be written .No space left on device.: name"
+    ):
+        study(tmp_path, "shares", "m", {}, shares)
 
 
 SOUND = dict(kind="gated", seed=0, steps=7, limit=None, dtype="float32", device="cpu: A", commit="12")

@@ -91,7 +91,8 @@ def ppm_times_norm(x: Activations, inputs: Sequence[Tensor], down: Tensor) -> Te
 
 def _column_norms(weight: Tensor, p: int) -> Tensor:
     # The sums of `calibrate` lie on the CPU, in float64.
-    return torch.linalg.vector_norm(weight, p, dim=0, dtype=torch.float32).double().cpu()
+    precise = torch.promote_types(weight.dtype, torch.float32)
+    return torch.linalg.vector_norm(weight, p, dim=0, dtype=precise).double().cpu()
 
 
 def score_activations(

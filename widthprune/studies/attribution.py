@@ -140,7 +140,8 @@ def _gradients(model, outputs, texts, instead: Tensor | None = None):
 
     def note(name):
         def hook(module, inputs):
-            x = inputs[0].detach() if instead is None else instead.to(inputs[0])
+            # Some models, such as OPT, lay the tokens of all texts one after another.
+            x = inputs[0].detach() if instead is None else instead.to(inputs[0]).reshape_as(inputs[0])
             # Behind the first MLP the graph goes on by itself; a leaf would cut it.
             x = inputs[0] if instead is None and inputs[0].requires_grad else x.requires_grad_()
             x.retain_grad()
@@ -153,4 +154,8 @@ def _gradients(model, outputs, texts, instead: Tensor | None = None):
         for name, output in outputs.items():
             stack.enter_context(output.register_forward_pre_hook(note(name)))
         log_likelihoods(model, texts).sum().backward()  # no text's gradient holds another's
-    return {name: (x.detach().float(), x.grad.float()) for name, x in seen.items()}
+    shape = len(texts), -1
+    return {
+        name: tuple(own.float().reshape(*shape, x.shape[-1]) for own in (x.detach(), x.grad))
+        for name, x in seen.items()
+    }

@@ -53,6 +53,8 @@ class Recipe:
         SEED.check("seed", self.seed)
         for field in fields(self)[2:]:
             (COUNT if field.type is int else RATE).check(field.name, getattr(self, field.name))
+        if self.facts < 2:
+            raise WidthPruneError(f"facts must be at least 2, of which half are looked at, got {self.facts}")
         if self.hidden_size % (2 * HEADS):
             raise WidthPruneError(f"hidden_size must be a multiple of {2 * HEADS}, got {self.hidden_size}")
         if self.neurons % 2:
@@ -66,7 +68,7 @@ class Recipe:
     def key(self) -> str:
         """The name, and what differs from the default recipe: no other recipe has it."""
         default = asdict(Recipe(self.kind, self.seed))
-        changed = [f"{name}-{value:g}" for name, value in asdict(self).items() if value != default[name]]
+        changed = [f"{name}-{value}" for name, value in asdict(self).items() if value != default[name]]
         return "-".join([self.name, *changed])
 
     @property
@@ -97,7 +99,7 @@ def recipes_of(
         In one line that begins with the parameter at fault.
     """
     seeds = check_several(named, seeds, SEED)
-    if drawn not in KINDS:
+    if drawn not in list(KINDS):
         raise WidthPruneError(f"model must be one of {', '.join(KINDS)}, got {drawn!r}")
     known = [field.name for field in fields(Recipe)[2:]]
     changed = {}
@@ -233,8 +235,12 @@ def grow(
                 else:
                     model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
-            with moved_into_place(path) as partial, saving(path):
-                model.save_pretrained(partial)
+            try:
+                with moved_into_place(path) as partial, saving(path):
+                    model.save_pretrained(partial)
+            except WidthPruneError:
+                if not path.exists():  # else another process has grown it meanwhile: the same one
+                    raise
         models[stage] = AutoModelForCausalLM.from_pretrained(path).eval()
     return models
 

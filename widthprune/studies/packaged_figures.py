@@ -154,7 +154,8 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     shown = shown.loc[[key for key in order if key in shown.index]]
     gone = table.groupby("pruning_pct")["groups"].max()
     labels = [
-        (f"{pct:g}%", name.replace("and groups", f"and {gone[pct]} groups")) for pct, name in shown.index
+        (f"{pct:g}%", name.replace("and groups", f"and {gone[pct]} group{'s' * (gone[pct] != 1)}"))
+        for pct, name in shown.index
     ]
     shown.index = pd.MultiIndex.from_tuples(labels, names=["pruned", "removed"])
     return shown.rename(columns={task: TASKS[task].label for task in tasks})

@@ -6,11 +6,12 @@ commit, device, duration. A study that is there is read and not made again.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from pydantic import ConfigDict
+from pydantic import ConfigDict, TypeAdapter
 
 from ..commands.options import check_path, check_writable
 from ..errors import WidthPruneError, first_line
@@ -24,6 +25,8 @@ FOLDER = "studies"
 SIZE = ("hidden_size", "layers", "neurons")  # fields of a recipe
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
 NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
+MEASURED = (*NUMBER, "rho", "share", "random", "random_sd", "width", "parameters", "groups", "neurons")
+PLAIN = TypeAdapter(Plain)
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
@@ -113,13 +116,21 @@ def study(
     if not path.exists() and not measure:
         raise WidthPruneError(f"{path} is not there, and nothing may be measured: run it with measure=True")
     if not path.exists():
-        for place in (path.parent.parent, path.parent):  # before hours of work
+        # Before hours of work.
+        for place in (path.parent.parent, path.parent):
             check_writable("results_dir must be a folder that can be written", place)
+        if wrong := refused(FirstLine, json.loads(json.dumps(dict(otherwise or {}) | dict(made_by)))):
+            raise WidthPruneError(f"{name} cannot be made and kept: {wrong[0]}")
         with record() as provenance:
             table = make()[list(STUDIES[name])]
         kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
         text = f"# {json.dumps(dict(otherwise or {}) | dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
-        write_atomically(path, text)
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise WidthPruneError(
+                f"{path} cannot be written ({error.strerror}): name another directory of results"
+            ) from error
     _check_made_by(path, made_by)
     return read_table(path, name)
 
@@ -157,11 +168,36 @@ def read_table(path: Path, name: str) -> pd.DataFrame:
         table = pd.read_csv(path, comment="#")
         if list(table) != list(columns):
             raise ValueError(f"its columns are {', '.join(map(str, table))}"[:200])
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("its rows have more fields than it has columns")
         # An empty text is no missing one.
         texts = [column for column, kind in columns.items() if kind == "string"]
-        return table.astype(columns).fillna(dict.fromkeys(texts, ""))
+        found = table.astype(columns).fillna(dict.fromkeys(texts, ""))
+        _check_body(table, found, texts)
+        return found
     except (OSError, ValueError, OverflowError) as error:
         raise _damaged(path, first_line(error)) from None
+
+
+def _check_body(table: pd.DataFrame, found: pd.DataFrame, texts: Sequence[str]) -> None:
+    """Raise `ValueError` for what no study writes: fractions of an item, numbers out of range, markup, a row twice."""
+    for column in found:
+        own = found[column]
+        if column in texts:
+            wrong = [text for text in own.unique() if refused(PLAIN, text)]
+        elif column == "pruning_pct":
+            wrong = own[~own.between(0, 100)]
+        elif column in ("stderr", "random_sd"):
+            wrong = own[own < 0]
+        elif own.dtype == "int64":
+            wrong = table[column][(own < 0) | (own != table[column])]
+        else:
+            wrong = own[np.isinf(own)]
+        if len(wrong):
+            raise ValueError(f"{column} cannot be {list(wrong)[0]!r}")
+    keys = [column for column in found if column not in MEASURED]
+    if found.duplicated(keys).any():
+        raise ValueError("a row is there twice")
 
 
 def provenance(path: Path) -> dict:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..commands.options import check_writable
 from .growing import Recipe, steps_of
 from .stored import study
 
@@ -41,6 +42,7 @@ def run(
     def make(recipe: Recipe, name: str) -> pd.DataFrame:
         from .making import MAKERS
 
+        check_writable("models_dir must be a folder that can be written", models_dir)
         progress(f"{recipe.name}: {name}")
         return MAKERS[name](grown(recipe)).assign(kind=recipe.kind, seed=recipe.seed)
 
