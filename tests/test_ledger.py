@@ -518,13 +518,13 @@ def test_without_results_the_published_tables_answer(tmp_path):
 
 
 def test_how_many_verdicts_hang_on_each_rule(evidence, ledger):
-    asked = [CLAIMS[name] for name in ("p-3b", "ifeval-1b-30", "ifeval-measured", "energy-23")]
+    asked = [CLAIMS[name] for name in ("p-3b", "ifeval-1b-30", "dichotomy", "energy-23")]
     changes = sensitivity(evidence, asked).set_index("variant")
     by = {
         "three": "ifeval-1b-30",
         "no correction": "p-3b",
         "floors": "ifeval-1b-30",
-        "without gemma": "ifeval-measured",
+        "without gemma": "dichotomy",
     }
     for start, name in by.items():
         (row,) = changes[changes.index.str.startswith(start)].to_dict("records")
