@@ -220,7 +220,7 @@ def test_pairs_on_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "cannot be read: cities.csv: No such file or directory"),
+        (None, "cannot be read .No such file or directory.: copy them to misconceptions/.*cities.csv under"),
         ("", "holds no pair of cities"),
         ("statement,label,city\n", "holds no pair of cities"),
         ("statement,city\na,b\nc,d\n", "does not hold the pairs of cities"),

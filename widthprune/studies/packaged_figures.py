@@ -154,7 +154,7 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     shown = shown.loc[[key for key in order if key in shown.index]]
     gone = table.groupby("pruning_pct")["groups"].max()
     labels = [
-        (f"{pct:g}%", name.replace("and groups", f"and {gone[pct]} group{'s' * (gone[pct] != 1)}"))
+        (f"{pct:g}%", name.replace("and groups", f"and {gone[pct]} group{'' if gone[pct] == 1 else 's'}"))
         for pct, name in shown.index
     ]
     shown.index = pd.MultiIndex.from_tuples(labels, names=["pruned", "removed"])

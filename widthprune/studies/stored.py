@@ -120,7 +120,7 @@ def study(
         for place in (path.parent.parent, path.parent):
             check_writable("results_dir must be a folder that can be written", place)
         if wrong := refused(FirstLine, json.loads(json.dumps(dict(otherwise or {}) | dict(made_by)))):
-            raise WidthPruneError(f"{name} cannot be made and kept: {wrong[0]}")
+            raise WidthPruneError(f"{name} cannot be made and kept: choose another value, {wrong[0]}")
         with record() as provenance:
             table = make()[list(STUDIES[name])]
         kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
