@@ -231,6 +231,8 @@ def test_differences_are_corrected_over_the_table():
     assert shown.loc[("10%", "difference"), prose] == "+0.030 ± 0.010, p 0.0054"
     assert shown.loc[("10%", "difference"), facts] == "+0.000 ± 0.000, p 1"
     assert shown.loc[("0%", "nothing"), ["parameters", prose]].tolist() == ["100,000,000", "100 ± 5"]
+    surer = heads_table(pd.DataFrame(rows).assign(stderr=0.001))
+    assert surer.loc[("10%", "difference"), prose] == "+0.030 ± 0.001, p < 0.0001"
 
 
 def myth_rows(falls, held, holding=MYTHS):

@@ -20,6 +20,7 @@ from .comparing import holm
 from .pairs import MYTHS, SETS
 
 CRITERIA = ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
+LEAST_P = 1e-4  # below it a normal distribution's tail says no more
 
 
 def _kind(name: str) -> str:
@@ -144,7 +145,8 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     z = z.mask((apart["value"] == 0) & apart["stderr"].notna(), 0.0)  # nothing moved: no spread
     p = holm(pd.Series(2 * norm.sf(z.abs()), apart.index))
     # Of one item there is no error, and no p.
-    ends = p.map(", p {:.2g}".format, na_action="ignore").astype(object).fillna("")
+    told = p.map(lambda own: f", p {own:.2g}" if own >= LEAST_P else f", p < {LEAST_P:g}", na_action="ignore")
+    ends = told.astype(object).fillna("")
     apart = apart.assign(text=pd.Series(texts(apart, SIGNED), apart.index, dtype=object) + ends)
     apart = apart.pivot(index=keys, columns="task", values="text")
     shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")
