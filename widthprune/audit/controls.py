@@ -11,7 +11,6 @@ import pandas as pd
 from ..checkpoints.destination import moved_into_place
 from ..errors import WidthPruneError
 from ..evaluation.stored import find_stored, refuse
-from ..models.saving import saving
 from ..report.runs import public_name
 from ..sizes import kept_size
 
@@ -84,7 +83,7 @@ def random_initialised(model: str, directory: str | Path, *, seed: int = 0) -> P
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         drawn = type(trained)(trained.config)
-    with moved_into_place(directory) as partial, saving(directory):
+    with moved_into_place(directory) as partial:
         drawn.to(trained.dtype).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
     return directory

@@ -96,9 +96,8 @@ class Evidence(PublishedEvidence, EfficiencyEvidence, MeasuredEvidence, GrownEvi
     def pair(self, model: str, knowledge: str, behaviour: str, column: str = "r") -> float:
         """A column of `widthprune.audit.association.associations` on the published table; NaN if one does not move."""
         asked = dict(model=LLAMA[model], knowledge=knowledge, behaviour=behaviour)
-        for task in (knowledge, behaviour):
-            if (LLAMA[model], task) in self._still:
-                return np.nan
+        if any((LLAMA[model], task) in self._still for task in (knowledge, behaviour)):
+            return np.nan
         rows = where(self._pairs, **asked)
         if column not in rows:  # what takes long is computed for the pair alone
             table = where(self.capabilities, model=LLAMA[model])

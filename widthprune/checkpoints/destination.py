@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ..commands.interrupts import uninterrupted
 from ..errors import WidthPruneError
-from ..models.saving import FULL
+from ..models.saving import FULL, saving
 
 LOCK = re.compile(r"\.widthprune-([0-9a-f]{16})\.lock")
 CONTENT = "model"  # the one entry of a scratch folder
@@ -78,7 +78,8 @@ def moved_into_place(dst: Path) -> Iterator[Path]:
             _check_absent(dst)
             content = folder / f".widthprune-{key}-{uuid.uuid4().hex}" / CONTENT
             content.mkdir(parents=True)
-            yield content
+            with saving(dst):
+                yield content
             # Else an empty directory that somebody made meanwhile would be replaced.
             _check_absent(dst)
             os.rename(content, dst)

@@ -16,7 +16,6 @@ import numpy as np
 from ..checkpoints.destination import moved_into_place
 from ..commands.options import COUNT, SEED, Number, check_several
 from ..errors import WidthPruneError
-from ..models.saving import saving
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
 if TYPE_CHECKING:
@@ -236,7 +235,7 @@ def grow(
                     model = AutoModelForCausalLM.from_pretrained(models["base"].name_or_path)
                     train(model, tuning_batches(recipe, world), recipe.tuning_steps, recipe.tuning_rate)
             try:
-                with moved_into_place(path) as partial, saving(path):
+                with moved_into_place(path) as partial:
                     model.save_pretrained(partial)
             except WidthPruneError:
                 if not path.exists():  # else another process has grown it meanwhile: the same one

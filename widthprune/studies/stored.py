@@ -113,18 +113,20 @@ def study(
         If the file is damaged, was made in another way, or is missing where nothing may be measured or no file be written.
     """
     path = _folder(results_dir) / f"{name}-{model}.csv"
+    made_by = json.loads(json.dumps(dict(made_by)))  # as it is stored: tuples are lists
     if not path.exists() and not measure:
         raise WidthPruneError(f"{path} is not there, and nothing may be measured: run it with measure=True")
     if not path.exists():
         # Before hours of work.
         for place in (path.parent.parent, path.parent):
             check_writable("results_dir must be a folder that can be written", place)
-        if wrong := refused(FirstLine, json.loads(json.dumps(dict(otherwise or {}) | dict(made_by)))):
+        said = dict(otherwise or {}) | made_by
+        if wrong := refused(FirstLine, said):
             raise WidthPruneError(f"{name} cannot be made and kept: choose another value, {wrong[0]}")
         with record() as provenance:
             table = make()[list(STUDIES[name])]
-        kept = {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
-        text = f"# {json.dumps(dict(otherwise or {}) | dict(made_by) | kept)}\n{table.to_csv(index=False, float_format='%.6g')}"
+        said |= {key: provenance[key] for key in ("commit", "device", "duration_s", "packages")}
+        text = f"# {json.dumps(said)}\n{table.to_csv(index=False, float_format='%.6g')}"
         try:
             write_atomically(path, text)
         except OSError as error:
@@ -147,7 +149,7 @@ def _folder(results_dir: str | Path) -> Path:
 
 def _check_made_by(path: Path, made_by: Mapping) -> None:
     said = provenance(path)
-    for key, asked in json.loads(json.dumps(made_by)).items():
+    for key, asked in made_by.items():
         if said.get(key, asked) != asked:
             told = as_line(said[key])[:200]
             raise WidthPruneError(
