@@ -25,6 +25,7 @@ from widthprune.studies.equal_size import (
 )
 from widthprune.studies.pairs import Pair
 from widthprune.studies.slicegpt import count, sliced_count
+from widthprune.studies.stored import AGAINST
 
 PAIRS = {"pocket": [Pair("It is", " wet", " dry"), Pair("It was", " cold", " hot")] * 2}
 
@@ -137,18 +138,20 @@ def test_heads_beside_neurons_of_as_many_parameters(model):
         assert both["parameters"] == pruned_count(model, pct) - groups * (32 + 16) * 32
         assert alone["parameters"] == pruned_count(model, size=alone["neurons"]) <= both["parameters"]
         assert alone["groups"] == 0
+        these = sizes.loc[(pct, "these neurons")]
+        assert these["parameters"] == pruned_count(model, pct) and these["groups"] == 0
+        assert these["neurons"] == both["neurons"]
     own = table[(table["task"] == "pocket_facts") & (table["pruning_pct"] == 40)].set_index(
         ["removed", "metric"]
     )
-    means = [own.loc[(removed, "acc"), "value"] for removed in ("neurons", "neurons and groups")]
-    paired = own.loc[("neurons and groups", "against_neurons")]
-    assert paired["value"] == pytest.approx(means[1] - means[0]) and paired["n"] == 4
+    for removed, metric in AGAINST.items():
+        means = [own.loc[(name, "acc"), "value"] for name in (removed, "neurons and groups")]
+        paired = own.loc[("neurons and groups", metric)]
+        assert paired["value"] == pytest.approx(means[1] - means[0]) and paired["n"] == 4
     prose = table[(table["task"] == "pocket_prose") & (table["pruning_pct"] == 40)].set_index(
         ["removed", "metric"]
     )
-    means = [
-        prose.loc[(removed, "word_perplexity"), "value"] for removed in ("neurons", "neurons and groups")
-    ]
-    assert prose.loc[("neurons and groups", "against_neurons"), "value"] == pytest.approx(
-        np.log(means[1] / means[0])
-    )
+    for removed, metric in AGAINST.items():
+        means = [prose.loc[(name, "word_perplexity"), "value"] for name in (removed, "neurons and groups")]
+        found = prose.loc[("neurons and groups", metric), "value"]
+        assert found == pytest.approx(np.log(means[1] / means[0]))

@@ -1,5 +1,7 @@
 """Grown models: matched, repeatable, kept, and knowing what they were told."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -115,13 +117,19 @@ def test_obeyed_is_what_greedy_decoding_writes(grown):
     assert obeyed(models["base"], [(prompt, written), (prompt, wrong), *made])[:2].tolist() == [True, False]
 
 
+SIZES = [field.name for field in fields(Recipe)[2:] if field.type is int]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (dict(kind="glu"), "kind must be one of gated, plain"),
         (dict(neurons=33), "neurons must be even"),
         (dict(neurons="32"), "neurons must be a whole number"),
-        (dict(hidden_size=0), "hidden_size must be a whole number of at least 1"),
+        (dict(hidden_size=0), "hidden_size must be a whole number from 1"),
+        *((dict({name: 10**12}), f"{name} must be a whole number from 1") for name in SIZES),
+        (dict(hidden_size=8_000, neurons=16_000), "must make at most 1,000,000,000 parameters, got 8000, 3"),
+        (dict(layers=10**7), "must make at most 1,000,000,000 parameters, got 96, 10000000 and 256"),
         (dict(hidden_size=20), "hidden_size must be a multiple of 8, got 20"),
         (dict(rate=float("nan")), "rate must be a learning rate above 0"),
     ],

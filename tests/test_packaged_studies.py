@@ -165,7 +165,7 @@ def test_a_study_says_what_it_was_computed_in(language_model, tmp_path, monkeypa
         assert f"computed in {dtype})" in origin(tmp_path / folder, "misconceptions")
     # Who does not ask takes what is there; who asks for another arithmetic does not.
     pd.testing.assert_frame_equal(misconceptions(str(coarse), tmp_path / "rounded", **asked), rounded)
-    with pytest.raises(WidthPruneError, match="was made with dtype bfloat16, not float32"):
+    with pytest.raises(WidthPruneError, match="was made with compute_dtype bfloat16, not float32"):
         misconceptions(str(coarse), tmp_path / "rounded", compute_dtype="float32", **asked)
     with pytest.raises(WidthPruneError, match="compute_dtype must be one of float32, bfloat16, float16, got"):
         misconceptions(str(coarse), tmp_path / "new", compute_dtype="auto", **asked)
@@ -198,9 +198,20 @@ def test_heads_beside_neurons_are_kept(language_model, tmp_path, little_text):
     shown = heads_table(table)
     assert [*shown.index] == [
         ("0%", "nothing"),
-        *(("40%", removed) for removed in ("neurons and 2 groups", "neurons", "difference")),
+        ("40%", "neurons and 2 groups"),
+        *(("40%", removed) for removed in ("these neurons", "both less these neurons")),
+        *(("40%", removed) for removed in ("neurons", "both less neurons")),
     ]
-    assert shown.loc[("40%", "difference"), "parameters"] == ""
+    assert shown.loc[("40%", "both less neurons"), "parameters"] == ""
+
+
+def test_a_study_of_heads_without_the_same_neurons_alone_is_shown(language_model, tmp_path, little_text):
+    """As studies of earlier versions are."""
+    table = amp_heads(language_model, tmp_path, measure=True, **little_text)
+    older = table[(table["removed"] != "these neurons") & (table["metric"] != "against_these_neurons")]
+    assert [removed for _, removed in heads_table(older).index] == [
+        *("nothing", "neurons and 2 groups", "neurons", "both less neurons")
+    ]
 
 
 def test_differences_are_corrected_over_the_table():
@@ -228,11 +239,13 @@ def test_differences_are_corrected_over_the_table():
     shown = heads_table(pd.DataFrame(rows))
     prose, facts = (TASKS[task].label for task in ("pocket_prose", "pocket_facts"))
     # Twice the p of three standard errors, for two differences; no item moved in the other.
-    assert shown.loc[("10%", "difference"), prose] == "+0.030 ± 0.010, p 0.0054"
-    assert shown.loc[("10%", "difference"), facts] == "+0.000 ± 0.000, p 1"
+    assert shown.loc[("10%", "both less neurons"), prose] == "+0.030 ± 0.010, p 0.0054"
+    assert shown.loc[("10%", "both less neurons"), facts] == "+0.000 ± 0.000, p 1"
     assert shown.loc[("0%", "nothing"), ["parameters", prose]].tolist() == ["100,000,000", "100 ± 5"]
     surer = heads_table(pd.DataFrame(rows).assign(stderr=0.001))
-    assert surer.loc[("10%", "difference"), prose] == "+0.030 ± 0.001, p < 0.0001"
+    assert surer.loc[("10%", "both less neurons"), prose] == "+0.030 ± 0.001, p < 0.0001"
+    broken = pd.DataFrame(rows).query("task == 'pocket_prose'").assign(value=np.inf, stderr=np.nan)
+    assert heads_table(broken).loc[("10%", "both less neurons"), prose] == "+inf"
 
 
 def myth_rows(falls, held, holding=MYTHS):
@@ -359,6 +372,19 @@ def test_slicegpt_stands_beside_width_pruning_at_its_size():
     assert at.loc[("SLICEGPT", 10.0), "damage"] == 100 and at.loc[("PPM", 10.0), "damage"] == 160
     ((ax,),) = plot_scores_at_damage(both, ["pocket_facts"], floors=pd.Series({"pocket_facts": 0.25}))
     assert {text.get_text() for text in ax.texts} == {"knows nothing", "PPM", "SLICEGPT"}
+
+
+def test_a_model_that_is_broken_without_end_is_drawn_where_it_can_be():
+    """A perplexity may be infinite: its point lies beyond the axis, and the others stay where they are."""
+    table = sliced_rows(100.0)
+    table = table[table["model"] == NAME]
+    table.loc[(table["pruning_pct"] == 20) & (table["metric"] == "word_perplexity"), "value"] = np.inf
+    both = sizes_and_scores(measured_rows()[lambda rows: rows["model"] == NAME], table)
+    ((ax,),) = plot_scores_at_damage(both, ["pocket_facts"])
+    ax.figure.canvas.draw()
+    low, high = ax.get_xlim()
+    assert 10 < low < 60 and 160 < high < 1_000
+    assert {text.get_text() for text in ax.texts} == {"PPM", "SLICEGPT"}
 
 
 def test_criteria_stand_alone_where_nothing_was_sliced():

@@ -9,13 +9,14 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from widthprune import WidthPruneError
 from widthprune.studies.figures import plot_at_damage, plot_put_back, plot_shares
 from widthprune.studies.growing import Recipe
-from widthprune.studies.stored import STUDIES, StoredStudies, origin, provenance, stored, study
+from widthprune.studies.stored import AGAINST, STUDIES, StoredStudies, origin, provenance, stored, study
 from widthprune.studies.study import run
 
 NOTEBOOKS = sorted(Path(__file__).parents[1].glob("notebooks/*.ipynb"))
@@ -204,6 +205,25 @@ def test_a_damaged_row_is_named_in_one_line(tmp_path, changes):
     with pytest.raises(WidthPruneError, match="integrated-m.csv is damaged .*: delete it") as error:
         stored(tmp_path, "integrated")
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("metric", ["word_perplexity", "acc", "width", "changed", *AGAINST.values()])
+@pytest.mark.parametrize("value", [0.5, 1.5, float("inf"), float("-inf")])
+def test_a_value_is_what_its_metric_can_be(tmp_path, metric, value):
+    possible = {"word_perplexity": {1.5, np.inf}, "acc": {0.5}} | dict.fromkeys(
+        ("width", "changed"), {0.5, 1.5}
+    )
+    texts = dict.fromkeys(("model", "removed", "task"), "m") | dict(metric=metric, value=value)
+    rows = pd.DataFrame([{name: texts.get(name, 1) for name in STUDIES["amp_heads"]}])
+
+    def kept():
+        return study(tmp_path, "amp_heads", "m", {}, lambda: rows)["value"].tolist()
+
+    if value in possible.get(metric, {value}):
+        assert kept() == [value]
+    else:
+        with pytest.raises(WidthPruneError, match=f"damaged .value cannot be {value}.: "):
+            kept()
 
 
 def test_what_could_not_be_read_again_is_refused_before_it_is_made(tmp_path):

@@ -259,8 +259,13 @@ def _wrong_value(kind: str, i: int, row: Mapping) -> Iterator[str]:
     elif math.isnan(value):
         if kind not in MAY_BE_NAN:
             yield f"metrics.{i}.value: {name} must be a number, got nan"
-    elif not limits[0] - SLACK <= value <= limits[1] + SLACK:
+    elif not within(value, limits):
         yield f"metrics.{i}.value: {name} must be from {limits[0]:g} to {limits[1]:g}, got {value:g}"
+
+
+def within(value: float, limits: tuple[float, float]) -> bool:
+    """Whether a value is within what `metric_range` gives, but for rounding."""
+    return limits[0] - SLACK <= value <= limits[1] + SLACK
 
 
 def refused(schema, value) -> list[str]:

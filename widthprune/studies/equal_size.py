@@ -1,5 +1,6 @@
 """SliceGPT, and heads beside neurons, at the size of width pruning: the same benchmarks on models of as many parameters."""
 
+import itertools
 import tempfile
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from ..report.tasks import TASKS
 from ..scores import score_model
 from .heads import lowest_groups, parameters_of, score_groups, without_groups
 from .slicegpt import check, count, matched_width, slice_model, sliced_count
+from .stored import AGAINST
 
 SIZES = {"all": True, "without embeddings": False}  # which parameters are counted
 
@@ -110,7 +112,7 @@ def study_heads(
     seed: int = 0,
     calibration: Calibration | None = None,
 ) -> pd.DataFrame:
-    """Benchmarks under AMP with attention heads, which go by key-value group, and under AMP of neurons alone at equal size.
+    """Benchmarks under AMP with attention heads, which go by key-value group, without those groups, and of neurons alone at equal size.
 
     Parameters
     ----------
@@ -127,9 +129,10 @@ def study_heads(
     Returns
     -------
     DataFrame
-        ``removed`` ("nothing", "neurons and groups", "neurons"), ``pruning_pct`` whose size it has, ``groups`` removed,
-        ``neurons`` kept in each layer, ``parameters`` as if groups were cut, ``task``, ``metric``, ``value``, ``stderr``, ``n``. Metric
-        "against_neurons" is `paired_change` of the headline metric from neurons alone to neurons and groups.
+        ``removed`` ("nothing", "these neurons", "neurons and groups", "neurons"), ``pruning_pct`` whose size it has, ``groups``
+        removed, ``neurons`` kept in each layer, ``parameters`` as if groups were cut, ``task``, ``metric``, ``value``, ``stderr``, ``n``.
+        The metrics of ``AGAINST`` are `paired_change` of the headline metric to neurons and groups, from the same neurons
+        alone and from neurons alone of as many parameters.
 
     Raises
     ------
@@ -156,15 +159,18 @@ def study_heads(
         for pct, gone in removed.items():
             narrow = prune_model(model, pruning_pct=pct, scores=neurons)
             parameters = count(narrow) - parameters_of(narrow, gone)
+            others = {"these neurons": measured(narrow, removed="these neurons", pruning_pct=pct, groups=0)}
             key = dict(removed="neurons and groups", pruning_pct=pct, groups=sum(map(len, gone.values())))
             both = measured(without_groups(narrow, gone), parameters, **key)
-            key |= dict(neurons=find_mlps(narrow)[0].size, parameters=parameters, metric="against_neurons")
+            key |= dict(neurons=find_mlps(narrow)[0].size, parameters=parameters)
             del narrow  # before the next one is made
             alone = dict(size=matched_size(model, parameters), scores=neurons)
-            other = measured(prune_model(model, **alone), removed="neurons", pruning_pct=pct, groups=0)
-            for task, records in both.items():
+            named = dict(removed="neurons", pruning_pct=pct, groups=0)
+            others["neurons"] = measured(prune_model(model, **alone), **named)
+            for (removed, other), (task, records) in itertools.product(others.items(), both.items()):
                 change, stderr = paired_change(other[task], records, TASKS[task].metric)
-                rows.append(key | dict(task=task, value=change, stderr=stderr, n=len(records)))
+                compared = dict(task=task, metric=AGAINST[removed], n=len(records))
+                rows.append(key | compared | dict(value=change, stderr=stderr))
     return pd.DataFrame(rows)
 
 

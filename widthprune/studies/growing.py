@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..checkpoints.destination import moved_into_place
-from ..commands.options import COUNT, SEED, Number, check_several
+from ..commands.options import SEED, Number, check_several
 from ..errors import WidthPruneError
 from .worlds import World, corpus, instructions, make_world, usual_tiers
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KINDS = {"gated": "LlamaConfig", "plain": "ArceeConfig"}  # classes of transformers
 STAGES = ("base", "tuned")
 RATE = Number(float, "a learning rate above 0 and below 1", lambda rate: 0 < rate < 1)
+FIELD = Number(int, "a whole number from 1 to 10000000", lambda n: 1 <= n <= 10**7)
+MOST = 10**9  # parameters of all layers: what is grown here has a thousandth of them
 HEADS = 4  # of attention, each of an even number of channels
 IGNORED = -100  # the label of a token that no loss is taken of
 
@@ -51,11 +53,16 @@ class Recipe:
             raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         SEED.check("seed", self.seed)
         for field in fields(self)[2:]:
-            (COUNT if field.type is int else RATE).check(field.name, getattr(self, field.name))
+            (FIELD if field.type is int else RATE).check(field.name, getattr(self, field.name))
         if self.facts < 2:
             raise WidthPruneError(f"facts must be at least 2, of which half are looked at, got {self.facts}")
         if self.hidden_size % (2 * HEADS):
             raise WidthPruneError(f"hidden_size must be a multiple of {2 * HEADS}, got {self.hidden_size}")
+        if self.layers * _layer_count(self) > MOST:
+            raise WidthPruneError(
+                f"hidden_size, layers and neurons must make at most {MOST:,} parameters, got {self.hidden_size}, "
+                f"{self.layers} and {self.neurons}"
+            )
         if self.neurons % 2:
             raise WidthPruneError(f"neurons must be even, to match a plain MLP, got {self.neurons}")
 
@@ -113,9 +120,13 @@ def recipes_of(
 def parameter_count(recipe: Recipe) -> int:
     """Parameters of the recipe's models, of either kind, from the sizes alone."""
     words, width = len(world_of(recipe).words), recipe.hidden_size
-    # Attention has four square matrices, an MLP three matrices of so many neurons; a norm before each, and one at the end.
-    layer = 4 * width**2 + 3 * width * recipe.neurons + 2 * width
-    return words * width + recipe.layers * layer + width
+    return words * width + recipe.layers * _layer_count(recipe) + width  # a norm at the end
+
+
+def _layer_count(recipe: Recipe) -> int:
+    """Parameters of one layer: attention's four square matrices, an MLP's three of so many neurons, a norm before each."""
+    width = recipe.hidden_size
+    return 4 * width**2 + 3 * width * recipe.neurons + 2 * width
 
 
 def world_of(recipe: Recipe) -> World:

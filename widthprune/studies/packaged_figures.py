@@ -18,6 +18,7 @@ from ..report.tables import SIGNED, texts
 from ..report.tasks import TASKS, headline, is_headline
 from .comparing import holm
 from .pairs import MYTHS, SETS
+from .stored import AGAINST
 
 CRITERIA = ("PPM", "PPM-REVERSED", "ATTRIBUTED", "RANDOM")
 LEAST_P = 1e-4  # below it a normal distribution's tail says no more
@@ -133,14 +134,16 @@ def four_bits_table(table: pd.DataFrame, task: str = "") -> pd.DataFrame:
 def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     """AMP with key-value groups beside neurons alone in one model, as text: what is left, what it scores, and the difference.
 
-    The difference is neurons and groups less neurons alone of as many parameters, item by item, of a perplexity in its
-    logarithm; its p is the normal distribution's, corrected by Holm over all differences of the table.
+    Differences are neurons and groups less the same neurons alone, and less neurons alone of as many parameters, item by item,
+    of a perplexity in its logarithm; p is the normal distribution's, corrected by Holm over all differences of the table.
     """
     keys, tasks = ["pruning_pct", "removed"], [task for task in TASKS if task in set(table["task"])]
     scored = table[is_headline(table)]
     sizes = scored.drop_duplicates(keys).set_index(keys)[["parameters"]]
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
-    apart = table[table["metric"] == "against_neurons"].assign(removed="difference")
+    differences = {metric: f"both less {removed}" for removed, metric in AGAINST.items()}
+    apart = table[table["metric"].isin(list(differences))]
+    apart = apart.assign(removed=apart["metric"].map(differences))
     z = apart["value"] / apart["stderr"]
     z = z.mask((apart["value"] == 0) & apart["stderr"].notna(), 0.0)  # nothing moved: no spread
     p = holm(pd.Series(2 * norm.sf(z.abs()), apart.index))
@@ -150,9 +153,12 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     apart = apart.assign(text=pd.Series(texts(apart, SIGNED), apart.index, dtype=object) + ends)
     apart = apart.pivot(index=keys, columns="task", values="text")
     shown = pd.concat([sizes.map("{:,}".format).join(scored[tasks]), apart]).fillna("")
-    order = itertools.product(
-        sorted(set(table["pruning_pct"])), ("nothing", "neurons and groups", "neurons", "difference")
+    removed = (
+        "nothing",
+        "neurons and groups",
+        *itertools.chain(*((own, f"both less {own}") for own in AGAINST)),
     )
+    order = itertools.product(sorted(set(table["pruning_pct"])), removed)
     shown = shown.loc[[key for key in order if key in shown.index]]
     gone = table.groupby("pruning_pct")["groups"].max()
     labels = [

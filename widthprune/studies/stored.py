@@ -19,13 +19,15 @@ from ..models.packaged import weights_format
 from ..report.atomic import write_atomically
 from ..report.escaping import as_line
 from ..report.provenance import record, short_commit
-from ..report.schema import Count, Plain, Provenance, Seed, refused
+from ..report.schema import Count, Plain, Provenance, Seed, metric_range, refused, within
 
 FOLDER = "studies"
 SIZE = ("hidden_size", "layers", "neurons")  # fields of a recipe
 KEYS = {"kind": "string", "seed": "int64", "stage": "string"}
 NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 MEASURED = (*NUMBER, "rho", "share", "random", "random_sd", "width", "parameters", "groups", "neurons")
+# Metrics of `amp_heads`: changes to neurons and groups, by what else was removed.
+AGAINST = {"these neurons": "against_these_neurons", "neurons": "against_neurons"}
 PLAIN = TypeAdapter(Plain)
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
@@ -152,8 +154,9 @@ def _check_made_by(path: Path, made_by: Mapping) -> None:
     for key, asked in made_by.items():
         if said.get(key, asked) != asked:
             told = as_line(said[key])[:200]
+            argument = "compute_dtype" if key == "dtype" else key
             raise WidthPruneError(
-                f"{path} was made with {key} {told}, not {asked}: name another directory of results"
+                f"{path} was made with {argument} {told}, not {asked}: name another directory of results"
             )
 
 
@@ -193,6 +196,8 @@ def _check_body(table: pd.DataFrame, found: pd.DataFrame, texts: Sequence[str]) 
             wrong = own[own < 0]
         elif own.dtype == "int64":
             wrong = table[column][(own < 0) | (own != table[column])]
+        elif column == "value" and "metric" in found:
+            wrong = own[[not _can_be(*row) for row in zip(found["metric"], own, strict=True)]]
         else:
             wrong = own[np.isinf(own)]
         if len(wrong):
@@ -200,6 +205,14 @@ def _check_body(table: pd.DataFrame, found: pd.DataFrame, texts: Sequence[str]) 
     keys = [column for column in found if column not in MEASURED]
     if found.duplicated(keys).any():
         raise ValueError("a row is there twice")
+
+
+def _can_be(metric: str, value: float) -> bool:
+    """Whether a metric can have a value: a benchmark's as in its own results, where a perplexity may be infinite."""
+    if metric in AGAINST.values():  # and so may a change of its logarithm
+        return True
+    limits = metric_range("benchmark", metric)
+    return np.isnan(value) or (within(value, limits) if limits else np.isfinite(value))
 
 
 def provenance(path: Path) -> dict:
