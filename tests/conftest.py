@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import shutil
+import weakref
 
 import gguf
 import matplotlib
@@ -94,6 +95,32 @@ def full_disk(request, monkeypatch):
 
     monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
     return words
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch):
+    """Of a module's functions, named, that no model which one of them made is in memory when they make another.
+
+    What waits to be collected is in memory.
+    """
+    made = []
+
+    def watch(home, name):
+        make = getattr(home, name)
+
+        def watched(*arguments, **options):
+            assert [own for own in made if own() is not None] == []
+            model = make(*arguments, **options)
+            made.append(weakref.ref(model))
+            return model
+
+        monkeypatch.setattr(home, name, watched)
+
+    gc.collect()
+    gc.disable()
+    yield watch
+    gc.enable()
+    assert len(made) >= 2
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """Sizes that are matched are equal, and what is measured is what lm-eval's own class measures."""
 
-import gc
 import warnings
-import weakref
 
 import numpy as np
 import pytest
@@ -83,27 +81,14 @@ def test_neurons_that_leave_as_many_parameters(family):
 
 
 @pytest.mark.parametrize("study", [study_heads, study_slicegpt, removals, directions])
-def test_one_narrow_model_is_in_memory_at_a_time(model, study, monkeypatch):
-    made = []
-
-    def counted(make):
-        def wrapped(*arguments, **options):
-            gc.collect()
-            assert [own for own in made if own() is not None] == []
-            narrow = make(*arguments, **options)
-            made.append(weakref.ref(narrow))
-            return narrow
-
-        return wrapped
-
+def test_one_narrow_model_is_in_memory_at_a_time(model, study, one_at_a_time):
     for home, name in ((equal_size, "prune_model"), (equal_size, "slice_model"), (studied, "prune_model")):
-        monkeypatch.setattr(home, name, counted(getattr(home, name)))
+        one_at_a_time(home, name)
     options = {}
     if study in (study_heads, study_slicegpt):
         text = Calibration(text=["Water is wet. " * 20], sequences=4, length=64)
         options = dict(tasks=["pocket_facts"], limit=2, calibration=text)
     study(model, byte_tokenizer(), pcts=[20.0, 40.0], **options)
-    assert len(made) >= 2
 
 
 def test_changes_item_by_item():

@@ -20,6 +20,7 @@ from widthprune import WidthPruneError, load_results
 from widthprune.calibration import Calibration
 from widthprune.criteria import GLOBAL
 from widthprune.evaluation import evaluate as evaluate_module
+from widthprune.evaluation import pruned_models
 from widthprune.evaluation.evaluate import evaluate, evaluate_points
 from widthprune.evaluation.grid import Point, grid
 from widthprune.evaluation.readiness import check_variants
@@ -328,6 +329,12 @@ def test_a_sweep_needs_at_most_half_again_the_memory_of_one_model(language_model
 
     half = big.get_memory_footprint(return_buffers=False)  # in float32 it takes twice as many
     assert peak("0", "5", "10", "15") < peak("0") + half
+
+
+def test_one_narrow_model_is_in_memory_at_a_time(language_model, tmp_path, one_at_a_time):
+    one_at_a_time(pruned_models, "prune_model")
+    options = dict(pruning_pcts=[20, 40], criteria=["PPM", "AMP"], limit=2, results_dir=tmp_path)
+    evaluate(language_model, ["pocket_facts"], **options)
 
 
 def test_a_sweep_that_narrows_one_copy_measures_what_each_width_alone_does(language_model, tmp_path):

@@ -32,6 +32,7 @@ from widthprune.studies.packaged_figures import (
     plot_odds,
     plot_scores_at_damage,
     plot_shares_of_odds,
+    scores_table,
     sizes_and_scores,
     table_of,
 )
@@ -385,6 +386,18 @@ def test_a_model_that_is_broken_without_end_is_drawn_where_it_can_be():
     low, high = ax.get_xlim()
     assert 10 < low < 60 and 160 < high < 1_000
     assert {text.get_text() for text in ax.texts} == {"PPM", "SLICEGPT"}
+
+
+def test_scores_stand_in_a_table_with_the_damage():
+    one = (table[table["model"] == NAME] for table in (measured_rows(), sliced_rows(100.0)))
+    shown = scores_table(sizes_and_scores(*one))
+    facts = TASKS["pocket_facts"].label
+    assert [*shown.index] == [
+        ("0%", "unpruned"),
+        *(("10%", name) for name in ("PPM", "SLICEGPT")),
+        ("20%", "SLICEGPT"),
+    ]
+    assert shown.loc[("10%", "PPM"), ["prose perplexity", facts]].tolist() == ["160.0", "0.500 ± 0.040"]
 
 
 def test_criteria_stand_alone_where_nothing_was_sliced():

@@ -6,6 +6,7 @@ import torch
 from widthprune import WidthPruneError, load_model, load_results
 from widthprune.__main__ import main
 from widthprune.architectures import random_model
+from widthprune.efficiency import profiling
 from widthprune.efficiency.generation_timing import TimedBatch, time_batch
 from widthprune.efficiency.profiling import (
     _aligned,
@@ -13,6 +14,7 @@ from widthprune.efficiency.profiling import (
     profile_prompts,
     time_metrics,
 )
+from widthprune.evaluation import pruned_models
 from widthprune.report.results import load_profiles
 
 SMALL = dict(prompts=4, max_new_tokens=6, pruning_pcts=[40], energy=False)
@@ -87,6 +89,13 @@ def test_random_weights_do_the_same_work_as_trained_ones(language_model):
     assert values[0]["model_size_gib"] == values[1]["model_size_gib"]
     # The quickest steps, which other work on the machine disturbs least.
     assert 0.5 < values[0]["ms_per_token_p5"] / values[1]["ms_per_token_p5"] < 2
+
+
+@pytest.mark.parametrize("home", [pruned_models, profiling])
+def test_one_narrow_model_is_in_memory_at_a_time(home, language_model, tmp_path, one_at_a_time):
+    one_at_a_time(home, "prune_model" if home is pruned_models else "random_model")
+    options = SMALL | dict(pruning_pcts=[20, 40], random_weights=home is profiling)
+    profile_model(language_model, GENERATED[:1], results_dir=str(tmp_path), **options)
 
 
 def test_sizes_are_aligned_upwards():

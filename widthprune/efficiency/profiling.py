@@ -151,6 +151,7 @@ def _run(todo, results_dir, random_weights, idle_s, dtype, device) -> dict[str, 
         if settings["task"] in missing:
             continue
         if point != last:
+            model = None  # before the next one is made
             if trained is None:
                 config = _config(settings["model"], point.intermediate_size)
                 model, tokenizer = random_model(config, dtype, device), None

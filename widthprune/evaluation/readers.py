@@ -1,5 +1,6 @@
 """lm-eval's models of a sweep, each made when it is first needed."""
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -43,8 +44,9 @@ class Readers:
     def at(self, point: Point):
         """The lm-eval model of one point of the grid."""
         if self._point != point:
-            # The last one goes first, or two pruned models would be in memory.
+            # The last one goes first, or two pruned models would be in memory: it and the limit below hold each other.
             self._point = self._lm = None
+            gc.collect()
             model, tokenizer = self._pruned.at(point)
             if tokenizer is None:
                 raise WidthPruneError("evaluating needs a tokenizer, and the model's directory holds none")

@@ -198,6 +198,18 @@ def sizes_and_scores(
     return rows[rows["task"] != damage].join(done, on=["criterion", "pruning_pct"], how="inner")
 
 
+def scores_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What `sizes_and_scores` gives as text: a row a percentage and criterion, the damage and each benchmark with its error."""
+    shown = table.assign(text=texts(table), criterion=table["criterion"].replace("none", "unpruned"))
+    tasks = [task for task in TASKS if task in set(shown["task"])]
+    keys = ["pruning_pct", "criterion"]
+    wide = shown.pivot(index=keys, columns="task", values="text").fillna("not measured")[tasks]
+    wide = wide.rename(columns={task: TASKS[task].label for task in tasks})
+    wide.insert(0, "prose perplexity", shown.groupby(keys)["damage"].first().map("{:,.1f}".format))
+    wide = wide.rename(index="{:g}%".format, level="pruning_pct")
+    return wide.rename_axis(index=["pruned", "criterion"], columns=None)
+
+
 def plot_scores_at_damage(
     table: pd.DataFrame, tasks: Sequence[str], *, floors: Mapping[str, float] | None = None
 ) -> np.ndarray:
