@@ -403,6 +403,7 @@ def test_scores_stand_in_a_table_with_the_damage():
 def test_criteria_stand_alone_where_nothing_was_sliced():
     none = sliced_rows(100.0).iloc[:0]
     shown = sizes_and_scores(measured_rows(), none)
+    pd.testing.assert_frame_equal(shown, sizes_and_scores(measured_rows()))
     assert set(shown["criterion"]) == {"none", "PPM"} and list(shown) == [
         *("criterion", "pruning_pct", "task", "value", "stderr", "damage")
     ]

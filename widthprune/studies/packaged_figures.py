@@ -170,7 +170,7 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def sizes_and_scores(
-    measured: pd.DataFrame, sliced: pd.DataFrame, damage: str = "pocket_prose"
+    measured: pd.DataFrame, sliced: pd.DataFrame | None = None, damage: str = "pocket_prose"
 ) -> pd.DataFrame:
     """Width pruning under every criterion beside SliceGPT at the same size, each with the damage that it does.
 
@@ -178,7 +178,7 @@ def sizes_and_scores(
     ----------
     measured : DataFrame
         Results of one model, the unpruned one included; of RANDOM the mean over draws is taken.
-    sliced : DataFrame
+    sliced : DataFrame, optional
         From `widthprune.studies.packaged.slicegpt`; sizes are those without embeddings.
     damage : str
         The perplexity that says how damaged a model is.
@@ -190,9 +190,10 @@ def sizes_and_scores(
         ``damage``.
     """
     rows = headline(measured)[["criterion", "pruning_pct", "task", "value", "stderr"]]
-    other = sliced[(sliced["counted"] == "without embeddings") & is_headline(sliced)]
-    other = other.assign(criterion="SLICEGPT")[list(rows)]
-    rows = pd.concat([rows, other]).astype({"criterion": "object", "task": "object"})
+    if sliced is not None:
+        other = sliced[(sliced["counted"] == "without embeddings") & is_headline(sliced)]
+        rows = pd.concat([rows, other.assign(criterion="SLICEGPT")[list(rows)]])
+    rows = rows.astype({"criterion": "object", "task": "object"})
     rows = rows.groupby(["criterion", "pruning_pct", "task"], as_index=False)[["value", "stderr"]].mean()
     done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")
     return rows[rows["task"] != damage].join(done, on=["criterion", "pruning_pct"], how="inner")
