@@ -99,11 +99,11 @@ def test_what_is_within_its_error_is_inconclusive_and_says_what_would_settle_it(
     assert ledger[name].outcome == INCONCLUSIVE and re.match(r"[\d,]+ items instead of", ledger[name].settle)
 
 
-def test_the_ledger_is_large_enough_and_uses_all_outcomes_but_one(ledger):
+def test_the_ledger_is_large_enough_and_uses_all_outcomes(ledger):
     assert len(ledger) >= 75
-    # One model measured here works, too few to say that something does not transfer; of grown ones there are several.
+    # Grown models are several, so that a no of theirs comes easily; of downloaded ones two have to say it.
     downloaded = [one for one in ledger.values() if not one.claim.grown]
-    assert {one.outcome for one in downloaded} == set(OUTCOMES) - {NO_TRANSFER}
+    assert {one.outcome for one in downloaded} == set(OUTCOMES)
 
 
 def test_no_verdict_is_typed():

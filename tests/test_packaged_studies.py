@@ -353,6 +353,22 @@ def test_the_ledger_reads_what_was_sliced_where_it_works():
         there.sliced("another", "pocket_facts")
 
 
+def test_what_was_sliced_stands_against_ppm_at_equal_damage():
+    there = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(100.0)})
+    effects = there.sliced_apart(NAME, "pocket_facts")
+    # PPM's line goes from 60 to 160, and from 0.6 to 0.5.
+    line = 0.6 - 0.1 * np.log(100 / 60) / np.log(160 / 60)
+    assert [effect.change for effect in effects] == pytest.approx([0.3 - line] * 2)
+    assert effects[0].before == 0.6 and effects[0].n == 96
+    assert "sliced to the size of 10%, against PPM" in effects[0].label
+    for beyond in (50.0, 170.0):
+        outside = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(beyond)})
+        with pytest.raises(NoEvidence, match="PPM did at no width the damage of its sliced model"):
+            outside.sliced_apart(NAME, "pocket_facts")
+    with pytest.raises(NotMeasured):
+        there.sliced_apart("another", "pocket_facts")
+
+
 def test_figures_show_every_set_and_criterion():
     rows = myth_rows({}, 0.1)
     rows = rows[rows["model"] == NAME]
@@ -427,13 +443,14 @@ WORLDS = {
     "questions hold more": dict(misconceptions=myth_rows({}, 0.2, QUESTIONS)),
     "nothing moves": dict(misconceptions=myth_rows({}, 0.0), slicegpt=sliced_rows(100.0, 0.58)),
     "myths fall": dict(misconceptions=myth_rows(PPM_TAKES, 0.1), slicegpt=sliced_rows(100.0)),
+    "slicing may cost": dict(slicegpt=sliced_rows(100.0, 0.46)),
     "all falls": dict(misconceptions=myth_rows(ALL, 0.1)),
     "myths rise": dict(
         misconceptions=myth_rows(dict.fromkeys(MYTHS, 0.2), -0.1), slicegpt=sliced_rows(100.0, 0.3, 0.1)
     ),
 }
 STUDIED = [
-    claim for claim in load_claims() if any(name in (claim.measured or "") for name in ("myths_", "sliced("))
+    claim for claim in load_claims() if any(name in (claim.measured or "") for name in ("myths_", "sliced"))
 ]
 
 

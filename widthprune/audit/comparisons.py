@@ -12,8 +12,7 @@ from ..report.results import one_sweep
 from ..report.tables import SIGNED, with_error
 from ..report.tasks import TASKS
 from .evidence import Evidence, NoEvidence
-
-DAMAGE = "pocket_prose"  # the perplexity that says how damaged a model is
+from .evidence_studies import DAMAGE
 
 
 def same_damage(table: pd.DataFrame, task: str) -> pd.DataFrame:

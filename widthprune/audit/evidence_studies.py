@@ -1,5 +1,7 @@
 """What rules may ask about chapters 12 and 13: where misconceptions sit, SliceGPT at equal size, criteria at equal damage."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -9,6 +11,8 @@ from ..studies.pairs import MYTHS, QUESTIONS, SETS
 from .effects import Effect
 from .evidence_measured import UNPAIRED
 from .lookup import NoEvidence, NotMeasured, once
+
+DAMAGE = "pocket_prose"  # the perplexity that says how damaged a model is
 
 
 class StudiesEvidence:
@@ -54,22 +58,44 @@ class StudiesEvidence:
 
     def sliced(self, model: str, task: str) -> list[Effect]:
         """What SliceGPT does to a benchmark at each size, without embeddings, of width pruning at which its model still works."""
+        effects = []
+        for pct, (_, score) in self._sliced(model, task).items():
+            before = self._score(self._same_items(model, task, [], [0], False), model, task, "none", 0)
+            what = f"sliced to the size of {pct:g}%"
+            effects.append(self._effect(model, task, before, score, what, False))
+        return effects
+
+    def sliced_apart(self, model: str, task: str) -> list[Effect]:
+        """How much more of a benchmark SliceGPT leaves than PPM where it damaged prose as much, while both models work."""
+        ours, effects = [0, *self.widths(model)], []
+        asked = (["PPM"], ours, False)
+        line = self._line(
+            [(name, self._same_items(model, name, *asked)) for name in (DAMAGE, task)], model, ours
+        )
+        for pct, scores in self._sliced(model, task).items():
+            what = f"sliced to the size of {pct:g}%"
+            label = f"{TASKS[task].label} of {model}, {what}, against PPM at equal damage"
+            if effect := _beyond(line, _point(*scores), label):
+                effects.append(effect)
+                self.seen.append((model, task, what, int(effect.n), False, False))
+        if not effects:
+            raise NoEvidence(f"{model}: PPM did at no width the damage of its sliced model while it works")
+        return effects
+
+    def _sliced(self, model: str, task: str) -> dict[float, list[tuple]]:
+        """Scores of the prose and of a benchmark, by the percentage whose size a model that still works was sliced to."""
         table = self.grown_table.get("slicegpt", pd.DataFrame())
         if not len(table) or model not in set(table["model"]):
             raise NotMeasured(f"{model} was not sliced")
         rows = table[(table["model"] == model) & (table["counted"] == "without embeddings")]
-        effects = []
+        found = {}
         for pct in sorted(set(rows["pruning_pct"])):
-            scores = {name: self._sliced_score(rows, name, pct) for name in ("pocket_prose", task)}
-            if None not in scores.values() and self._better_than_floor(
-                "pocket_prose", scores["pocket_prose"]
-            ):
-                before = self._score(self._same_items(model, task, [], [0], False), model, task, "none", 0)
-                what = f"sliced to the size of {pct:g}%"
-                effects.append(self._effect(model, task, before, scores[task], what, False))
-        if not effects:
+            scores = [self._sliced_score(rows, name, pct) for name in (DAMAGE, task)]
+            if None not in scores and self._better_than_floor(DAMAGE, scores[0]):
+                found[pct] = scores
+        if not found:
             raise NoEvidence(f"{model}: no size at which its sliced model works")
-        return effects
+        return found
 
     def criteria_apart(self, model: str, task: str) -> list[Effect]:
         """How much more of a benchmark each criterion leaves than PPM where it damaged prose as much, while the model works."""
@@ -97,35 +123,26 @@ class StudiesEvidence:
     def _apart(self, model: str, task: str, criterion: str) -> dict[tuple[str, float], Effect]:
         ours, theirs = [0, *self.widths(model)], self.widths(model, criterion)
         asked = (["PPM", criterion], [*ours, *theirs], False)
-        both = [(name, self._same_items(model, name, *asked)) for name in ("pocket_prose", task)]
-
-        def at(name: str, pct: float) -> tuple | None:
-            """Logarithm of the prose perplexity and its error; score, its error, items."""
-            try:
-                (x, dx, *_), (y, dy, n, _) = (
-                    self._score(cells, model, own, name, pct) for own, cells in both
-                )
-            except NotMeasured:
-                return None
-            return np.log(x), dx / x, y, dy, n
-
-        line, effects = [at("PPM" if pct else "none", pct) for pct in ours], {}
-        line = np.array([point for point in line if point])
-        # A perplexity may fall a little from one width to the next: damage is the most so far.
-        damage = np.maximum.accumulate(line[:, 0]) if len(line) > 1 else np.array([np.inf])
+        both = [(name, self._same_items(model, name, *asked)) for name in (DAMAGE, task)]
+        line, effects = self._line(both, model, ours), {}
         for pct in theirs:
-            found = at(criterion, pct)
-            if found and damage[0] <= found[0] <= damage[-1]:
-                x, dx, y, dy, n = found
-                _, dx_line, y_line, dy_line, _ = (np.interp(x, damage, column) for column in line.T)
-                # Both perplexities have errors: so has the place at which the line is read.
-                off = np.hypot(dx, dx_line)
-                ends = np.interp([x - off, x + off], damage, line[:, 2])
-                stderr = np.sqrt(dy**2 + dy_line**2 + (np.ptp(ends) / 2) ** 2)
-                label = f"{TASKS[task].label} of {model}, {criterion} at {pct:g}% against PPM at equal damage"
-                effects[criterion, pct] = Effect(float(y - y_line), float(stderr), line[0, 2], n, label)
-                self.seen.append((model, task, f"{criterion} at {pct:g}%", int(n), False, False))
+            label = f"{TASKS[task].label} of {model}, {criterion} at {pct:g}% against PPM at equal damage"
+            if effect := _beyond(line, self._at(both, model, criterion, pct), label):
+                effects[criterion, pct] = effect
+                self.seen.append((model, task, f"{criterion} at {pct:g}%", int(effect.n), False, False))
         return effects
+
+    def _line(self, both, model: str, pcts: Sequence[float]) -> np.ndarray:
+        """PPM's points from the unpruned model on, a row each, those that were measured."""
+        found = [self._at(both, model, "PPM" if pct else "none", pct) for pct in pcts]
+        return np.array([point for point in found if point])
+
+    def _at(self, both, model: str, criterion: str, pct: float) -> tuple | None:
+        """A criterion's `_point`; ``both`` are the prose and a benchmark, by name, with what is measured on the same items."""
+        try:
+            return _point(*(self._score(cells, model, name, criterion, pct) for name, cells in both))
+        except NotMeasured:
+            return None
 
     @staticmethod
     def _sliced_score(rows: pd.DataFrame, task: str, pct: float) -> tuple | None:
@@ -142,3 +159,24 @@ class StudiesEvidence:
         if not at.any():
             raise NotMeasured(f"{model}: {measure} of {name} was not measured under {criterion} at {pct:g}%")
         return table[at].iloc[0]
+
+
+def _point(prose: tuple, score: tuple) -> tuple:
+    """Logarithm of the prose perplexity and its error; score, its error, items."""
+    (x, dx, *_), (y, dy, n, _) = prose, score
+    return np.log(x), dx / x, y, dy, n
+
+
+def _beyond(line: np.ndarray, point: tuple | None, label: str) -> Effect | None:
+    """How far a point's score lies above a line of points at its damage; None where the line does not reach that far."""
+    # A perplexity may fall a little from one width to the next: damage is the most so far.
+    damage = np.maximum.accumulate(line[:, 0]) if len(line) > 1 else np.array([np.inf])
+    if not point or not damage[0] <= point[0] <= damage[-1]:
+        return None
+    x, dx, y, dy, n = point
+    _, dx_line, y_line, dy_line, _ = (np.interp(x, damage, column) for column in line.T)
+    # Both perplexities have errors: so has the place at which the line is read.
+    off = np.hypot(dx, dx_line)
+    ends = np.interp([x - off, x + off], damage, line[:, 2])
+    stderr = np.sqrt(dy**2 + dy_line**2 + (np.ptp(ends) / 2) ** 2)
+    return Effect(float(y - y_line), float(stderr), line[0, 2], n, label)
