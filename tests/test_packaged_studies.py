@@ -502,6 +502,8 @@ def test_what_criteria_leave_beyond_ppm_as_a_table():
     assert list(shown.index.names) == ["model", "criterion", "removed"] and len(shown) == 4
     assert list(shown.loc[(NAME, "L2", "20%")]) == ["+0.020 ± 0.006", "+0.000 ± 0.006"]
     assert not len(apart_table(Evidence(measured_rows(), load_floors()), ["pocket_facts"]))
+    sliced = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(100.0)})
+    assert list(apart_table(sliced, ["pocket_facts"]).loc[(NAME, "SLICEGPT", "10%")]) == ["-0.248 ± 0.043"]
 
 
 def test_only_criteria_that_repair_nothing_are_compared():

@@ -79,7 +79,7 @@ def rival_table(
 
 
 def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
-    """What each criterion leaves beyond PPM where it damaged prose as much, on every model at widths at which it works.
+    """What each criterion, and SliceGPT, leaves beyond PPM where it damaged prose as much, on every model while it works.
 
     Returns
     -------
@@ -88,9 +88,10 @@ def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
         as a text; empty where there is none.
     """
     texts = {}
-    for model, task in itertools.product(evidence.models(), tasks):
+    asked = itertools.product(evidence.models(), tasks, (evidence.apart, evidence.apart_sliced))
+    for model, task, differences in asked:
         with contextlib.suppress(NoEvidence):
-            for (criterion, pct), effect in evidence.apart(model, task).items():
+            for (criterion, pct), effect in differences(model, task).items():
                 text = with_error(effect.change, effect.stderr, SIGNED)
                 texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
     table = pd.DataFrame.from_dict(texts, orient="index", columns=[TASKS[task].label for task in tasks])

@@ -67,7 +67,11 @@ class StudiesEvidence:
 
     def sliced_apart(self, model: str, task: str) -> list[Effect]:
         """How much more of a benchmark SliceGPT leaves than PPM where it damaged prose as much, while both models work."""
-        ours, effects = [0, *self.widths(model)], []
+        return list(self.apart_sliced(model, task).values())
+
+    def apart_sliced(self, model: str, task: str) -> dict[tuple[str, float], Effect]:
+        """`sliced_apart` by the name SLICEGPT and the percentage whose size a model was sliced to; the line is that of `apart`."""
+        ours, effects = [0, *self.widths(model)], {}
         asked = (["PPM"], ours, False)
         line = self._line(
             [(name, self._same_items(model, name, *asked)) for name in (DAMAGE, task)], model, ours
@@ -76,7 +80,7 @@ class StudiesEvidence:
             what = f"sliced to the size of {pct:g}%"
             label = f"{TASKS[task].label} of {model}, {what}, against PPM at equal damage"
             if effect := _beyond(line, _point(*scores), label):
-                effects.append(effect)
+                effects["SLICEGPT", pct] = effect
                 self.seen.append((model, task, what, int(effect.n), False, False))
         if not effects:
             raise NoEvidence(f"{model}: PPM did at no width the damage of its sliced model while it works")
