@@ -1,6 +1,7 @@
 """Studies of models loaded by name: kept, found again, named where missing, and read by the ledger and the figures."""
 
 import itertools
+import json
 import shutil
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,14 @@ from widthprune.models.loading import model_revision
 from widthprune.report.results import tidy
 from widthprune.report.tasks import TASKS
 from widthprune.studies.comparing import by_tier, holm
-from widthprune.studies.packaged import amp_heads, integrated, misconceptions, sets_at_hand, slicegpt
+from widthprune.studies.packaged import (
+    amp_heads,
+    integrated,
+    misconceptions,
+    sets_at_hand,
+    slicegpt,
+    slicegpt_text,
+)
 from widthprune.studies.packaged_figures import (
     by_model,
     four_bits_table,
@@ -37,7 +45,7 @@ from widthprune.studies.packaged_figures import (
     table_of,
 )
 from widthprune.studies.pairs import MYTHS, QUESTIONS, SETS
-from widthprune.studies.stored import STUDIES, origin, provenance
+from widthprune.studies.stored import STUDIES, origin, provenance, stored
 
 MODELS = NAME, _ = "smollm2-135m-instruct", "gemma3-270m"
 
@@ -190,6 +198,18 @@ def little_text(monkeypatch):
 def test_what_was_sliced_is_kept(language_model, tmp_path, little_text):
     table = slicegpt(language_model, tmp_path, measure=True, **little_text)
     assert list(table) == list(STUDIES["slicegpt"]) and set(table["task"]) == {"", "pocket_facts"}
+
+
+def test_what_was_sliced_by_another_text_is_kept_beside_it(language_model, tmp_path, little_text):
+    (tmp_path / "text.jsonl").write_text(json.dumps({"page": "Water is wet, and it was cold. " * 40}))
+    own = slicegpt(language_model, tmp_path, measure=True, **little_text)
+    asked = little_text | dict(text=tmp_path / "text.jsonl", sequences=4)
+    other = slicegpt_text(language_model, tmp_path, measure=True, **asked)
+    assert list(other) == list(own) and (other["width"] == own["width"]).all()
+    pd.testing.assert_frame_equal(other, slicegpt_text(language_model, tmp_path, measure=False, **asked))
+    with pytest.raises(WidthPruneError, match="was made with calibration_sequences 4, not 5: name another"):
+        slicegpt_text(language_model, tmp_path, measure=True, **asked | dict(sequences=5))
+    assert len(stored(tmp_path, "slicegpt")) == len(own)
 
 
 def test_heads_beside_neurons_are_kept(language_model, tmp_path, little_text):

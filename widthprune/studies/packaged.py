@@ -1,7 +1,8 @@
 """The studies of models that are loaded by name: from their files, or made now. Nothing heavy is imported until then."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -132,6 +133,40 @@ def slicegpt(
     return _at_sizes("slicegpt", "study_slicegpt", model, results_dir, asked, measure=measure, device=device)
 
 
+def slicegpt_text(
+    model: str,
+    results_dir: str | Path = "results",
+    *,
+    measure: bool,
+    text: str | Path,
+    sequences: int = 128,
+    limit: int | None = None,
+    seed: int = 0,
+    pcts: Sequence[float] = SLICED,
+    tasks: Sequence[str] = SLICED_TASKS,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """`slicegpt` with axes found on another text than the package's own; parameters and errors as of `misconceptions`.
+
+    Parameters
+    ----------
+    text, sequences
+        As of `widthprune.calibration.Calibration`.
+    """
+    from ..calibration import Calibration
+
+    calibration = Calibration(text, sequences)
+    asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
+
+    def make(network, tokenizer) -> pd.DataFrame:
+        from .equal_size import study_slicegpt
+
+        return study_slicegpt(network, tokenizer, **asked, calibration=calibration)
+
+    how = dict(measure=measure, device=device, looks_at=calibration.identity())
+    return _of_model("slicegpt_text", model, results_dir, make, asked, **how)
+
+
 def amp_heads(
     model: str,
     results_dir: str | Path = "results",
@@ -204,9 +239,10 @@ def _of_model(
     measure: bool,
     device: str,
     compute_dtype: str | None = None,
+    looks_at: Mapping = MappingProxyType({}),
 ) -> pd.DataFrame:
     """A study of one model: from its file, or by ``make`` of the model and its tokenizer."""
-    asked = _checked(asked)
+    asked = _checked(asked) | dict(looks_at)
     dtype = DTYPES[0] if compute_dtype is None else compute_dtype
     if dtype not in DTYPES:
         raise WidthPruneError(f"compute_dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")

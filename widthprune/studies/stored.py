@@ -32,14 +32,15 @@ PLAIN = TypeAdapter(Plain)
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
-# attributed: `misconceptions` and `integrated` of their facts. misconceptions, integrated, slicegpt, amp_heads, four_bits: of
-# packaged models, see `widthprune.studies.packaged`.
+# attributed: `misconceptions` and `integrated` of their facts. misconceptions, integrated, slicegpt, slicegpt_text, amp_heads,
+# four_bits: of packaged models, see `widthprune.studies.packaged`.
+_SLICED = {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
+_SLICED |= {"parameters": "int64", "task": "string", "metric": "string"} | NUMBER
 STUDIES = {
     "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
     "integrated": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
-    "slicegpt": {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
-    | {"parameters": "int64", "task": "string", "metric": "string"}
-    | NUMBER,
+    "slicegpt": _SLICED,
+    "slicegpt_text": _SLICED,
     "amp_heads": {"model": "string", "removed": "string", "pruning_pct": "float64", "groups": "int64"}
     | {"neurons": "int64", "parameters": "int64", "task": "string", "metric": "string"}
     | NUMBER,
