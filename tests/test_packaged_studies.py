@@ -207,7 +207,7 @@ def test_what_was_sliced_by_another_text_is_kept_beside_it(language_model, tmp_p
     other = slicegpt_text(language_model, tmp_path, measure=True, **asked)
     assert list(other) == list(own) and (other["width"] == own["width"]).all()
     pd.testing.assert_frame_equal(other, slicegpt_text(language_model, tmp_path, measure=False, **asked))
-    with pytest.raises(WidthPruneError, match="was made with calibration_sequences 4, not 5: name another"):
+    with pytest.raises(WidthPruneError, match="was made with sequences 4, not 5: name another"):
         slicegpt_text(language_model, tmp_path, measure=True, **asked | dict(sequences=5))
     assert len(stored(tmp_path, "slicegpt")) == len(own)
 
@@ -227,12 +227,18 @@ def test_heads_beside_neurons_are_kept(language_model, tmp_path, little_text):
 
 
 def test_a_study_of_heads_without_the_same_neurons_alone_is_shown(language_model, tmp_path, little_text):
-    """As studies of earlier versions are."""
+    """As studies of earlier versions are; but not taken for one that was measured now."""
     table = amp_heads(language_model, tmp_path, measure=True, **little_text)
     older = table[(table["removed"] != "these neurons") & (table["metric"] != "against_these_neurons")]
     assert [removed for _, removed in heads_table(older).index] == [
         *("nothing", "neurons and 2 groups", "neurons", "both less neurons")
     ]
+    (path,) = (tmp_path / "studies").glob("amp_heads-*.csv")
+    first = path.read_text().splitlines()[0]
+    path.write_text(f"{first}\n{older.to_csv(index=False)}")
+    assert len(amp_heads(language_model, tmp_path, measure=False, **little_text)) == len(older)
+    with pytest.raises(WidthPruneError, match="without the same neurons alone: name another directory"):
+        amp_heads(language_model, tmp_path, measure=True, **little_text)
 
 
 def test_differences_are_corrected_over_the_table():
@@ -381,10 +387,21 @@ def test_what_was_sliced_stands_against_ppm_at_equal_damage():
     assert [effect.change for effect in effects] == pytest.approx([0.3 - line] * 2)
     assert effects[0].before == 0.6 and effects[0].n == 96
     assert "sliced to the size of 10%, against PPM" in effects[0].label
-    for beyond in (50.0, 170.0):
-        outside = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(beyond)})
-        with pytest.raises(NoEvidence, match="PPM did at no width the damage of its sliced model"):
+    # Less damage than none is none; more than PPM's, or another number of items, cannot be compared.
+    spared = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(50.0)})
+    assert [effect.change for effect in spared.sliced_apart(NAME, "pocket_facts")] == pytest.approx(
+        [-0.3] * 2
+    )
+    for apart in (sliced_rows(170.0), sliced_rows(100.0).replace({"n": {96: 30}})):
+        outside = Evidence(measured_rows(), load_floors(), grown={"slicegpt": apart})
+        with pytest.raises(NotMeasured, match="PPM was measured at no width at which it works and has"):
             outside.sliced_apart(NAME, "pocket_facts")
+    with pytest.raises(NotMeasured):
+        Evidence(
+            measured_rows().query("criterion != 'none'"),
+            load_floors(),
+            grown={"slicegpt": sliced_rows(100.0)},
+        ).sliced_apart(NAME, "pocket_facts")
     with pytest.raises(NotMeasured):
         there.sliced_apart("another", "pocket_facts")
 
@@ -422,6 +439,22 @@ def test_a_model_that_is_broken_without_end_is_drawn_where_it_can_be():
     low, high = ax.get_xlim()
     assert 10 < low < 60 and 160 < high < 1_000
     assert {text.get_text() for text in ax.texts} == {"PPM", "SLICEGPT"}
+
+
+def test_draws_are_pooled_as_the_ledger_pools_them():
+    draws = measured_rows().query("model == @NAME and criterion == 'PPM'").assign(criterion="RANDOM")
+    draws = pd.concat(
+        draws.assign(neuron_seed=seed, value=draws["value"] * factor, stderr=draws["stderr"] * factor)
+        for seed, factor in ((0, 1.0), (1, 4.0))
+    )
+    whole = measured_rows().query("model == @NAME and criterion == 'none'")
+    (at,) = (
+        sizes_and_scores(tidy(pd.concat([whole, draws])))
+        .query("task == 'pocket_facts' and pruning_pct == 10")
+        .itertuples()
+    )
+    assert at.damage == pytest.approx(320) and at.value == pytest.approx(1.25)  # of 160 and 640, of 0.5 and 2
+    assert at.stderr == pytest.approx(np.hypot(0.04 * (17 / 2) ** 0.5, 1.5 / 2))
 
 
 def test_scores_stand_in_a_table_with_the_damage():
@@ -522,8 +555,10 @@ def test_what_criteria_leave_beyond_ppm_as_a_table():
     assert list(shown.index.names) == ["model", "criterion", "removed"] and len(shown) == 4
     assert list(shown.loc[(NAME, "L2", "20%")]) == ["+0.020 ± 0.006", "+0.000 ± 0.006"]
     assert not len(apart_table(Evidence(measured_rows(), load_floors()), ["pocket_facts"]))
-    sliced = Evidence(measured_rows(), load_floors(), grown={"slicegpt": sliced_rows(100.0)})
-    assert list(apart_table(sliced, ["pocket_facts"]).loc[(NAME, "SLICEGPT", "10%")]) == ["-0.248 ± 0.043"]
+    made = {"slicegpt": sliced_rows(100.0), "slicegpt_text": sliced_rows(160.0)}
+    shown = apart_table(Evidence(measured_rows(), load_floors(), grown=made), ["pocket_facts"])
+    assert list(shown.loc[(NAME, "SLICEGPT", "10%")]) == ["-0.248 ± 0.043"]
+    assert list(shown.loc[(NAME, "SLICEGPT, by another text", "10%")])[0].startswith("-0.200 ± ")
 
 
 def test_only_criteria_that_repair_nothing_are_compared():
@@ -559,13 +594,14 @@ def test_draws_are_compared_as_their_mean_where_ppms_perplexity_fell_between():
     assert after.change == pytest.approx(0.02 + 0.45 - (0.5 - 0.1 * 0.75), abs=1e-6)
 
 
-@pytest.mark.parametrize("exponent", [21, -1])
-def test_what_damaged_more_than_ppm_or_nothing_is_not_compared(exponent):
+@pytest.mark.parametrize(("exponent", "found"), [(21, {10: 0.0}), (-1, {10: 0.0, 20: -0.15})])
+def test_what_damaged_more_than_ppm_is_not_compared(exponent, found):
+    """And what did no damage stands against the unpruned model."""
     rows = criteria_rows(0.0)
     more = (rows["criterion"] == "L2") & (rows["pruning_pct"] == 20) & (rows["task"] == "pocket_prose")
     rows.loc[more, "value"] = 60.0 * 1.05**exponent
-    effects = Evidence(rows, load_floors()).criteria_apart(NAME, "pocket_facts")
-    assert [effect.label.split(",")[1] for effect in effects] == [" L2 at 10% against PPM at equal damage"]
+    effects = Evidence(rows, load_floors()).apart(NAME, "pocket_facts")
+    assert {pct: effect.change for (_, pct), effect in effects.items()} == pytest.approx(found)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from ..report.results import one_sweep
 from ..report.tables import SIGNED, with_error
 from ..report.tasks import TASKS
 from .evidence import Evidence, NoEvidence
-from .evidence_studies import DAMAGE
+from .evidence_studies import DAMAGE, SLICED
 
 
 def same_damage(table: pd.DataFrame, task: str) -> pd.DataFrame:
@@ -88,8 +89,8 @@ def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
         as a text; empty where there is none.
     """
     texts = {}
-    asked = itertools.product(evidence.models(), tasks, (evidence.apart, evidence.apart_sliced))
-    for model, task, differences in asked:
+    sliced = [partial(evidence.apart_sliced, study=study) for study in SLICED]
+    for model, task, differences in itertools.product(evidence.models(), tasks, (evidence.apart, *sliced)):
         with contextlib.suppress(NoEvidence):
             for (criterion, pct), effect in differences(model, task).items():
                 text = with_error(effect.change, effect.stderr, SIGNED)

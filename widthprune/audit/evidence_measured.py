@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..report.results import SAME_KIND, one_sweep
-from ..report.stats import difference, paired_stderr
+from ..report.stats import difference, over_draws, paired_stderr
 from ..report.tasks import TASKS
 from .effects import Effect
 from .lookup import NoEvidence, NotMeasured, once
@@ -209,16 +209,10 @@ class MeasuredEvidence:
             # A mean of numbers between 0 and 1 has at most a proportion's error.
             errors = np.sqrt(x * (1 - x) / n)
         log = metric == TASKS[task].metric and not TASKS[task].higher_is_better
-        if log:  # draws differ by factors
-            x, errors = np.log(x), errors / x
-        # Draws saw the same items, so their error does not average out; that of the draws does.
-        spread = np.sqrt(np.mean(errors**2))
-        if len(x) > 1:
-            spread = np.hypot(spread, x.std(ddof=1) / np.sqrt(len(x)))
-        value = float(np.exp(x.mean()) if log else x.mean())
+        value, stderr = over_draws(x, errors, log=log)
         kept = (cells.get((criterion, pct, name), []) for name in ("flip_rate", "change_stderr", "mcnemar_p"))
         kept = tuple(float(rows[0][0]) if len(rows) == len(x) == 1 else np.nan for rows in kept)
-        return value, float(spread * value if log else spread), float(n.min()), kept
+        return value, stderr, float(n.min()), kept
 
     def _same_items(self, model, task, criteria: Sequence[str], pcts, chat_template) -> dict[tuple, list]:
         """Numbers by criterion, percentage and metric, of runs on the same items: those that measured the most.

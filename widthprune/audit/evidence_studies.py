@@ -13,10 +13,14 @@ from .evidence_measured import UNPAIRED
 from .lookup import NoEvidence, NotMeasured, once
 
 DAMAGE = "pocket_prose"  # the perplexity that says how damaged a model is
+SLICED = {
+    "slicegpt": "SLICEGPT",
+    "slicegpt_text": "SLICEGPT, by another text",
+}  # studies, by what tables call them
 
 
 class StudiesEvidence:
-    """The part of `widthprune.audit.evidence.Evidence` that reads ``misconceptions`` and ``slicegpt`` of ``self.grown_table``.
+    """The part of `widthprune.audit.evidence.Evidence` that reads ``misconceptions`` and those of `SLICED` of ``self.grown_table``.
 
     Criteria are compared by ``self.measured_table``.
     """
@@ -69,26 +73,26 @@ class StudiesEvidence:
         """How much more of a benchmark SliceGPT leaves than PPM where it damaged prose as much, while both models work."""
         return list(self.apart_sliced(model, task).values())
 
-    def apart_sliced(self, model: str, task: str) -> dict[tuple[str, float], Effect]:
-        """`sliced_apart` by the name SLICEGPT and the percentage whose size a model was sliced to; the line is that of `apart`."""
+    def apart_sliced(self, model: str, task: str, study: str = "slicegpt") -> dict[tuple[str, float], Effect]:
+        """`sliced_apart` by the study's name in `SLICED` and the percentage whose size a model was sliced to."""
         ours, effects = [0, *self.widths(model)], {}
-        asked = (["PPM"], ours, False)
-        line = self._line(
-            [(name, self._same_items(model, name, *asked)) for name in (DAMAGE, task)], model, ours
-        )
-        for pct, scores in self._sliced(model, task).items():
+        both = [(name, self._same_items(model, name, ["PPM"], ours, False)) for name in (DAMAGE, task)]
+        line = self._line(both, model, ours)
+        for pct, scores in self._sliced(model, task, study).items():
             what = f"sliced to the size of {pct:g}%"
             label = f"{TASKS[task].label} of {model}, {what}, against PPM at equal damage"
             if effect := _beyond(line, _point(*scores), label):
-                effects["SLICEGPT", pct] = effect
+                effects[SLICED[study], pct] = effect
                 self.seen.append((model, task, what, int(effect.n), False, False))
         if not effects:
-            raise NoEvidence(f"{model}: PPM did at no width the damage of its sliced model while it works")
+            raise NotMeasured(
+                f"{model}: PPM was measured at no width at which it works and has damaged prose as much as slicing did"
+            )
         return effects
 
-    def _sliced(self, model: str, task: str) -> dict[float, list[tuple]]:
+    def _sliced(self, model: str, task: str, study: str = "slicegpt") -> dict[float, list[tuple]]:
         """Scores of the prose and of a benchmark, by the percentage whose size a model that still works was sliced to."""
-        table = self.grown_table.get("slicegpt", pd.DataFrame())
+        table = self.grown_table.get(study, pd.DataFrame())
         if not len(table) or model not in set(table["model"]):
             raise NotMeasured(f"{model} was not sliced")
         rows = table[(table["model"] == model) & (table["counted"] == "without embeddings")]
@@ -108,8 +112,8 @@ class StudiesEvidence:
     def apart(self, model: str, task: str) -> dict[tuple[str, float], Effect]:
         """`criteria_apart` by criterion and percentage.
 
-        PPM's scores are interpolated between its widths, over the logarithm of the perplexity, and never beyond them. Criteria
-        that add a bias are left out: they repair what they remove.
+        PPM's scores are interpolated between its widths, over the logarithm of the perplexity, and never beyond the last; what did
+        no damage at all is compared with the unpruned model. Criteria that add a bias are left out: they repair what they remove.
         """
         names = set(self.measured_table.loc[self.measured_table["model"] == model, "criterion"])
         effects = {}
@@ -137,9 +141,9 @@ class StudiesEvidence:
         return effects
 
     def _line(self, both, model: str, pcts: Sequence[float]) -> np.ndarray:
-        """PPM's points from the unpruned model on, a row each, those that were measured."""
-        found = [self._at(both, model, "PPM" if pct else "none", pct) for pct in pcts]
-        return np.array([point for point in found if point])
+        """PPM's points that were measured, a row each, the unpruned model first; none without it."""
+        first, *found = (self._at(both, model, "PPM" if pct else "none", pct) for pct in pcts)
+        return np.array([first, *(point for point in found if point)]) if first else np.empty((0, 5))
 
     def _at(self, both, model: str, criterion: str, pct: float) -> tuple | None:
         """A criterion's `_point`; ``both`` are the prose and a benchmark, by name, with what is measured on the same items."""
@@ -172,12 +176,18 @@ def _point(prose: tuple, score: tuple) -> tuple:
 
 
 def _beyond(line: np.ndarray, point: tuple | None, label: str) -> Effect | None:
-    """How far a point's score lies above a line of points at its damage; None where the line does not reach that far."""
+    """How far a point's score lies above a line of points at its damage.
+
+    None where the line does not reach that far, or is of other items.
+    """
+    if not point or len(line) < 2 or point[-1] != line[0, -1]:
+        return None
     # A perplexity may fall a little from one width to the next: damage is the most so far.
-    damage = np.maximum.accumulate(line[:, 0]) if len(line) > 1 else np.array([np.inf])
-    if not point or not damage[0] <= point[0] <= damage[-1]:
+    damage = np.maximum.accumulate(line[:, 0])
+    if point[0] > damage[-1]:
         return None
     x, dx, y, dy, n = point
+    # Before the first point the line is level: less damage than none is none.
     _, dx_line, y_line, dy_line, _ = (np.interp(x, damage, column) for column in line.T)
     # Both perplexities have errors: so has the place at which the line is read.
     off = np.hypot(dx, dx_line)

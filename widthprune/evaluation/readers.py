@@ -44,7 +44,7 @@ class Readers:
     def at(self, point: Point):
         """The lm-eval model of one point of the grid."""
         if self._point != point:
-            # The last one goes first, or two pruned models would be in memory: it and the limit below hold each other.
+            # The last one goes first, or two pruned models would be in memory; with the limit below it is part of a cycle.
             self._point = self._lm = None
             gc.collect()
             model, tokenizer = self._pruned.at(point)

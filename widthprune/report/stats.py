@@ -156,6 +156,27 @@ def paired_stderr(change, flip_rate, n):
     return np.sqrt(np.maximum(flip_rate - np.square(change), 0) / n)
 
 
+def over_draws(values, errors, *, log: bool = False) -> tuple[float, float]:
+    """Mean of draws that saw the same items, with its standard error.
+
+    Draws of the same items share these items' error, which does not average out; that of the draws does. With ``log``
+    the mean is that of logarithms: draws of a perplexity differ by factors.
+
+    >>> [round(number, 3) for number in over_draws([0.5, 0.7], [0.03, 0.03])]
+    [0.6, 0.104]
+    >>> round(over_draws([10.0, 1000.0], [0.0, 0.0], log=True)[0], 6)
+    100.0
+    """
+    x, errors = np.asarray(values, float), np.asarray(errors, float)
+    if len(x) == 1:
+        return float(x[0]), float(errors[0])
+    if log:
+        x, errors = np.log(x), errors / x
+    spread = np.hypot(np.sqrt(np.mean(errors**2)), x.std(ddof=1) / np.sqrt(len(x)))
+    value = float(np.exp(x.mean()) if log else x.mean())
+    return value, float(spread * value if log else spread)
+
+
 def relative_difference(a, b) -> Difference:
     """b over a, less one, with both errors counted: `difference` between b and the share of a that it is.
 

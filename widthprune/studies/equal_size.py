@@ -167,9 +167,9 @@ def study_heads(
             alone = dict(size=matched_size(model, parameters), scores=neurons)
             named = dict(removed="neurons", pruning_pct=pct, groups=0)
             others["neurons"] = measured(prune_model(model, **alone), **named)
-            for (removed, other), (task, records) in itertools.product(others.items(), both.items()):
+            for (name, other), (task, records) in itertools.product(others.items(), both.items()):
                 change, stderr = paired_change(other[task], records, TASKS[task].metric)
-                compared = dict(task=task, metric=AGAINST[removed], n=len(records))
+                compared = dict(task=task, metric=AGAINST[name], n=len(records))
                 rows.append(key | compared | dict(value=change, stderr=stderr))
     return pd.DataFrame(rows)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 KINDS = {"gated": "LlamaConfig", "plain": "ArceeConfig"}  # classes of transformers
 STAGES = ("base", "tuned")
 RATE = Number(float, "a learning rate above 0 and below 1", lambda rate: 0 < rate < 1)
-FIELD = Number(int, "a whole number from 1 to 10000000", lambda n: 1 <= n <= 10**7)
-MOST = 10**9  # parameters of all layers: what is grown here has a thousandth of them
+SIZE = Number(int, "a whole number from 1 to 10000000", lambda n: 1 <= n <= 10**7)
+MOST_PARAMETERS = 10**9  # of all layers: what is grown here has a thousandth of them
 HEADS = 4  # of attention, each of an even number of channels
 IGNORED = -100  # the label of a token that no loss is taken of
 
@@ -53,14 +53,14 @@ class Recipe:
             raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         SEED.check("seed", self.seed)
         for field in fields(self)[2:]:
-            (FIELD if field.type is int else RATE).check(field.name, getattr(self, field.name))
+            (SIZE if field.type is int else RATE).check(field.name, getattr(self, field.name))
         if self.facts < 2:
             raise WidthPruneError(f"facts must be at least 2, of which half are looked at, got {self.facts}")
         if self.hidden_size % (2 * HEADS):
             raise WidthPruneError(f"hidden_size must be a multiple of {2 * HEADS}, got {self.hidden_size}")
-        if self.layers * _layer_count(self) > MOST:
+        if self.layers * _layer_count(self) > MOST_PARAMETERS:
             raise WidthPruneError(
-                f"hidden_size, layers and neurons must make at most {MOST:,} parameters, got {self.hidden_size}, "
+                f"hidden_size, layers and neurons must make at most {MOST_PARAMETERS:,} parameters, got {self.hidden_size}, "
                 f"{self.layers} and {self.neurons}"
             )
         if self.neurons % 2:

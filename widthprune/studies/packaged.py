@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_several
+from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_path, check_several
 from ..errors import WidthPruneError
 from ..report.runs import public_name
 from ..report.tasks import data_dir
@@ -155,6 +155,7 @@ def slicegpt_text(
     """
     from ..calibration import Calibration
 
+    check_path("text", text)
     calibration = Calibration(text, sequences)
     asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
 
@@ -163,7 +164,7 @@ def slicegpt_text(
 
         return study_slicegpt(network, tokenizer, **asked, calibration=calibration)
 
-    how = dict(measure=measure, device=device, looks_at=calibration.identity())
+    how = dict(measure=measure, device=device, looks_at=calibration.identity() if measure else {})
     return _of_model("slicegpt_text", model, results_dir, make, asked, **how)
 
 
@@ -183,7 +184,12 @@ def amp_heads(
 
     asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
     how = dict(measure=measure, device=device, compute_dtype=compute_dtype)
-    return _at_sizes("amp_heads", "study_heads", model, results_dir, asked, **how)
+    table = _at_sizes("amp_heads", "study_heads", model, results_dir, asked, **how)
+    if measure and "these neurons" not in set(table["removed"]):  # as versions before made it
+        raise WidthPruneError(
+            f"{results_dir} holds this study without the same neurons alone: name another directory of results"
+        )
+    return table
 
 
 def _at_sizes(name, maker, model, results_dir, asked: dict, **how) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from ..report.drawn import keep_rows
 from ..report.figures import MARKERS, PALETTE
 from ..report.line_labels import label_lines
 from ..report.panels import panel_axes, split_names
+from ..report.stats import over_draws
 from ..report.tables import SIGNED, texts
 from ..report.tasks import TASKS, headline, is_headline
 from .comparing import holm
@@ -135,18 +136,21 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     """AMP with key-value groups beside neurons alone in one model, as text: what is left, what it scores, and the difference.
 
     Differences are neurons and groups less the same neurons alone, and less neurons alone of as many parameters, item by item,
-    of a perplexity in its logarithm; p is the normal distribution's, corrected by Holm over all differences of the table.
+    of a perplexity in its logarithm; p is the normal distribution's, corrected by Holm over all of one kind in the table.
     """
     keys, tasks = ["pruning_pct", "removed"], [task for task in TASKS if task in set(table["task"])]
     scored = table[is_headline(table)]
     sizes = scored.drop_duplicates(keys).set_index(keys)[["parameters"]]
     scored = scored.assign(text=texts(scored)).pivot(index=keys, columns="task", values="text")
-    differences = {metric: f"both less {removed}" for removed, metric in AGAINST.items()}
-    apart = table[table["metric"].isin(list(differences))]
-    apart = apart.assign(removed=apart["metric"].map(differences))
+    kinds = {metric: f"both less {removed}" for removed, metric in AGAINST.items()}
+    apart = table[table["metric"].isin(list(kinds))]
+    apart = apart.assign(removed=apart["metric"].map(kinds))
     z = apart["value"] / apart["stderr"]
     z = z.mask((apart["value"] == 0) & apart["stderr"].notna(), 0.0)  # nothing moved: no spread
-    p = holm(pd.Series(2 * norm.sf(z.abs()), apart.index))
+    p = pd.Series(2 * norm.sf(z.abs()), apart.index)
+    p = p.groupby(apart["metric"]).transform(
+        holm
+    )  # two questions: are groups free, and are they cheaper than neurons
     # Of one item there is no error, and no p.
     told = p.map(lambda own: f", p {own:.2g}" if own >= LEAST_P else f", p < {LEAST_P:g}", na_action="ignore")
     ends = told.astype(object).fillna("")
@@ -177,7 +181,7 @@ def sizes_and_scores(
     Parameters
     ----------
     measured : DataFrame
-        Results of one model, the unpruned one included; of RANDOM the mean over draws is taken.
+        Results of one model, the unpruned one included; of several draws it is `over_draws`.
     sliced : DataFrame, optional
         From `widthprune.studies.packaged.slicegpt`; sizes are those without embeddings.
     damage : str
@@ -194,9 +198,17 @@ def sizes_and_scores(
         other = sliced[(sliced["counted"] == "without embeddings") & is_headline(sliced)]
         rows = pd.concat([rows, other.assign(criterion="SLICEGPT")[list(rows)]])
     rows = rows.astype({"criterion": "object", "task": "object"})
-    rows = rows.groupby(["criterion", "pruning_pct", "task"], as_index=False)[["value", "stderr"]].mean()
+    rows = _over_draws(rows, ["criterion", "pruning_pct", "task"])
     done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")
     return rows[rows["task"] != damage].join(done, on=["criterion", "pruning_pct"], how="inner")
+
+
+def _over_draws(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    found = [
+        (*key, *over_draws(own["value"], own["stderr"], log=not TASKS[key[-1]].higher_is_better))
+        for key, own in rows.groupby(keys)
+    ]
+    return pd.DataFrame(found, columns=[*keys, "value", "stderr"]).astype(rows.dtypes)
 
 
 def scores_table(table: pd.DataFrame) -> pd.DataFrame:

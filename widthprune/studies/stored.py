@@ -28,6 +28,8 @@ NUMBER = {"value": "float64", "stderr": "float64", "n": "int64"}
 MEASURED = (*NUMBER, "rho", "share", "random", "random_sd", "width", "parameters", "groups", "neurons")
 # Metrics of `amp_heads`: changes to neurons and groups, by what else was removed.
 AGAINST = {"these neurons": "against_these_neurons", "neurons": "against_neurons"}
+# Of what a first line says, what functions call otherwise.
+ARGUMENTS = {"dtype": "compute_dtype", "calibration": "text", "calibration_sequences": "sequences"}
 PLAIN = TypeAdapter(Plain)
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
@@ -155,9 +157,8 @@ def _check_made_by(path: Path, made_by: Mapping) -> None:
     for key, asked in made_by.items():
         if said.get(key, asked) != asked:
             told = as_line(said[key])[:200]
-            argument = "compute_dtype" if key == "dtype" else key
             raise WidthPruneError(
-                f"{path} was made with {argument} {told}, not {asked}: name another directory of results"
+                f"{path} was made with {ARGUMENTS.get(key, key)} {told}, not {asked}: name another directory of results"
             )
 
 
