@@ -124,6 +124,9 @@ SIZES = [field.name for field in fields(Recipe)[2:] if field.type is int]
     ("options", "says"),
     [
         (dict(kind="glu"), "kind must be one of gated, plain"),
+        (dict(kind=["gated"]), "kind must be one of gated, plain"),
+        (dict(facts=1), "facts must be from 2, "),
+        (dict(facts=10**5), "facts must be from 2, .* to 10,000, got 100000"),
         (dict(neurons=33), "neurons must be even"),
         (dict(neurons="32"), "neurons must be a whole number"),
         (dict(hidden_size=0), "hidden_size must be a whole number from 1"),

@@ -237,7 +237,7 @@ def test_a_study_of_heads_without_the_same_neurons_alone_is_shown(language_model
     first = path.read_text().splitlines()[0]
     path.write_text(f"{first}\n{older.to_csv(index=False)}")
     assert len(amp_heads(language_model, tmp_path, measure=False, **little_text)) == len(older)
-    with pytest.raises(WidthPruneError, match="without the same neurons alone: name another directory"):
+    with pytest.raises(WidthPruneError, match='without rows of "these neurons": delete'):
         amp_heads(language_model, tmp_path, measure=True, **little_text)
 
 
@@ -392,9 +392,12 @@ def test_what_was_sliced_stands_against_ppm_at_equal_damage():
     assert [effect.change for effect in spared.sliced_apart(NAME, "pocket_facts")] == pytest.approx(
         [-0.3] * 2
     )
-    for apart in (sliced_rows(170.0), sliced_rows(100.0).replace({"n": {96: 30}})):
+    fewer = sliced_rows(100.0).replace({"n": {96: 30}})
+    texts = sliced_rows(100.0)
+    texts.loc[texts["task"] == "pocket_prose", "n"] = 30
+    for apart in (sliced_rows(170.0), fewer, texts):
         outside = Evidence(measured_rows(), load_floors(), grown={"slicegpt": apart})
-        with pytest.raises(NotMeasured, match="PPM was measured at no width at which it works and has"):
+        with pytest.raises(NotMeasured, match="PPM was measured on as many items at no width"):
             outside.sliced_apart(NAME, "pocket_facts")
     with pytest.raises(NotMeasured):
         Evidence(
@@ -552,7 +555,7 @@ def test_criteria_are_compared_where_they_did_as_much_damage():
 def test_what_criteria_leave_beyond_ppm_as_a_table():
     made = Evidence(criteria_rows(0.02), load_floors())
     shown = apart_table(made, ["pocket_facts", "pocket_misconceptions_mc2"])
-    assert list(shown.index.names) == ["model", "criterion", "removed"] and len(shown) == 4
+    assert list(shown.index.names) == ["model", "criterion", "size of"] and len(shown) == 4
     assert list(shown.loc[(NAME, "L2", "20%")]) == ["+0.020 ± 0.006", "+0.000 ± 0.006"]
     assert not len(apart_table(Evidence(measured_rows(), load_floors()), ["pocket_facts"]))
     made = {"slicegpt": sliced_rows(100.0), "slicegpt_text": sliced_rows(160.0)}

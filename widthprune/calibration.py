@@ -7,6 +7,7 @@ there is no padding that could enter a sum, and no batch size that the result co
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -116,8 +117,9 @@ class Calibration:
                 raise WidthPruneError(
                     f"calibration {name} must be a whole number of at least 1, got {value!r}"
                 )
-        if self.text is None or isinstance(self.text, str | Path):
-            name, found = str(self.text or DEFAULT_TEXT), _read(Path(self.text or DEFAULT_TEXT))
+        if self.text is None or isinstance(self.text, str | os.PathLike):
+            path = Path(DEFAULT_TEXT if self.text is None else self.text)
+            name, found = str(path), _read(path)
         else:
             name, found = "the list", list(self.text)
         if not all(isinstance(document, str) for document in found):
@@ -184,6 +186,8 @@ class Calibration:
 
 
 def _read(path: Path) -> list:
+    if "\0" in str(path):
+        raise WidthPruneError(f"calibration text {str(path)!r} is no file's name: give a path")
     try:
         content = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except OSError as error:

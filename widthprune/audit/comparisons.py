@@ -96,7 +96,7 @@ def apart_table(evidence: Evidence, tasks: Sequence[str]) -> pd.DataFrame:
                 text = with_error(effect.change, effect.stderr, SIGNED)
                 texts.setdefault((model, criterion, f"{pct:g}%"), {})[TASKS[task].label] = text
     table = pd.DataFrame.from_dict(texts, orient="index", columns=[TASKS[task].label for task in tasks])
-    table.index = pd.MultiIndex.from_tuples(texts, names=["model", "criterion", "removed"])
+    table.index = pd.MultiIndex.from_tuples(texts, names=["model", "criterion", "size of"])
     return table.fillna("")
 
 

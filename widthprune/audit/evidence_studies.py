@@ -86,7 +86,8 @@ class StudiesEvidence:
                 self.seen.append((model, task, what, int(effect.n), False, False))
         if not effects:
             raise NotMeasured(
-                f"{model}: PPM was measured at no width at which it works and has damaged prose as much as slicing did"
+                f"{model}: PPM was measured on as many items at no width at which it works and has damaged prose as much "
+                "as slicing did"
             )
         return effects
 
@@ -143,7 +144,7 @@ class StudiesEvidence:
     def _line(self, both, model: str, pcts: Sequence[float]) -> np.ndarray:
         """PPM's points that were measured, a row each, the unpruned model first; none without it."""
         first, *found = (self._at(both, model, "PPM" if pct else "none", pct) for pct in pcts)
-        return np.array([first, *(point for point in found if point)]) if first else np.empty((0, 5))
+        return np.array([first, *(point for point in found if point)]) if first else np.empty((0, 6))
 
     def _at(self, both, model: str, criterion: str, pct: float) -> tuple | None:
         """A criterion's `_point`; ``both`` are the prose and a benchmark, by name, with what is measured on the same items."""
@@ -170,25 +171,25 @@ class StudiesEvidence:
 
 
 def _point(prose: tuple, score: tuple) -> tuple:
-    """Logarithm of the prose perplexity and its error; score, its error, items."""
-    (x, dx, *_), (y, dy, n, _) = prose, score
-    return np.log(x), dx / x, y, dy, n
+    """Logarithm of the prose perplexity and its error; score and its error; texts of the prose, items of the score."""
+    (x, dx, texts, _), (y, dy, n, _) = prose, score
+    return np.log(x), dx / x, y, dy, texts, n
 
 
 def _beyond(line: np.ndarray, point: tuple | None, label: str) -> Effect | None:
     """How far a point's score lies above a line of points at its damage.
 
-    None where the line does not reach that far, or is of other items.
+    None where the line does not reach that far, or is of another number of items.
     """
-    if not point or len(line) < 2 or point[-1] != line[0, -1]:
+    if not point or len(line) < 2 or tuple(point[4:]) != tuple(line[0, 4:]):
         return None
     # A perplexity may fall a little from one width to the next: damage is the most so far.
     damage = np.maximum.accumulate(line[:, 0])
     if point[0] > damage[-1]:
         return None
-    x, dx, y, dy, n = point
+    x, dx, y, dy, _, n = point
     # Before the first point the line is level: less damage than none is none.
-    _, dx_line, y_line, dy_line, _ = (np.interp(x, damage, column) for column in line.T)
+    dx_line, y_line, dy_line = (np.interp(x, damage, column) for column in line.T[1:4])
     # Both perplexities have errors: so has the place at which the line is read.
     off = np.hypot(dx, dx_line)
     ends = np.interp([x - off, x + off], damage, line[:, 2])

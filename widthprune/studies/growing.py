@@ -49,13 +49,15 @@ class Recipe:
     tuning_rate: float = 2e-3
 
     def __post_init__(self):
-        if self.kind not in KINDS:
+        if self.kind not in list(KINDS):  # a list, say, is in no dict
             raise WidthPruneError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         SEED.check("seed", self.seed)
         for field in fields(self)[2:]:
             (SIZE if field.type is int else RATE).check(field.name, getattr(self, field.name))
-        if self.facts < 2:
-            raise WidthPruneError(f"facts must be at least 2, of which half are looked at, got {self.facts}")
+        if not 2 <= self.facts <= 10_000:
+            raise WidthPruneError(
+                f"facts must be from 2, of which half are looked at, to 10,000, got {self.facts}"
+            )
         if self.hidden_size % (2 * HEADS):
             raise WidthPruneError(f"hidden_size must be a multiple of {2 * HEADS}, got {self.hidden_size}")
         if self.layers * _layer_count(self) > MOST_PARAMETERS:

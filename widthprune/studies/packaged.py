@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_path, check_several
+from ..commands.options import COUNT, PERCENTAGE, SEED, Number, check_model_name, check_path, check_several
 from ..errors import WidthPruneError
 from ..report.runs import public_name
 from ..report.tasks import data_dir
@@ -151,7 +151,7 @@ def slicegpt_text(
     Parameters
     ----------
     text, sequences
-        As of `widthprune.calibration.Calibration`.
+        As of `widthprune.calibration.Calibration`; not looked at where nothing may be measured.
     """
     from ..calibration import Calibration
 
@@ -187,7 +187,8 @@ def amp_heads(
     table = _at_sizes("amp_heads", "study_heads", model, results_dir, asked, **how)
     if measure and "these neurons" not in set(table["removed"]):  # as versions before made it
         raise WidthPruneError(
-            f"{results_dir} holds this study without the same neurons alone: name another directory of results"
+            f'{results_dir} holds amp_heads of an earlier version, without rows of "these neurons": delete its file, and '
+            "run the study again"
         )
     return table
 
@@ -254,6 +255,8 @@ def _of_model(
         raise WidthPruneError(f"compute_dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if compute_dtype is not None:
         asked["dtype"] = dtype
+    if measure or not isinstance(model, str):
+        check_model_name(model)
     public = public_name(model)
     if measure:  # the model is at hand: a branch of a hub moves, a directory is saved anew
         from ..models.arithmetic import compute_in

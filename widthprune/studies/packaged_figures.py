@@ -200,7 +200,8 @@ def sizes_and_scores(
     rows = rows.astype({"criterion": "object", "task": "object"})
     rows = _over_draws(rows, ["criterion", "pruning_pct", "task"])
     done = rows[rows["task"] == damage].set_index(["criterion", "pruning_pct"])["value"].rename("damage")
-    return rows[rows["task"] != damage].join(done, on=["criterion", "pruning_pct"], how="inner")
+    rows = rows[rows["task"] != damage].join(done, on=["criterion", "pruning_pct"], how="inner")
+    return rows.reset_index(drop=True)
 
 
 def _over_draws(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

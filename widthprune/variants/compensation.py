@@ -108,7 +108,7 @@ def bias_changes(model: nn.Module, mlps: Sequence[MLP]) -> dict:
         return {}
     if "mlp_bias" not in text_fields(model):
         raise WidthPruneError(
-            f"a bias is wanted in {lacking[0]}, and the config of {type(model).__name__} has no mlp_bias "
+            f"FLAP-BIAS puts a bias into {lacking[0]}, and the config of {type(model).__name__} has no mlp_bias "
             "to declare one: use FLAP, which removes what FLAP-BIAS does"
         )
     return {"mlp_bias": True}
