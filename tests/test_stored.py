@@ -10,11 +10,12 @@ import pandas as pd
 import papermill
 import pytest
 from conftest import tiny_model
+from families import byte_tokenizer
 
 from widthprune import WidthPruneError
 from widthprune.audit.controls import never_trained, twin_name
 from widthprune.audit.diagnostics import described
-from widthprune.evaluation.stored import command_line, find_stored, stored_or_measured
+from widthprune.evaluation.stored import check_measurable, command_line, find_stored, stored_or_measured
 from widthprune.report.runs import write_run
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +85,18 @@ def test_the_command_measures_the_same(tmp_path):
     for name, value in asked.items():
         found = getattr(options, name)
         assert list(found) == value if isinstance(value, list) else str(found) == str(value), name
+
+
+def test_what_could_not_be_measured_is_told_before_other_work(tmp_path):
+    tiny_model("qwen2").save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    asked = GRID | dict(results_dir=str(tmp_path / "results"))
+    check_measurable(str(tmp_path / "model"), "pocket_facts", measure=True, **asked)
+    asked["criteria"] = ["PPM", "FLAP-BIAS"]
+    check_measurable(str(tmp_path / "model"), "pocket_facts", measure=False, **asked)
+    with pytest.raises(WidthPruneError, match="FLAP-BIAS puts a bias into .*: use FLAP"):
+        check_measurable(str(tmp_path / "model"), "pocket_facts", measure=True, **asked)
+    assert not (tmp_path / "results").exists()
 
 
 def test_an_unknown_task_is_one_line(stored, language_model):

@@ -47,6 +47,20 @@ def stored_or_measured(
     return found
 
 
+def check_measurable(model: str, tasks: str | Sequence[str] = "pocket", *, measure: bool, **asked) -> None:
+    """Where a notebook may measure, refuse what `evaluate` of these arguments would, before other work is done.
+
+    Raises
+    ------
+    WidthPruneError
+        As `widthprune.evaluation.evaluate.evaluate`.
+    """
+    if measure:
+        from .evaluate import evaluate
+
+        evaluate(model, tasks, dry_run=True, **asked)
+
+
 def find_stored(
     model: str,
     tasks: str | Sequence[str],

@@ -156,7 +156,7 @@ def slicegpt_text(
     from ..calibration import Calibration
 
     check_path("text", text)
-    calibration = Calibration(text, sequences)
+    calibration = Calibration(Path(text), sequences)
     asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
 
     def make(network, tokenizer) -> pd.DataFrame:
