@@ -88,7 +88,7 @@ def test_the_command_measures_the_same(tmp_path):
 
 
 def test_what_could_not_be_measured_is_told_before_other_work(tmp_path):
-    tiny_model("qwen2").save_pretrained(tmp_path / "model")
+    tiny_model("qwen2", vocab_size=300).save_pretrained(tmp_path / "model")
     byte_tokenizer().save_pretrained(tmp_path / "model")
     asked = GRID | dict(results_dir=str(tmp_path / "results"))
     check_measurable(str(tmp_path / "model"), "pocket_facts", measure=True, **asked)
