@@ -13,10 +13,8 @@ from .evidence_measured import UNPAIRED
 from .lookup import NoEvidence, NotMeasured, once
 
 DAMAGE = "pocket_prose"  # the perplexity that says how damaged a model is
-SLICED = {
-    "slicegpt": "SLICEGPT",
-    "slicegpt_text": "SLICEGPT, by another text",
-}  # studies, by what tables call them
+# Studies, by what tables call them.
+SLICED = {"slicegpt": "SLICEGPT", "slicegpt_text": "SLICEGPT, by another text"}
 
 
 class StudiesEvidence:

@@ -156,16 +156,9 @@ def slicegpt_text(
     from ..calibration import Calibration
 
     check_path("text", text)
-    calibration = Calibration(Path(text), sequences)
     asked = dict(limit=limit, seed=seed, pcts=pcts, tasks=tasks)
-
-    def make(network, tokenizer) -> pd.DataFrame:
-        from .equal_size import study_slicegpt
-
-        return study_slicegpt(network, tokenizer, **asked, calibration=calibration)
-
-    how = dict(measure=measure, device=device, looks_at=calibration.identity() if measure else {})
-    return _of_model("slicegpt_text", model, results_dir, make, asked, **how)
+    how = dict(measure=measure, device=device, calibration=Calibration(Path(text), sequences))
+    return _at_sizes("slicegpt_text", "study_slicegpt", model, results_dir, asked, **how)
 
 
 def amp_heads(
@@ -193,15 +186,18 @@ def amp_heads(
     return table
 
 
-def _at_sizes(name, maker, model, results_dir, asked: dict, **how) -> pd.DataFrame:
+def _at_sizes(
+    name, maker, model, results_dir, asked: dict, *, measure: bool, calibration=None, **how
+) -> pd.DataFrame:
     """A study of `widthprune.studies.equal_size`, by the name of its function: torch comes with that module."""
 
     def make(network, tokenizer) -> pd.DataFrame:
         from . import equal_size
 
-        return getattr(equal_size, maker)(network, tokenizer, **asked)
+        return getattr(equal_size, maker)(network, tokenizer, **asked, calibration=calibration)
 
-    return _of_model(name, model, results_dir, make, asked, **how)
+    looks_at = calibration.identity() if calibration and measure else {}
+    return _of_model(name, model, results_dir, make, asked, measure=measure, looks_at=looks_at, **how)
 
 
 def four_bits(

@@ -148,9 +148,8 @@ def heads_table(table: pd.DataFrame) -> pd.DataFrame:
     z = apart["value"] / apart["stderr"]
     z = z.mask((apart["value"] == 0) & apart["stderr"].notna(), 0.0)  # nothing moved: no spread
     p = pd.Series(2 * norm.sf(z.abs()), apart.index)
-    p = p.groupby(apart["metric"]).transform(
-        holm
-    )  # two questions: are groups free, and are they cheaper than neurons
+    # Two questions: are groups free, and are they cheaper than neurons.
+    p = p.groupby(apart["metric"]).transform(holm)
     # Of one item there is no error, and no p.
     told = p.map(lambda own: f", p {own:.2g}" if own >= LEAST_P else f", p < {LEAST_P:g}", na_action="ignore")
     ends = told.astype(object).fillna("")

@@ -32,12 +32,12 @@ AGAINST = {"these neurons": "against_these_neurons", "neurons": "against_neurons
 ARGUMENTS = {"dtype": "compute_dtype", "calibration": "text", "calibration_sequences": "sequences"}
 PLAIN = TypeAdapter(Plain)
 _WIDTH = {"criterion": "string", "draw": "int64", "pruning_pct": "float64"}
+_SLICED = {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
+_SLICED |= {"parameters": "int64", "task": "string", "metric": "string"} | NUMBER
 # A study's columns, with their types. removal: what is left of a base model, and tuned: of a tuned one; halves: the same
 # where one half is held; ranks, shares: where tuning wrote; causal: its changes put back in some neurons.
 # attributed: `misconceptions` and `integrated` of their facts. misconceptions, integrated, slicegpt, slicegpt_text, amp_heads,
 # four_bits: of packaged models, see `widthprune.studies.packaged`.
-_SLICED = {"model": "string", "counted": "string", "pruning_pct": "float64", "width": "int64"}
-_SLICED |= {"parameters": "int64", "task": "string", "metric": "string"} | NUMBER
 STUDIES = {
     "misconceptions": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
     "integrated": {"model": "string", "measure": "string", "set": "string"} | _WIDTH | NUMBER,
